@@ -1,0 +1,3 @@
+//! The control API and its client.
+
+pub mod model;

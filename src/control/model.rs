@@ -1,0 +1,124 @@
+//! What the control API says, as types: the server prints them, the command line reads them.
+//!
+//! Not in here: where the figures come from (proxy) and how they travel (HTTP).
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Listen addresses.
+    pub listen: Vec<String>,
+    /// Sequence number of the active configuration.
+    pub config_sequence: u64,
+    /// Sessions now.
+    pub sessions: u32,
+    /// Client connections now.
+    pub connections: u32,
+    /// UDP port pairs in use and in all.
+    pub port_pairs_used: u32,
+    /// UDP port pairs in all.
+    pub port_pairs: u32,
+    /// Resident memory, KiB.
+    pub rss_kib: u64,
+    /// The origins.
+    pub origins: Vec<OriginStatus>,
+    /// The workers.
+    pub workers: Vec<WorkerStatus>,
+    /// Counters of the whole gateway by name (`sessions_opened`, `dropped_unknown_source`, …).
+    pub counters: Vec<(String, u64)>,
+    /// What an operator should know, newest last (fallbacks, refused configs).
+    pub events: Vec<String>,
+}
+
+/// One origin, `GET /v1/origins`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OriginStatus {
+    /// Its name.
+    pub name: String,
+    /// Its URL.
+    pub url: String,
+    /// `up`, `failing`, `down` or `unknown`.
+    pub health: String,
+    /// Why it is not up, in words.
+    pub reason: String,
+    /// Seconds until it is tried again; 0 when up.
+    pub retry_in_s: u32,
+    /// Sessions now.
+    pub sessions: u32,
+    /// Its bound; 0: none.
+    pub max_sessions: u32,
+    /// Smoothed time to an answer, microseconds.
+    pub rtt_us: u32,
+    /// Failures among the last answers, per mille.
+    pub err_permille: u16,
+    /// Media from it, kbit/s.
+    pub kbit: u32,
+}
+
+/// One worker thread.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its number.
+    pub id: u16,
+    /// Connections it drives.
+    pub connections: u32,
+    /// Pipes it drives.
+    pub pipes: u32,
+    /// Packets a second, smoothed.
+    pub packets_per_s: u32,
+    /// Share of one core that it uses, per mille.
+    pub busy_permille: u16,
+}
+
+/// One session, `GET /v1/sessions`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Number of the session in this run of the gateway.
+    pub id: u64,
+    /// Address and port of the client.
+    pub client: String,
+    /// The client's User-Agent.
+    pub user_agent: String,
+    /// Path that was asked for.
+    pub path: String,
+    /// Name of the origin.
+    pub origin: String,
+    /// `init`, `ready`, `playing` or `recording`.
+    pub state: String,
+    /// Transport on the client's side: `udp`, `tcp` or `-`.
+    pub client_transport: String,
+    /// Transport on the origin's side.
+    pub origin_transport: String,
+    /// Tracks set up.
+    pub tracks: u32,
+    /// Seconds since it began.
+    pub age_s: u64,
+    /// Media downstream, kbit/s.
+    pub kbit: u32,
+    /// Packets relayed.
+    pub packets: u64,
+    /// Bytes relayed.
+    pub bytes: u64,
+    /// RTP packets that the origin's sequence numbers say are missing before the gateway.
+    pub lost: u64,
+    /// Packets that the gateway dropped (slow client, strangers).
+    pub dropped: u64,
+    /// Worker of the connection.
+    pub worker: u16,
+}
+
+/// An error of the control API, `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Problem {
+    /// Short name of the kind of error.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What went wrong and the remedy.
+    pub detail: String,
+}
