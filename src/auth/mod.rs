@@ -1,1 +1,1 @@
-//! TODO-ROOM auth
+//! Who is it.
