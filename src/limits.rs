@@ -66,8 +66,9 @@ pub const AUTH_PARAMS_MAX: usize = 32;
 pub const AUTH_CHALLENGES_MAX: usize = 8;
 /// Age at which a nonce of ours is stale.
 pub const NONCE_LIFETIME_MS: u64 = 5 * 60 * 1000;
-/// Challenges in a row that the gateway answers before it takes its password for wrong.
-pub const CHALLENGES_IN_A_ROW_MAX: u8 = 3;
+/// Challenges in a row that the gateway answers before it takes its password for wrong: the first
+/// and one new nonce. Cameras lock an account after about five wrong answers.
+pub const CHALLENGES_IN_A_ROW_MAX: u8 = 2;
 
 // --- Configuration ------------------------------------------------------------------------------
 

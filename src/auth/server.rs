@@ -1,0 +1,273 @@
+//! The gateway asks players who they are.
+//!
+//! Nonces are stateless: `time | MAC(key, time, client's address)`, so nothing is kept for a
+//! client that was only challenged, and a nonce serves its address only. It lives for 5 minutes;
+//! a right answer over an old nonce (or one of an earlier run of the gateway) is challenged with
+//! `stale=true`, which a player answers without asking its user again.
+//!
+//! What is deliberately absent: `nc` is not tracked, so who can read a connection and send from
+//! its address can repeat a request within those 5 minutes. RTSP here is clear text, such a one
+//! can also take over the connection itself; a count for each nonce would buy nothing.
+//!
+//! The signed `uri` must be the path of the request or a leading part of it: players name the
+//! gateway by another host than the request line does, and live555 (VLC) signs every request,
+//! SETUP of a track included, with the presentation URL.
+
+use core::net::IpAddr;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::{
+    digest::{self, Algorithm, Challenge, Counted, same},
+    secret::Secret,
+};
+use crate::{clock::Instant, config::Auth, limits::NONCE_LIFETIME_MS};
+
+/// The realm of all users of the gateway.
+pub const REALM: &str = "edgeweir";
+
+/// A user: the hashes of `name:edgeweir:password`, never the password.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Name, without a colon.
+    pub name: String,
+    /// MD5 of `name:realm:password`.
+    pub ha1_md5: Secret<[u8; 16]>,
+    /// SHA-256 of the same.
+    pub ha1_sha256: Secret<[u8; 32]>,
+}
+
+impl Account {
+    /// The account of a user with this password.
+    pub fn new(name: &str, password: &str) -> Self {
+        let parts = [name.as_bytes(), REALM.as_bytes(), password.as_bytes()];
+        Self {
+            name: name.to_owned(),
+            ha1_md5: digest::md5(&parts).into(),
+            ha1_sha256: digest::sha256(&parts).into(),
+        }
+    }
+
+    fn ha1(&self, algorithm: Algorithm) -> digest::Hex {
+        match algorithm {
+            Algorithm::Md5 => digest::hex(self.ha1_md5.expose()),
+            Algorithm::Sha256 => digest::hex(self.ha1_sha256.expose()),
+        }
+    }
+}
+
+/// What a request is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It may pass.
+    Granted {
+        /// Who sent it; empty where nobody is asked.
+        user: String,
+    },
+    /// 401 with these values of WWW-Authenticate, each in a header of its own, in this order.
+    Challenge(Vec<String>),
+    /// The Authorization makes no sense (past its bounds, not to be parsed, signed for another
+    /// path): 400, as RFC 7616 section 3.4.6 wants it.
+    Refused,
+}
+
+/// Checks the requests of players.
+#[derive(Debug)]
+pub struct Verifier {
+    users: Vec<Account>,
+    /// Stands in for a user that does not exist, so that finding out takes as long.
+    nobody: Account,
+    key: Secret<[u8; 32]>,
+}
+
+impl Verifier {
+    /// Checks against `users`. `key` signs nonces: 32 random bytes, anew for each run (times are
+    /// counted from the start of the program).
+    pub fn new(users: Vec<Account>, key: [u8; 32]) -> Self {
+        let nobody = Account {
+            name: String::new(),
+            ha1_md5: digest::md5(&[b"nobody", &key]).into(),
+            ha1_sha256: digest::sha256(&[b"nobody", &key]).into(),
+        };
+        Self { users, nobody, key: key.into() }
+    }
+
+    /// Decides on a request of `client` with the value of its Authorization header, if any.
+    /// `uri` is the request's, absolute or a path.
+    pub fn check(
+        &self,
+        scheme: Auth,
+        method: &[u8],
+        uri: &[u8],
+        authorization: Option<&[u8]>,
+        now: Instant,
+        client: IpAddr,
+    ) -> Decision {
+        if matches!(scheme, Auth::Pass | Auth::None) {
+            return Decision::Granted { user: String::new() };
+        }
+        let Some(value) = authorization else { return self.challenge(scheme, false, now, client) };
+        let Some(parsed) = digest::parse(value) else { return Decision::Refused };
+        let Some(answer) = parsed.first() else { return Decision::Refused };
+        let verdict = match scheme {
+            Auth::Basic if answer.is("basic") => self.basic(answer),
+            Auth::Digest if answer.is("digest") => self.digest(answer, method, uri, now, client),
+            // An answer to somebody else's challenge.
+            _ => Verdict::Wrong,
+        };
+        match verdict {
+            Verdict::Right(account) => Decision::Granted { user: account.name.clone() },
+            Verdict::Stale => self.challenge(scheme, true, now, client),
+            Verdict::Wrong => self.challenge(scheme, false, now, client),
+            Verdict::Nonsense => Decision::Refused,
+        }
+    }
+
+    /// The strongest first, as RFC 7616 section 3.7 wants it; MD5 last, where players that keep
+    /// only one challenge (ffmpeg, live555) keep theirs. Realm, nonce, stale in this order:
+    /// live555 reads no other.
+    fn challenge(&self, scheme: Auth, stale: bool, now: Instant, client: IpAddr) -> Decision {
+        if scheme == Auth::Basic {
+            return Decision::Challenge(vec![format!("Basic realm=\"{REALM}\"")]);
+        }
+        let nonce = self.nonce(now.as_millis(), client);
+        let stale = if stale { ", stale=true" } else { "" };
+        let one = |algorithm: Algorithm| {
+            let name = algorithm.name();
+            format!(
+                "Digest realm=\"{REALM}\", nonce=\"{nonce}\"{stale}, algorithm={name}, qop=\"auth\""
+            )
+        };
+        Decision::Challenge(vec![one(Algorithm::Sha256), one(Algorithm::Md5)])
+    }
+
+    fn basic(&self, answer: &Challenge<'_>) -> Verdict<'_> {
+        let Ok(decoded) = STANDARD.decode(answer.token) else { return Verdict::Nonsense };
+        let Some(colon) = decoded.iter().position(|byte| *byte == b':') else {
+            return Verdict::Nonsense;
+        };
+        let (name, password) = decoded.split_at(colon);
+        let password = password.get(1..).unwrap_or_default();
+        let account = self.account(name);
+        let ha1 = digest::sha256(&[name, REALM.as_bytes(), password]);
+        if same(&ha1, account.ha1_sha256.expose()) && !account.name.is_empty() {
+            Verdict::Right(account)
+        } else {
+            Verdict::Wrong
+        }
+    }
+
+    fn digest(
+        &self,
+        answer: &Challenge<'_>,
+        method: &[u8],
+        uri: &[u8],
+        now: Instant,
+        client: IpAddr,
+    ) -> Verdict<'_> {
+        let required = ["username", "realm", "nonce", "uri", "response"].map(|it| answer.param(it));
+        let [Some(name), Some(realm), Some(nonce), Some(signed), Some(given)] = required else {
+            return Verdict::Nonsense;
+        };
+        if !covers(signed, uri) {
+            return Verdict::Nonsense;
+        }
+        let Some(algorithm) = Algorithm::from_name(answer.param("algorithm")) else {
+            return Verdict::Wrong;
+        };
+        let counted = match answer.param("qop") {
+            None => None,
+            Some(qop) if qop.eq_ignore_ascii_case(b"auth") => {
+                match (answer.param("nc"), answer.param("cnonce")) {
+                    (Some(nc), Some(cnonce)) => Some(Counted { nc, cnonce }),
+                    _ => return Verdict::Nonsense,
+                }
+            }
+            Some(_) => return Verdict::Wrong,
+        };
+        let account = self.account(name);
+        let ha1 = account.ha1(algorithm);
+        let wanted = digest::response(algorithm, ha1.as_bytes(), nonce, counted, method, signed);
+        let right = same(wanted.as_bytes(), &given.to_ascii_lowercase())
+            && realm == REALM.as_bytes()
+            && !account.name.is_empty();
+        match (right, self.is_fresh(nonce, now, client)) {
+            (false, _) => Verdict::Wrong,
+            (true, false) => Verdict::Stale,
+            (true, true) => Verdict::Right(account),
+        }
+    }
+
+    /// Looks at every user, so that the time does not tell how far down the list a name stands.
+    fn account(&self, name: &[u8]) -> &Account {
+        self.users.iter().fold(&self.nobody, |found, one| {
+            if same(one.name.as_bytes(), name) { one } else { found }
+        })
+    }
+
+    /// 16 digits of time, 32 of MAC.
+    fn nonce(&self, time_ms: u64, client: IpAddr) -> String {
+        let mac = self.mac(time_ms, client);
+        let mac = mac.get(..16).unwrap_or(&mac);
+        format!("{time_ms:016x}{}", digest::hex(mac))
+    }
+
+    fn is_fresh(&self, nonce: &[u8], now: Instant, client: IpAddr) -> bool {
+        let time = nonce.get(..16).and_then(|digits| core::str::from_utf8(digits).ok());
+        let Some(time_ms) = time.and_then(|digits| u64::from_str_radix(digits, 16).ok()) else {
+            return false;
+        };
+        let age_ms = now.as_millis().checked_sub(time_ms);
+        same(self.nonce(time_ms, client).as_bytes(), nonce)
+            && age_ms.is_some_and(|age_ms| age_ms < NONCE_LIFETIME_MS)
+    }
+
+    /// HMAC-SHA-256 (RFC 2104) over time and address.
+    fn mac(&self, time_ms: u64, client: IpAddr) -> [u8; 32] {
+        let mut inner = [0x36_u8; 64];
+        let mut outer = [0x5c_u8; 64];
+        for ((i, o), k) in inner.iter_mut().zip(&mut outer).zip(self.key.expose()) {
+            *i ^= k;
+            *o ^= k;
+        }
+        let address = match client.to_canonical() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        };
+        let message = [inner.as_slice(), &time_ms.to_be_bytes(), &address].concat();
+        let hash = digest::sha256(&[&message]);
+        digest::sha256(&[&[outer.as_slice(), &hash].concat()])
+    }
+}
+
+enum Verdict<'a> {
+    Right(&'a Account),
+    Stale,
+    Wrong,
+    Nonsense,
+}
+
+/// Whether the signed URI stands for the requested one: equal from the path on, or the signed path
+/// is followed by `/` or `?` in the requested one.
+fn covers(signed: &[u8], requested: &[u8]) -> bool {
+    let (signed, requested) = (trimmed_path(signed), trimmed_path(requested));
+    match requested.strip_prefix(signed) {
+        Some(b"") => true,
+        Some([b'/' | b'?', ..]) => !signed.is_empty(),
+        _ => false,
+    }
+}
+
+/// Path and query of a URI, without the slashes at its end; `*` stays.
+fn trimmed_path(uri: &[u8]) -> &[u8] {
+    let scheme = uri.windows(3).position(|three| three == b"://").filter(|at| *at <= 8);
+    let path = match scheme.and_then(|at| uri.get(at + 3..)) {
+        Some(after) => {
+            let start = after.iter().position(|byte| matches!(byte, b'/' | b'?'));
+            after.get(start.unwrap_or(after.len())..).unwrap_or_default()
+        }
+        None => uri,
+    };
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    path.get(..end).unwrap_or_default()
+}
