@@ -204,3 +204,158 @@ impl Digest {
 fn is_stale(offer: &Challenge<'_>) -> bool {
     offer.param("stale").is_some_and(|value| value.eq_ignore_ascii_case(b"true"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URI: &[u8] = b"rtsp://192.0.2.20:554/ch1";
+    const MD5: &[u8] = b"Digest realm=\"cam\", nonce=\"n1\", stale=\"FALSE\"";
+    const SHA: &[u8] =
+        b"Digest realm=\"cam\", nonce=\"n2\", algorithm=SHA-256, qop=\"auth,auth-int\"";
+    const BASIC: &[u8] = b"Basic realm=\"cam\"";
+
+    fn signer() -> Signer {
+        Signer::new(Credentials::new("admin", "p:w"), 42)
+    }
+
+    fn sign(signer: &mut Signer) -> String {
+        signer.authorization(b"DESCRIBE", URI).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_signed_before_a_challenge() {
+        assert_eq!(signer().authorization(b"OPTIONS", URI), None);
+    }
+
+    #[test]
+    fn the_strongest_challenge_that_is_understood_is_answered() {
+        let one_header = [MD5, b", ", SHA, b", ", BASIC].concat();
+        let rows: [(&[&[u8]], &str); 5] = [
+            (&[BASIC, MD5, SHA], "SHA-256"),
+            (&[&one_header], "SHA-256"),
+            (&[BASIC, MD5], "Digest username=\"admin\", realm=\"cam\", nonce=\"n1\""),
+            (&[BASIC], "Basic YWRtaW46cDp3"),
+            (&[b"Digest realm=\"cam\", nonce=\"x\", algorithm=SHA-512-256", BASIC], "Basic "),
+        ];
+        for (values, wanted) in rows {
+            let mut signer = signer();
+            assert!(signer.challenge(values));
+            assert!(sign(&mut signer).contains(wanted), "{wanted}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_answered() {
+        let rows: [&[u8]; 7] = [
+            b"",
+            b"Negotiate",
+            b"Digest realm=\"cam\"",
+            b"Digest nonce=\"x\"",
+            b"Digest realm=\"cam\", nonce=\"x\", algorithm=MD5-sess",
+            b"Digest realm=\"cam\", nonce=\"x\", qop=\"auth-int\"",
+            b"Digest realm=\"cam\r\nX: y\", nonce=\"x\"",
+        ];
+        for value in rows {
+            let mut signer = signer();
+            assert!(!signer.challenge(&[value]));
+            assert_eq!(signer.authorization(b"OPTIONS", URI), None);
+        }
+        assert!(!signer().challenge(&[]));
+    }
+
+    #[test]
+    fn a_camera_of_rfc_2069_gets_nothing_that_it_does_not_know() {
+        let mut signer = signer();
+        assert!(signer.challenge(&[MD5]));
+        // MD5 of "MD5(admin:cam:p:w):n1:MD5(DESCRIBE:uri)".
+        let ha1 = digest::hex(&digest::md5(&[b"admin:cam:p:w"]));
+        let ha2 = digest::hex(&digest::md5(&[b"DESCRIBE:rtsp://192.0.2.20:554/ch1"]));
+        let whole = format!("{ha1}:n1:{ha2}");
+        let response = digest::hex(&digest::md5(&[whole.as_bytes()]));
+        assert_eq!(
+            sign(&mut signer),
+            format!(
+                "Digest username=\"admin\", realm=\"cam\", nonce=\"n1\", \
+                 uri=\"rtsp://192.0.2.20:554/ch1\", response=\"{response}\""
+            )
+        );
+    }
+
+    #[test]
+    fn each_request_counts_and_has_its_own_cnonce() {
+        let mut signer = signer();
+        assert!(signer.challenge(&[SHA]));
+        let (first, second) = (sign(&mut signer), sign(&mut signer));
+        assert!(first.contains("qop=auth, nc=00000001, cnonce="), "{first}");
+        assert!(second.contains("qop=auth, nc=00000002, cnonce="), "{second}");
+        let cnonce = |value: &str| value.split("cnonce=").nth(1).map(str::to_owned);
+        assert_ne!(cnonce(&first), cnonce(&second));
+    }
+
+    #[test]
+    fn the_same_nonce_again_means_a_wrong_password_unless_stale() {
+        let mut signer = signer();
+        assert!(signer.challenge(&[MD5]));
+        sign(&mut signer);
+        assert!(!signer.challenge(&[MD5]));
+
+        let mut signer = self::signer();
+        assert!(signer.challenge(&[MD5]));
+        sign(&mut signer);
+        assert!(signer.challenge(&[b"Digest realm=\"cam\", nonce=\"n1\", stale=true"]));
+    }
+
+    #[test]
+    fn basic_is_answered_once() {
+        let mut signer = signer();
+        assert!(signer.challenge(&[BASIC]));
+        sign(&mut signer);
+        assert!(!signer.challenge(&[BASIC]));
+    }
+
+    #[test]
+    fn a_camera_with_a_new_nonce_for_each_refusal_is_answered_twice_only() {
+        let mut signer = signer();
+        let mut sent = 0;
+        for number in 0..10 {
+            let value = format!("Digest realm=\"cam\", nonce=\"{number}\", stale=true");
+            if !signer.challenge(&[value.as_bytes()]) {
+                break;
+            }
+            sign(&mut signer);
+            sent += 1;
+        }
+        assert_eq!(sent, CHALLENGES_IN_A_ROW_MAX);
+    }
+
+    #[test]
+    fn a_nonce_that_expires_after_a_while_is_replaced_for_ever() {
+        let mut signer = signer();
+        for number in 0..100 {
+            let value = format!("Digest realm=\"cam\", nonce=\"{number}\"");
+            assert!(signer.challenge(&[value.as_bytes()]), "{number}");
+            // The repeated request, then the next one, which meets the expired nonce.
+            sign(&mut signer);
+            sign(&mut signer);
+        }
+    }
+
+    #[test]
+    fn quotes_are_escaped_and_opaque_is_echoed() {
+        let mut signer = Signer::new(Credentials::new("do\\main\"x", "p"), 1);
+        assert!(signer.challenge(&[b"Digest realm=\"a\\\"b\", nonce=\"n\", opaque=\"o\""]));
+        let value = sign(&mut signer);
+        assert!(value.contains(r#"username="do\\main\"x", realm="a\"b", nonce="n""#), "{value}");
+        assert!(value.contains("opaque=\"o\""), "{value}");
+    }
+
+    #[test]
+    fn debug_output_shows_no_password() {
+        let mut signer = Signer::new(Credentials::new("admin", "hunter2"), 1);
+        assert!(signer.challenge(&[MD5]));
+        let shown = format!("{signer:?}");
+        let ha1 = digest::hex(&digest::md5(&[b"admin:cam:hunter2"]));
+        assert!(!shown.contains("hunter2") && !shown.contains(ha1.as_str()), "{shown}");
+    }
+}

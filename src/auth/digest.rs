@@ -258,3 +258,119 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
         Cow::Borrowed(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: &[u8] = b"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v";
+    const COUNTED: Counted<'_> =
+        Counted { nc: b"00000001", cnonce: b"f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ" };
+
+    #[test]
+    fn the_vectors_of_rfc_7616_section_3_9_1() {
+        let wanted = [
+            (Algorithm::Md5, "8ca523f5e9506fed4657c9700eebdbec"),
+            (Algorithm::Sha256, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+        ];
+        for (algorithm, wanted) in wanted {
+            let ha1 = algorithm.hash(&[b"Mufasa", b"http-auth@example.org", b"Circle of Life"]);
+            let counted = Some(COUNTED);
+            let found =
+                response(algorithm, ha1.as_bytes(), NONCE, counted, b"GET", b"/dir/index.html");
+            assert_eq!(found.as_str(), wanted, "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn without_qop_the_answer_is_that_of_rfc_2069() {
+        let md5 = Algorithm::Md5;
+        let ha1 = md5.hash(&[b"Mufasa", b"testrealm@host.com", b"Circle Of Life"]);
+        let nonce = b"dcd98b7102dd2f0e8b11d0f600bfb0c093";
+        let found = response(md5, ha1.as_bytes(), nonce, None, b"GET", b"/dir/index.html");
+        assert_eq!(found.as_str(), "670fd8c2df070c60b045671b8b24ff02");
+    }
+
+    #[test]
+    fn parameters_come_in_any_order_case_and_quoting() {
+        let value = b"dIgEsT\t NONCE = \"a,b=\\\"c\\\\\" ,, realm=plain stale=FALSE, x=\"\",\
+            algorithm=MD5,Basic realm=\"second, with comma\", Negotiate";
+        let found = parse(value).unwrap();
+        assert_eq!(found.len(), 3);
+        let digest = &found[0];
+        assert!(digest.is("Digest"));
+        assert_eq!(digest.param("nonce"), Some(&b"a,b=\"c\\"[..]));
+        assert_eq!(digest.param("Realm"), Some(&b"plain"[..]));
+        assert_eq!(digest.param("stale"), Some(&b"FALSE"[..]));
+        assert_eq!(digest.param("x"), Some(&b""[..]));
+        assert_eq!(digest.param("qop"), None);
+        assert_eq!(found[1].param("realm"), Some(&b"second, with comma"[..]));
+        assert!(found[2].is("negotiate"));
+    }
+
+    #[test]
+    fn of_two_parameters_with_one_name_the_first_counts() {
+        let found = parse(b"Digest realm=\"a\", realm=\"b\"").unwrap();
+        assert_eq!(found[0].param("realm"), Some(&b"a"[..]));
+    }
+
+    #[test]
+    fn the_answer_of_basic_is_a_token_with_its_padding() {
+        for token in ["dXNlcg==", "dXNlcjpw", "a+/-._~="] {
+            let value = format!("Basic  {token} ");
+            assert_eq!(parse(value.as_bytes()).unwrap()[0].token, token.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_ends_the_header() {
+        for value in ["Digest realm=\"a\", nonce=\"never", "Digest realm=\"a\", nonce=\"never\\"] {
+            let found = parse(value.as_bytes()).unwrap();
+            assert_eq!(found[0].param("realm"), Some(&b"a"[..]));
+            assert_eq!(found[0].param("nonce"), None);
+        }
+    }
+
+    #[test]
+    fn bounds_hold_at_the_limit_and_one_past() {
+        let sized = |size: usize| [b"Basic ".to_vec(), vec![b'a'; size - 6]].concat();
+        assert!(parse(&sized(AUTH_VALUE_MAX_BYTES)).is_some());
+        assert!(parse(&sized(AUTH_VALUE_MAX_BYTES + 1)).is_none());
+
+        let with = |count: usize| {
+            let params: Vec<String> = (0..count).map(|number| format!("p{number}=v")).collect();
+            format!("Digest {}", params.join(","))
+        };
+        assert!(parse(with(AUTH_PARAMS_MAX).as_bytes()).is_some());
+        assert!(parse(with(AUTH_PARAMS_MAX + 1).as_bytes()).is_none());
+
+        let schemes = |count: usize| vec!["A x=y"; count].join(", ");
+        for (count, wanted) in [
+            (AUTH_CHALLENGES_MAX, AUTH_CHALLENGES_MAX),
+            (AUTH_CHALLENGES_MAX + 1, AUTH_CHALLENGES_MAX),
+        ] {
+            assert_eq!(parse(schemes(count).as_bytes()).unwrap().len(), wanted);
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic() {
+        let alphabet = b"Digest realm=\"\\,nonce= \t\r\n\x00\xff:/=Basic~%";
+        let mut state = 1;
+        for round in 0..20_000_u64 {
+            let mut value = b"Digest ".to_vec();
+            for _ in 0..round % 80 {
+                state = crate::origin::mix(state);
+                let index = usize::try_from(state % 1000).unwrap() % alphabet.len();
+                value.push(alphabet[index]);
+            }
+            let _ = parse(&value);
+        }
+    }
+
+    #[test]
+    fn equal_bytes_of_equal_length_are_the_same() {
+        assert!(same(b"", b"") && same(b"abc", b"abc"));
+        assert!(!same(b"abc", b"abd") && !same(b"abc", b"abcd") && !same(b"abcd", b"abc"));
+    }
+}

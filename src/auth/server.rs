@@ -271,3 +271,195 @@ fn trimmed_path(uri: &[u8]) -> &[u8] {
     let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
     path.get(..end).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+    use crate::auth::client::{Credentials, Signer};
+
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+    const URI: &[u8] = b"rtsp://gateway:8554/cam1";
+    const T0: Instant = Instant::from_millis(1_000_000);
+
+    fn verifier() -> Verifier {
+        Verifier::new(vec![Account::new("ann", "a:\u{e4}"), Account::new("bob", "b")], [7; 32])
+    }
+
+    fn challenged(decision: Decision) -> Vec<String> {
+        match decision {
+            Decision::Challenge(values) => values,
+            other => panic!("no challenge but {other:?}"),
+        }
+    }
+
+    fn ask(scheme: Auth, authorization: Option<&str>, now: Instant, client: IpAddr) -> Decision {
+        let value = authorization.map(str::as_bytes);
+        verifier().check(scheme, b"DESCRIBE", URI, value, now, client)
+    }
+
+    fn signed(challenges: &[String], user: &str, password: &str, uri: &[u8]) -> String {
+        let mut signer = Signer::new(Credentials::new(user, password), 1);
+        let values: Vec<&[u8]> = challenges.iter().map(String::as_bytes).collect();
+        assert!(signer.challenge(&values));
+        signer.authorization(b"DESCRIBE", uri).unwrap()
+    }
+
+    fn granted(user: &str) -> Decision {
+        Decision::Granted { user: user.to_owned() }
+    }
+
+    #[test]
+    fn a_right_password_is_granted_with_either_hash_and_with_basic() {
+        let challenges = challenged(ask(Auth::Digest, None, T0, CLIENT));
+        assert!(challenges[0].contains("algorithm=SHA-256"), "{challenges:?}");
+        assert!(challenges[1].contains("algorithm=MD5"), "{challenges:?}");
+        for challenge in challenges {
+            let value = signed(&[challenge], "ann", "a:\u{e4}", URI);
+            assert_eq!(ask(Auth::Digest, Some(&value), T0, CLIENT), granted("ann"), "{value}");
+        }
+        let challenges = challenged(ask(Auth::Basic, None, T0, CLIENT));
+        assert_eq!(challenges, ["Basic realm=\"edgeweir\""]);
+        let value = signed(&challenges, "ann", "a:\u{e4}", URI);
+        assert_eq!(ask(Auth::Basic, Some(&value), T0, CLIENT), granted("ann"));
+    }
+
+    #[test]
+    fn live555_finds_realm_and_nonce_at_the_start_of_a_challenge() {
+        for challenge in challenged(ask(Auth::Digest, None, T0, CLIENT)) {
+            assert!(challenge.starts_with("Digest realm=\"edgeweir\", nonce=\""), "{challenge}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_qop_is_granted() {
+        let value =
+            challenged(ask(Auth::Digest, None, T0, CLIENT))[1].replace(", qop=\"auth\"", "");
+        let value = signed(&[value], "bob", "b", URI);
+        assert!(!value.contains("cnonce"));
+        assert_eq!(ask(Auth::Digest, Some(&value), T0, CLIENT), granted("bob"));
+    }
+
+    #[test]
+    fn wrong_passwords_unknown_and_empty_users_are_challenged_again() {
+        for scheme in [Auth::Digest, Auth::Basic] {
+            let challenges = challenged(ask(scheme, None, T0, CLIENT));
+            for (user, password) in [("ann", "b"), ("nobody", "b"), ("", ""), ("bob", "")] {
+                let value = signed(&challenges, user, password, URI);
+                let again = challenged(ask(scheme, Some(&value), T0, CLIENT));
+                assert!(!again[0].contains("stale"), "{user}: {again:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_nonce_is_stale_at_its_lifetime_and_not_before() {
+        let challenges = challenged(ask(Auth::Digest, None, T0, CLIENT));
+        let value = signed(&challenges, "bob", "b", URI);
+        let at = |ms: u64| {
+            let now = Instant::from_millis(T0.as_millis() + ms);
+            ask(Auth::Digest, Some(&value), now, CLIENT)
+        };
+        assert_eq!(at(NONCE_LIFETIME_MS - 1), granted("bob"));
+        let fresh = challenged(at(NONCE_LIFETIME_MS));
+        assert!(fresh.iter().all(|value| value.contains(", stale=true")), "{fresh:?}");
+        // With a wrong password staleness is not told.
+        let wrong = signed(&challenges, "bob", "c", URI);
+        let late = Instant::from_millis(T0.as_millis() + NONCE_LIFETIME_MS);
+        assert!(!challenged(ask(Auth::Digest, Some(&wrong), late, CLIENT))[0].contains("stale"));
+    }
+
+    #[test]
+    fn a_nonce_that_was_tampered_with_or_is_anothers_is_never_granted() {
+        let challenge = challenged(ask(Auth::Digest, None, T0, CLIENT)).remove(0);
+        let nonce = challenge.split('"').nth(3).unwrap().to_owned();
+        let later = format!("{:016x}{}", T0.as_millis() + 1, &nonce[16..]);
+        let plus = format!("+{}", &nonce[1..]);
+        let flipped = nonce.replace(&nonce[47..], if nonce.ends_with('0') { "1" } else { "0" });
+        for other in [later.as_str(), &plus, &flipped, &nonce[..47], "", "x", "\u{e4}"] {
+            let value = signed(&[challenge.replace(&nonce, other)], "bob", "b", URI);
+            challenged(ask(Auth::Digest, Some(&value), T0, CLIENT));
+        }
+        let value = signed(&[challenge], "bob", "b", URI);
+        let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8));
+        challenged(ask(Auth::Digest, Some(&value), T0, elsewhere));
+        let mapped = IpAddr::V6(Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped());
+        assert_eq!(ask(Auth::Digest, Some(&value), T0, mapped), granted("bob"));
+    }
+
+    #[test]
+    fn an_answer_serves_its_method_only() {
+        let challenges = challenged(ask(Auth::Digest, None, T0, CLIENT));
+        let value = signed(&challenges, "bob", "b", URI);
+        let decision =
+            verifier().check(Auth::Digest, b"SETUP", URI, Some(value.as_bytes()), T0, CLIENT);
+        challenged(decision);
+    }
+
+    #[test]
+    fn the_signed_uri_covers_the_requested_path_or_what_lies_below() {
+        let rows = [
+            ("rtsp://gateway:8554/cam1", "rtsp://gateway:8554/cam1", true),
+            ("rtsp://10.0.0.1/cam1/", "rtsp://gateway:8554/cam1", true),
+            ("/cam1", "rtsp://gateway:8554/cam1", true),
+            ("rtsp://gw/cam1", "rtsp://gw/cam1/trackID=1", true),
+            ("rtsp://gw/cam1/", "rtsp://gw/cam1/trackID=1", true),
+            ("rtsp://gw/cam1", "rtsp://gw/cam1?token=1", true),
+            ("rtsp://gw/cam1?a=rtsp://x", "rtsp://gw/cam1?a=rtsp://x/track1", true),
+            ("rtsp://gw/cam1", "rtsp://gw/cam10", false),
+            ("rtsp://gw/cam2", "rtsp://gw/cam1", false),
+            ("rtsp://gw/cam1/trackID=1", "rtsp://gw/cam1", false),
+            ("rtsp://gw/", "rtsp://gw/cam1", false),
+            ("rtsp://gw", "rtsp://gw/", true),
+            ("", "rtsp://gw/cam1", false),
+            ("*", "*", true),
+            ("*", "rtsp://gw/cam1", false),
+        ];
+        for (signed, requested, wanted) in rows {
+            assert_eq!(
+                covers(signed.as_bytes(), requested.as_bytes()),
+                wanted,
+                "{signed} {requested}"
+            );
+        }
+        let challenges = challenged(ask(Auth::Digest, None, T0, CLIENT));
+        let value = signed(&challenges, "bob", "b", b"rtsp://gateway:8554/cam2");
+        assert_eq!(ask(Auth::Digest, Some(&value), T0, CLIENT), Decision::Refused);
+    }
+
+    #[test]
+    fn nonsense_is_refused_and_another_scheme_challenged() {
+        let long = format!("Digest realm=\"{}\"", "x".repeat(5000));
+        let nonsense = ["", ",,,", "Digest", "Digest realm=\"edgeweir\"", "\u{0}", &long];
+        for value in nonsense {
+            assert_eq!(ask(Auth::Digest, Some(value), T0, CLIENT), Decision::Refused, "{value}");
+        }
+        for value in ["Basic ?", "Basic bm9jb2xvbg==", "Basic"] {
+            assert_ne!(ask(Auth::Basic, Some(value), T0, CLIENT), granted(""), "{value}");
+        }
+        challenged(ask(Auth::Digest, Some("Basic Ym9iOmI="), T0, CLIENT));
+        challenged(ask(Auth::Basic, Some("Digest realm=\"edgeweir\""), T0, CLIENT));
+    }
+
+    #[test]
+    fn where_nobody_is_asked_all_are_granted_and_without_users_nobody_is() {
+        for scheme in [Auth::Pass, Auth::None] {
+            assert_eq!(ask(scheme, None, T0, CLIENT), granted(""));
+        }
+        let empty = Verifier::new(Vec::new(), [0; 32]);
+        for scheme in [Auth::Digest, Auth::Basic] {
+            let challenges = challenged(empty.check(scheme, b"DESCRIBE", URI, None, T0, CLIENT));
+            let value = signed(&challenges, "", "", URI);
+            let decision =
+                empty.check(scheme, b"DESCRIBE", URI, Some(value.as_bytes()), T0, CLIENT);
+            challenged(decision);
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_no_hash_and_no_key() {
+        let shown = format!("{:?}", verifier());
+        assert!(shown.contains("ann") && shown.contains("<secret>") && !shown.contains("7, 7"));
+    }
+}
