@@ -33,7 +33,9 @@ impl Addrs {
             return false;
         }
         let generation = self.generation.load(SeqCst);
-        let changed = self.all().as_slice() != addrs;
+        // Name servers hand the same addresses out in turns: another order is no change.
+        let old = self.all();
+        let changed = old.len() != addrs.len() || addrs.iter().any(|addr| !old.contains(addr));
         if changed && let Some(copy) = self.copy(generation.wrapping_add(1)) {
             for (addr, [high, low]) in addrs.iter().zip(&copy.halves) {
                 let bits = to_v6(*addr).to_bits();
@@ -85,5 +87,66 @@ fn to_v6(addr: IpAddr) -> Ipv6Addr {
     match addr {
         IpAddr::V4(addr) => addr.to_ipv6_mapped(),
         IpAddr::V6(addr) => addr,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_next_address_follows_one_that_failed_and_then_the_first_again() {
+        let addrs = Addrs::default();
+        assert_eq!(addrs.current(), None);
+        addrs.advance();
+        assert!(addrs.set(&[ip("192.0.2.1"), ip("2001:db8::1")]));
+        let mut seen: Vec<_> = (0..4)
+            .map(|_| {
+                addrs.advance();
+                addrs.current()
+            })
+            .collect();
+        seen.sort_unstable();
+        assert_eq!(seen[0], seen[1]);
+        assert_eq!(seen[2], Some(ip("2001:db8::1")));
+    }
+
+    #[test]
+    fn four_addresses_are_kept_and_a_fifth_left_out() {
+        let many: Vec<_> = (1..=5).map(|last| ip(&format!("192.0.2.{last}"))).collect();
+        let addrs = Addrs::default();
+        addrs.set(&many[..ORIGIN_ADDRS_MAX]);
+        assert_eq!(addrs.all().as_slice(), &many[..ORIGIN_ADDRS_MAX]);
+        assert!(!addrs.set(&many), "the same four");
+        let turned = [many[2], many[3], many[0], many[1]];
+        assert!(!addrs.set(&turned), "in another order");
+        assert!(addrs.set(&[]));
+        assert_eq!(addrs.current(), None);
+    }
+
+    #[test]
+    fn a_reader_never_sees_half_of_a_change() {
+        let addrs = Addrs::default();
+        let (a, b) = ([ip("2001:db8::1"); 4], [ip("fd00:1:2:3:4:5:6:7"); 3]);
+        addrs.set(&a);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for round in 0..20_000 {
+                    if round % 2 == 0 {
+                        addrs.set(&b)
+                    } else {
+                        addrs.set(&a)
+                    };
+                }
+            });
+            while !writer.is_finished() {
+                let seen = addrs.all();
+                assert!(seen == a.as_slice() || seen == b.as_slice(), "{seen:?}");
+            }
+        });
     }
 }

@@ -175,3 +175,160 @@ fn rendezvous(candidates: &[Candidate], hash: u64) -> Option<usize> {
         .max_by(|(_, a), (_, b)| score(a).total_cmp(&score(b)))
         .map(|(index, _)| index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key = Key { client_hash: 1, path_hash: 2, attempt: 0 };
+    const ALL: [Policy; 7] = [
+        Policy::RoundRobin,
+        Policy::LeastSessions,
+        Policy::LeastTraffic,
+        Policy::HashClient,
+        Policy::HashPath,
+        Policy::First,
+        Policy::Random,
+    ];
+
+    fn origins(weights: &[u8]) -> Vec<Candidate> {
+        let one = |(index, weight): (usize, &u8)| Candidate {
+            id: hash_bytes(&[u8::try_from(index).unwrap()]),
+            weight: *weight,
+            sessions: 0,
+            max_sessions: 0,
+            kbit: 0,
+            healthy: true,
+        };
+        weights.iter().enumerate().map(one).collect()
+    }
+
+    fn turn(turn: u64) -> Draw {
+        Draw { turn, seed: 9 }
+    }
+
+    fn key(client: u64) -> Key {
+        Key { client_hash: mix(client), path_hash: mix(!client), attempt: 0 }
+    }
+
+    #[test]
+    fn no_policy_takes_one_that_is_down_or_full_and_all_take_what_is_left() {
+        for policy in ALL {
+            assert_eq!(pick(policy, &[], &KEY, turn(0)), None);
+            let mut four = origins(&[1, 200, 100, 0]);
+            four[0].healthy = false;
+            (four[1].sessions, four[1].max_sessions) = (5, 5);
+            four[2].healthy = false;
+            for number in 0..50 {
+                assert_eq!(pick(policy, &four, &key(number), turn(number)), Some(3), "{policy:?}");
+            }
+            four[3].healthy = false;
+            assert_eq!(pick(policy, &four, &KEY, turn(0)), None, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_turn_of_any_size_is_served() {
+        for policy in ALL {
+            for number in [0, 1, u64::MAX - 1, u64::MAX] {
+                let eight = origins(&[100, 99, 97, 1, 0, 255, 3, 89]);
+                assert!(pick(policy, &eight, &KEY, turn(number)).is_some(), "{policy:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn round_robin_is_smooth_and_honours_weights() {
+        let order = |weights: &[u8], count: u64| -> Vec<usize> {
+            let all = origins(weights);
+            (0..count)
+                .filter_map(|number| pick(Policy::RoundRobin, &all, &KEY, turn(number)))
+                .collect()
+        };
+        assert_eq!(order(&[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(order(&[1, 1, 1], 6), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(order(&[50, 100], 6), [1, 0, 1, 1, 0, 1], "as 1 to 2");
+        let long = order(&[7, 2, 1], 1000);
+        for (index, wanted) in [(0, 700), (1, 200), (2, 100)] {
+            assert_eq!(long.iter().filter(|one| **one == index).count(), wanted);
+        }
+    }
+
+    #[test]
+    fn least_sessions_fills_origins_by_weight() {
+        let mut three = origins(&[1, 2, 5]);
+        for number in 0..800 {
+            let at = pick(Policy::LeastSessions, &three, &KEY, turn(number)).unwrap();
+            three[at].sessions += 1;
+        }
+        assert_eq!(three.iter().map(|one| one.sessions).collect::<Vec<_>>(), [100, 200, 500]);
+    }
+
+    #[test]
+    fn equals_take_turns() {
+        for policy in [Policy::LeastSessions, Policy::LeastTraffic] {
+            let three = origins(&[1, 1, 1]);
+            let order: Vec<_> =
+                (0..6).filter_map(|number| pick(policy, &three, &KEY, turn(number))).collect();
+            assert_eq!(order, [0, 1, 2, 0, 1, 2], "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn least_traffic_counts_traffic_by_weight_then_sessions() {
+        let mut three = origins(&[1, 1, 4]);
+        (three[0].kbit, three[1].kbit, three[2].kbit) = (5000, 3000, 10_000);
+        assert_eq!(pick(Policy::LeastTraffic, &three, &KEY, turn(0)), Some(2));
+        three[2].kbit = 13_000;
+        assert_eq!(pick(Policy::LeastTraffic, &three, &KEY, turn(0)), Some(1));
+        (three[0].kbit, three[1].sessions) = (3000, 1);
+        assert_eq!(pick(Policy::LeastTraffic, &three, &KEY, turn(1)), Some(0));
+    }
+
+    #[test]
+    fn first_goes_down_the_list_whatever_the_load() {
+        let mut three = origins(&[1, 100, 100]);
+        three[0].sessions = 1000;
+        assert_eq!(pick(Policy::First, &three, &KEY, turn(5)), Some(0));
+        three[0].healthy = false;
+        assert_eq!(pick(Policy::First, &three, &KEY, turn(5)), Some(1));
+    }
+
+    #[test]
+    fn hashing_and_chance_honour_weights_within_a_twentieth() {
+        let three = origins(&[1, 3, 6]);
+        for policy in [Policy::HashClient, Policy::HashPath, Policy::Random] {
+            let mut counts = [0_u32; 3];
+            for number in 0..20_000 {
+                counts[pick(policy, &three, &key(number), turn(number)).unwrap()] += 1;
+            }
+            for (count, wanted) in counts.iter().zip([2000_u32, 6000, 12_000]) {
+                assert!(count.abs_diff(wanted) * 20 < wanted * 2, "{policy:?} {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn when_an_origin_leaves_only_its_own_clients_move() {
+        let all = origins(&[1, 2, 3, 4]);
+        let mut three = all.clone();
+        three[2].healthy = false;
+        let gone: Vec<_> = all.iter().copied().filter(|one| one.id != all[2].id).collect();
+        for number in 0..5000 {
+            let before = pick(Policy::HashClient, &all, &key(number), turn(0)).unwrap();
+            let down = pick(Policy::HashClient, &three, &key(number), turn(1)).unwrap();
+            let removed = pick(Policy::HashClient, &gone, &key(number), turn(2)).unwrap();
+            assert_eq!(three[down].id, gone[removed].id, "down and removed are alike");
+            assert!(before == 2 || before == down);
+        }
+    }
+
+    #[test]
+    fn a_client_stays_when_its_port_changes_and_a_path_when_its_query_does() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let key = |client, path: &str| Key::new(ip(client), path.as_bytes(), 0);
+        assert_eq!(key("192.0.2.1", "/a?token=1"), key("::ffff:192.0.2.1", "/a?token=2"));
+        assert_ne!(key("192.0.2.1", "/a").client_hash, key("192.0.2.2", "/a").client_hash);
+        assert_ne!(key("192.0.2.1", "/a").path_hash, key("192.0.2.1", "/b").path_hash);
+    }
+}

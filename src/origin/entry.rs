@@ -11,9 +11,10 @@ use super::{
     addrs::Addrs,
     balance::Candidate,
     hash_bytes,
-    health::{AtomicHealth, Health, HealthState, Outcome},
+    health::{Health, HealthState, Outcome},
     mix,
     route::Route,
+    vitals::Vitals,
 };
 use crate::{
     clock::Instant,
@@ -56,7 +57,7 @@ struct Live {
     unmeasured: AtomicU32,
     kbit: AtomicU32,
     keepalive: AtomicU8,
-    health: AtomicHealth,
+    health: Vitals,
     addrs: Addrs,
 }
 
@@ -305,7 +306,7 @@ impl Live {
             unmeasured: AtomicU32::new(0),
             kbit: AtomicU32::new(0),
             keepalive: AtomicU8::new(0),
-            health: AtomicHealth::new(seed),
+            health: Vitals::new(seed),
             addrs: Addrs::default(),
         }
     }
@@ -336,5 +337,151 @@ fn literal_addr(host: &str) -> Option<IpAddr> {
     match inner {
         Some(text) => text.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Auth, Endpoints, OriginTransport, Policy, Redirect};
+
+    const NOW: Instant = Instant::from_millis(1000);
+
+    fn origin(url: &str) -> Origin {
+        Origin::new(&settings(url), None, 0)
+    }
+
+    fn settings(url: &str) -> config::Origin {
+        config::Origin {
+            name: "nvr".try_into().unwrap(),
+            url: url.try_into().unwrap(),
+            weight: 1,
+            max_sessions: 0,
+            credentials: Some("door".try_into().unwrap()),
+            check: HealthCheck::Options,
+            check_interval_s: 10,
+        }
+    }
+
+    #[test]
+    fn a_url_falls_into_host_port_and_path() {
+        let rows = [
+            ("rtsp://192.0.2.20:8554/a/b?c=d", "192.0.2.20", 8554, "/a/b?c=d", true),
+            ("RTSP://nvr.example", "nvr.example", 554, "", false),
+            ("rtsp://nvr.example/", "nvr.example", 554, "/", false),
+            ("rtsp://[2001:db8::1]/x", "[2001:db8::1]", 554, "/x", true),
+            ("rtsp://[2001:db8::1]:555", "[2001:db8::1]", 555, "", true),
+            ("rtsp://user:p@ss@nvr:1/x", "nvr", 1, "/x", false),
+            ("rtsp://nvr:99999", "nvr", 554, "", false),
+            ("", "", 554, "", false),
+            ("rtsp:\u{e4}\u{e4}", "rtsp", 554, "", false),
+        ];
+        for (url, host, port, path, resolved) in rows {
+            let origin = origin(url);
+            assert_eq!((origin.host(), origin.port()), (host, port), "{url}");
+            assert_eq!(origin.path(), path.as_bytes(), "{url}");
+            assert_eq!(origin.authority(), format!("rtsp://{host}:{port}").as_bytes());
+            assert_eq!(origin.addr().is_some(), resolved, "{url}");
+            assert_eq!(origin.needs_resolving(), !resolved, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_path_of_the_url_replaces_the_literal_part_of_the_route() {
+        let rows = [
+            ("rtsp://h", "/cam1", "/cam1/trackID=1?x", "/cam1/trackID=1?x"),
+            ("rtsp://h/S/101", "/cam1", "/cam1", "/S/101"),
+            ("rtsp://h/S/101", "/cam1", "/cam1/", "/S/101/"),
+            ("rtsp://h/S/101", "/cam1", "/cam1/trackID=1", "/S/101/trackID=1"),
+            ("rtsp://h/S/101/", "/cam1", "/cam1", "/S/101/"),
+            ("rtsp://h/S/101/", "/cam1", "/cam1/trackID=1", "/S/101/trackID=1"),
+            ("rtsp://h/S", "/live/*", "/live/7/%20a$", "/S/7/%20a$"),
+            ("rtsp://h/S", "/**", "/live/7", "/S/live/7"),
+            ("rtsp://h/", "/live/*", "/live/7", "/7"),
+            ("rtsp://h/r?channel=1", "/cam1", "/cam1", "/r?channel=1"),
+            ("rtsp://h/r?channel=1", "/cam1", "/cam1/trackID=1", "/r?channel=1/trackID=1"),
+            ("rtsp://h/r?channel=1", "/cam1", "/cam1?t=2", "/r?channel=1&t=2"),
+            ("rtsp://h/r", "/cam1", "/cam1?t=2", "/r?t=2"),
+        ];
+        for (url, pattern, asked, wanted) in rows {
+            let route = config::Route {
+                path: pattern.try_into().unwrap(),
+                origins: heapless::Vec::new(),
+                policy: Policy::First,
+                auth: Auth::Pass,
+                origin_transport: OriginTransport::Same,
+                redirect: Redirect::Refuse,
+                endpoints: Endpoints::Learn,
+            };
+            let mapped = origin(url).path_for(&Route::new(&route, Vec::new()), asked.as_bytes());
+            assert_eq!(String::from_utf8(mapped).unwrap(), wanted, "{url} {pattern} {asked}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_is_resolved_later_and_other_addresses_end_a_wait() {
+        let origin = origin("rtsp://nvr.example:555/");
+        assert_eq!(origin.status(NOW).reason, "its host name is not resolved");
+        let (a, b) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        origin.set_addrs(&[a]);
+        assert_eq!(origin.addr(), Some(SocketAddr::new(a, 555)));
+        origin.observe(Outcome::ConnectFailed, NOW);
+        origin.set_addrs(&[a]);
+        origin.set_addrs(&[]);
+        assert!(matches!(origin.health(), Health::Down { .. }));
+        assert_eq!(origin.addr(), Some(SocketAddr::new(a, 555)));
+        origin.set_addrs(&[b]);
+        assert_eq!(origin.health(), Health::Unknown);
+    }
+
+    #[test]
+    fn after_a_failed_connection_the_other_address_is_tried() {
+        let origin = origin("rtsp://nvr.example");
+        origin.set_addrs(&[[192, 0, 2, 1].into(), [192, 0, 2, 2].into()]);
+        let first = origin.addr();
+        origin.observe(Outcome::ConnectFailed, NOW);
+        assert_ne!(origin.addr(), first);
+        origin.observe(Outcome::ConnectFailed, NOW);
+        assert_eq!(origin.addr(), first);
+    }
+
+    #[test]
+    fn status_says_how_it_is_and_why() {
+        let origin = origin("rtsp://user:secret@192.0.2.20/ch");
+        assert_eq!(origin.status(NOW).health, "unknown");
+        origin.observe(Outcome::Answered { rtt_us: 1500 }, NOW);
+        origin.set_kbit(4100);
+        let status = origin.status(NOW);
+        assert_eq!((status.health.as_str(), status.reason.as_str()), ("up", ""));
+        assert_eq!((status.rtt_us, status.kbit, status.err_permille), (1500, 4100, 0));
+        assert_eq!(status.url, "rtsp://192.0.2.20:554/ch");
+        origin.observe(Outcome::ServerError(503), NOW);
+        let status = origin.status(NOW);
+        assert_eq!((status.health.as_str(), status.reason.as_str()), ("failing", "it answers 503"));
+        origin.observe(Outcome::ConnectFailed, NOW);
+        let status = origin.status(NOW);
+        assert_eq!((status.health.as_str(), status.err_permille), ("down", 666));
+        assert!((3..=8).contains(&status.retry_in_s), "{}", status.retry_in_s);
+    }
+
+    #[test]
+    fn a_check_of_an_origin_that_is_down_waits_and_is_the_one_trial() {
+        let origin = origin("rtsp://192.0.2.20");
+        assert!(origin.begin_check(NOW) && origin.begin_check(NOW));
+        origin.observe(Outcome::ConnectFailed, NOW);
+        assert!(!origin.begin_check(NOW));
+        let later = Instant::from_millis(10_000);
+        assert!(origin.begin_check(later));
+        assert!(!origin.begin_check(later));
+    }
+
+    #[test]
+    fn the_keepalive_that_was_learned_is_kept() {
+        let origin = origin("rtsp://192.0.2.20");
+        assert_eq!(origin.keepalive(), Keepalive::GetParameter);
+        for method in [Keepalive::Options, Keepalive::SetParameter, Keepalive::GetParameter] {
+            origin.learn_keepalive(method);
+            assert_eq!(origin.keepalive(), method);
+        }
     }
 }

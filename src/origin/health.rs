@@ -16,9 +16,8 @@
 //! that is full), and after silent media an answered OPTIONS proves nothing.
 //!
 //! Not in here: a clock, a lock, a random source. [`HealthState`] is a value, its transitions are
-//! pure; [`AtomicHealth`] packs it into one atomic word so that workers may share it.
+//! pure. [`Vitals`](super::vitals::Vitals) keeps it in one atomic word that workers share.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
 use crate::{
@@ -307,116 +306,178 @@ impl HealthState {
     }
 }
 
-/// The last 63 outcomes, one bit each, below a marker bit: a new window is 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window(u64);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Default for Window {
-    fn default() -> Self {
-        Self(1)
-    }
-}
+    const MID: u16 = 1000;
+    const ANSWERED: Outcome = Outcome::Answered { rtt_us: 1000 };
 
-impl Window {
-    /// The window with one more outcome; the oldest falls out.
-    #[must_use]
-    pub fn with(self, failed: bool) -> Self {
-        let full = self.0 >> 63 == 1;
-        let shifted = self.0 << 1 | u64::from(failed);
-        Self(if full { shifted | 1 << 63 } else { shifted })
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
     }
 
-    /// Failures among the outcomes in the window, 0 to 1000.
-    pub fn err_permille(self) -> u16 {
-        let held = 63 - self.0.leading_zeros();
-        let failures = self.0.count_ones() - 1;
-        u16::try_from(failures * 1000 / held.max(1)).unwrap_or(1000)
+    fn after(outcomes: &[Outcome]) -> HealthState {
+        outcomes
+            .iter()
+            .fold(HealthState::default(), |state, outcome| state.after(*outcome, at(1000), MID))
     }
-}
 
-/// A [`HealthState`], the smoothed time to an answer and the window of errors, shared by workers.
-/// Each is one word; they are changed one after the other, never waited for.
-#[derive(Debug)]
-pub struct AtomicHealth {
-    state: AtomicU64,
-    window: AtomicU64,
-    rtt_us: AtomicU32,
-    jitter: AtomicU64,
-}
+    /// Fails, waits, tries, fails: the waits in milliseconds.
+    fn waits(failure: Outcome, count: usize, jitter: u16) -> Vec<u64> {
+        let mut state = HealthState::default();
+        let mut now = at(0);
+        (0..count)
+            .map(|_| {
+                state = state.after(failure, now, jitter);
+                let Health::Down { until, .. } = state.health() else { panic!("{state:?}") };
+                let wait = until.as_millis() - now.as_millis();
+                assert_eq!(state.begin_trial(at(until.as_millis() - 1)), None);
+                now = until;
+                state = state.begin_trial(now).unwrap();
+                wait
+            })
+            .collect()
+    }
 
-impl AtomicHealth {
-    /// Unknown; waits will be stretched by values that follow from `seed`.
-    pub fn new(seed: u64) -> Self {
-        Self {
-            state: AtomicU64::new(HealthState::default().pack()),
-            window: AtomicU64::new(Window::default().0),
-            rtt_us: AtomicU32::new(0),
-            jitter: AtomicU64::new(seed),
+    #[test]
+    fn waits_double_from_5_seconds_to_30_minutes() {
+        let wanted = [5, 10, 20, 40, 80, 160, 320, 640, 1280, 1800, 1800, 1800];
+        for failure in [Outcome::ConnectFailed, Outcome::AnswerTimeout] {
+            assert_eq!(waits(failure, 12, MID), wanted.map(|seconds| seconds * 1000));
         }
     }
 
-    /// The state now.
-    pub fn state(&self) -> HealthState {
-        HealthState::unpack(self.state.load(Ordering::Acquire))
+    #[test]
+    fn jitter_stretches_a_wait_by_half_to_one_and_a_half() {
+        assert_eq!(waits(Outcome::ConnectFailed, 2, 500), [2500, 5000]);
+        assert_eq!(waits(Outcome::ConnectFailed, 2, 1500), [7500, 15_000]);
+        assert_eq!(waits(Outcome::ConnectFailed, 1, 0), [2500]);
+        assert_eq!(waits(Outcome::ConnectFailed, 1, u16::MAX), [7500]);
     }
 
-    /// Smoothed time to an answer, microseconds; 0 before the first.
-    pub fn rtt_us(&self) -> u32 {
-        self.rtt_us.load(Ordering::Relaxed)
+    #[test]
+    fn one_hard_failure_or_three_soft_ones_in_a_row_take_an_origin_down() {
+        let down = |state: HealthState| matches!(state.health(), Health::Down { .. });
+        for soft in [Outcome::BadReply, Outcome::ServerError(503), Outcome::MediaSilent] {
+            assert_eq!(after(&[soft; 2]).health(), Health::Failing, "{soft:?}");
+            assert!(down(after(&[soft; 3])), "{soft:?}");
+        }
+        assert!(down(after(&[ANSWERED, Outcome::ConnectFailed])));
+        assert!(down(after(&[ANSWERED, Outcome::AnswerTimeout])));
+        let broken = [Outcome::BadReply, Outcome::BadReply, ANSWERED, Outcome::BadReply];
+        assert_eq!(after(&broken).health(), Health::Failing);
     }
 
-    /// Failures among the last 63 outcomes, 0 to 1000.
-    pub fn err_permille(&self) -> u16 {
-        Window(self.window.load(Ordering::Relaxed)).err_permille()
+    #[test]
+    fn an_answer_about_the_request_is_no_failure() {
+        for code in [501, 505, 551] {
+            assert_eq!(after(&[Outcome::ServerError(code); 9]).health(), Health::Up);
+        }
     }
 
-    /// Takes in what was met.
-    pub fn observe(&self, outcome: Outcome, now: Instant) {
-        // 500 to 1500, another one for each outcome.
-        let draw = super::mix(self.jitter.fetch_add(1, Ordering::Relaxed));
-        let jitter_permille = 500 + u16::try_from(draw % 1001).unwrap_or(500);
-        self.change(|state| Some(state.after(outcome, now, jitter_permille)));
-        let failed = match outcome {
-            Outcome::Answered { rtt_us } => {
-                self.smooth(rtt_us);
-                false
-            }
-            Outcome::ServerError(501 | 505 | 551) => false,
-            // Reported all the time; would drown the answers.
-            Outcome::MediaFlowing => return,
-            _ => true,
-        };
-        let _ = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-            Some(Window(word).with(failed).0)
-        });
+    #[test]
+    fn an_answered_trial_resets_the_wait() {
+        let state = after(&[Outcome::ConnectFailed]);
+        let failed_again =
+            state.begin_trial(at(6000)).unwrap().after(Outcome::ConnectFailed, at(6000), MID);
+        assert_eq!(failed_again.health(), Health::Down { until: at(16_000), step: 1 });
+        let well = failed_again.begin_trial(at(16_000)).unwrap().after(ANSWERED, at(16_100), MID);
+        assert_eq!(well, HealthState { kind: Kind::Up, ..HealthState::default() });
+        let down = well.after(Outcome::ConnectFailed, at(20_000), MID);
+        assert_eq!(down.health(), Health::Down { until: at(25_000), step: 0 });
     }
 
-    /// Begins a trial if it is time for one; of many callers one gets `true`.
-    pub fn begin_trial(&self, now: Instant) -> bool {
-        self.change(|state| state.begin_trial(now))
+    #[test]
+    fn many_sessions_that_notice_one_death_lengthen_nothing() {
+        let once = after(&[Outcome::ConnectFailed]);
+        assert_eq!(after(&[Outcome::ConnectFailed; 20]), once);
+        let all = [Outcome::ConnectFailed, Outcome::BadReply, Outcome::MediaSilent];
+        assert_eq!(after(&all).health(), once.health());
     }
 
-    /// Forgets a wait: the origin has moved to another address.
-    pub fn forget(&self) {
-        self.state.store(HealthState::default().pack(), Ordering::Release);
+    #[test]
+    fn a_trial_nobody_reports_on_is_over_after_30_seconds() {
+        let trial = after(&[Outcome::ConnectFailed]).begin_trial(at(6000)).unwrap();
+        assert_eq!(trial.begin_trial(at(6000 + TRIAL_LONGEST_MS - 1)), None);
+        assert!(trial.begin_trial(at(6000 + TRIAL_LONGEST_MS)).is_some());
     }
 
-    fn change(&self, step: impl Fn(HealthState) -> Option<HealthState>) -> bool {
-        self.state
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                step(HealthState::unpack(word)).map(HealthState::pack)
-            })
-            .is_ok()
+    #[test]
+    fn an_old_connection_that_answers_does_not_end_a_refusal() {
+        let down = after(&[Outcome::ConnectFailed]);
+        assert_eq!(down.after(ANSWERED, at(2000), MID), down);
+        let flowing = down.after(Outcome::MediaFlowing, at(2000), MID);
+        assert_eq!(flowing.health(), down.health());
+        assert_eq!(down.after(ANSWERED, at(6000), MID).health(), Health::Up);
+        // Slowness is over as soon as it answers.
+        let slow = after(&[Outcome::AnswerTimeout]);
+        assert_eq!(slow.after(ANSWERED, at(2000), MID).health(), Health::Up);
     }
 
-    /// An eighth of the difference, as RFC 6298 does for TCP.
-    fn smooth(&self, sample: u32) {
-        let _ = self.rtt_us.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-            let new = match old {
-                0 => u64::from(sample),
-                _ => (u64::from(old) * 7 + u64::from(sample)) / 8,
-            };
-            Some(u32::try_from(new).unwrap_or(u32::MAX).max(1))
-        });
+    #[test]
+    fn only_media_ends_the_silence_of_an_origin_that_answers() {
+        let silent = after(&[Outcome::MediaSilent, ANSWERED, Outcome::MediaSilent, ANSWERED]);
+        assert_eq!((silent.health(), silent.reason()), (Health::Failing, Reason::Silent));
+        let down = silent.after(Outcome::MediaSilent, at(1000), MID);
+        assert_eq!(down.health(), Health::Down { until: at(6000), step: 0 });
+        assert_eq!(down.after(ANSWERED, at(2000), MID), down);
+        let trial = down.begin_trial(at(6000)).unwrap().after(ANSWERED, at(6001), MID);
+        assert_eq!(trial.health(), Health::Failing);
+        let again = trial.after(Outcome::MediaSilent, at(10_000), MID);
+        assert_eq!(again.health(), Health::Down { until: at(20_000), step: 1 });
+        assert_eq!(trial.after(Outcome::MediaFlowing, at(7000), MID).health(), Health::Up);
+        assert_eq!(down.after(Outcome::MediaFlowing, at(2000), MID).health(), Health::Up);
+    }
+
+    #[test]
+    fn every_state_survives_packing() {
+        let outcomes = [
+            Outcome::ConnectFailed,
+            Outcome::AnswerTimeout,
+            Outcome::BadReply,
+            Outcome::ServerError(500),
+            Outcome::ServerError(599),
+            ANSWERED,
+            Outcome::MediaSilent,
+            Outcome::MediaFlowing,
+        ];
+        assert_eq!(HealthState::unpack(0), HealthState::default());
+        let mut state = HealthState::default();
+        let mut now = 0;
+        for round in 0..200_000_u64 {
+            let draw = super::super::mix(round);
+            now += draw % 20_000;
+            state = state.begin_trial(at(now)).filter(|_| draw.is_multiple_of(3)).unwrap_or(state);
+            let outcome = outcomes[usize::try_from(draw % 8).unwrap()];
+            state = state.after(outcome, at(now), u16::try_from(draw % 2000).unwrap());
+            assert_eq!(HealthState::unpack(state.pack()), state, "after {outcome:?}");
+            assert!(state.step <= STEP_MAX + 1);
+        }
+        let _ = HealthState::unpack(u64::MAX);
+    }
+
+    #[test]
+    fn reasons_read_well() {
+        let all = [
+            Reason::Connect,
+            Reason::Timeout,
+            Reason::BadReply,
+            Reason::Status(503),
+            Reason::Silent,
+            Reason::None,
+        ];
+        let shown: Vec<String> = all.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "no connection",
+                "no answer in time",
+                "its reply is no RTSP",
+                "it answers 503",
+                "it sends no media",
+                ""
+            ]
+        );
     }
 }

@@ -20,6 +20,7 @@ pub mod balance;
 mod entry;
 pub mod health;
 pub mod route;
+pub mod vitals;
 
 use core::ops::Deref;
 use core::time::Duration;
@@ -233,4 +234,265 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
     mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::config;
+
+    const KEY: Key = Key { client_hash: 1, path_hash: 2, attempt: 0 };
+    const ANSWERED: Outcome = Outcome::Answered { rtt_us: 1000 };
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    /// Origins `a`, `b`, … with these bounds; one route `/**` to all of them.
+    fn config(policy: config::Policy, bounds: &[u16]) -> Config {
+        let names = ["a", "b", "c", "d"];
+        let origins =
+            names.iter().zip(bounds).enumerate().map(|(index, (name, bound))| config::Origin {
+                name: (*name).try_into().unwrap(),
+                url: format!("rtsp://192.0.2.{index}").as_str().try_into().unwrap(),
+                weight: 1,
+                max_sessions: *bound,
+                credentials: None,
+                check: config::HealthCheck::Options,
+                check_interval_s: 10,
+            });
+        let origins: heapless::Vec<_, _> = origins.collect();
+        let route = config::Route {
+            path: "/**".try_into().unwrap(),
+            origins: origins.iter().map(|origin| origin.name.clone()).collect(),
+            policy,
+            auth: config::Auth::Pass,
+            origin_transport: config::OriginTransport::Same,
+            redirect: config::Redirect::Refuse,
+            endpoints: config::Endpoints::Learn,
+        };
+        Config {
+            gateway: gateway(),
+            limits: limits(),
+            origins,
+            routes: [route].into_iter().collect(),
+        }
+    }
+
+    fn gateway() -> config::Gateway {
+        config::Gateway {
+            listen: heapless::Vec::new(),
+            media_ports: config::PortRange { first: 20_000, last: 23_999 },
+            advertise: None,
+            workers: 0,
+            via: config::Name::new(),
+            control: None,
+        }
+    }
+
+    fn limits() -> config::Limits {
+        config::Limits {
+            sessions: 512,
+            sessions_per_client: 32,
+            half_open: 128,
+            head_timeout_s: 10,
+            idle_timeout_s: 60,
+            answer_timeout_s: 5,
+            silence_timeout_s: 10,
+            media_queue_kib: 512,
+            media_queue_ms: 2000,
+            detached_sessions: false,
+        }
+    }
+
+    fn table(bounds: &[u16]) -> Table {
+        Table::new(&config(config::Policy::First, bounds), None, 7)
+    }
+
+    fn picked(table: &Table, exclude: &[usize], ms: u64) -> Result<usize, NoOrigin> {
+        table.pick(0, &KEY, exclude, at(ms)).map(|held| held.index())
+    }
+
+    #[test]
+    fn a_reservation_gives_its_place_back_when_dropped() {
+        let table = table(&[2]);
+        let one = table.pick(0, &KEY, &[], at(0)).unwrap();
+        let two = table.pick(0, &KEY, &[], at(0)).unwrap();
+        assert_eq!((one.sessions(), one.name()), (2, "a"));
+        assert_eq!(table.pick(0, &KEY, &[], at(0)).unwrap_err(), NoOrigin::AllFull);
+        drop(two);
+        assert_eq!(one.sessions(), 1);
+        assert!(table.pick(0, &KEY, &[], at(0)).is_ok());
+    }
+
+    #[test]
+    fn a_full_origin_is_passed_over() {
+        let table = table(&[1, 0]);
+        let held = table.pick(0, &KEY, &[], at(0)).unwrap();
+        assert_eq!(picked(&table, &[], 0), Ok(1));
+        drop(held);
+        assert_eq!(picked(&table, &[], 0), Ok(0));
+    }
+
+    #[test]
+    fn failover_goes_on_to_what_was_not_tried() {
+        let table = table(&[0, 0, 0]);
+        assert_eq!(picked(&table, &[0], 0), Ok(1));
+        table.origins()[1].observe(Outcome::ConnectFailed, at(0));
+        assert_eq!(picked(&table, &[0], 0), Ok(2));
+        assert_eq!(picked(&table, &[0, 1, 2], 0), Err(NoOrigin::None));
+        assert_eq!(picked(&table, &[9], 0), Ok(0));
+        assert_eq!(table.pick(1, &KEY, &[], at(0)).unwrap_err(), NoOrigin::None, "no such route");
+    }
+
+    #[test]
+    fn when_all_are_down_the_first_whose_wait_is_over_is_tried_by_one_session() {
+        let table = table(&[0, 0]);
+        table.origins()[0].observe(Outcome::ConnectFailed, at(0));
+        table.origins()[1].observe(Outcome::ConnectFailed, at(100_000));
+        let Err(NoOrigin::AllDown { retry_in }) = picked(&table, &[], 1000) else {
+            panic!("an origin that is down was chosen");
+        };
+        assert!((1500..=6500).contains(&retry_in.as_millis()), "{retry_in:?}");
+        let until = 1000 + u64::try_from(retry_in.as_millis()).unwrap();
+        assert!(picked(&table, &[], until - 1).is_err());
+        let trial = table.pick(0, &KEY, &[], at(until)).unwrap();
+        assert_eq!(trial.index(), 0);
+        assert!(
+            matches!(picked(&table, &[], until), Err(NoOrigin::AllDown { .. })),
+            "one at a time"
+        );
+        assert_eq!(table.origins()[0].sessions(), 1, "the second gave its place back");
+        trial.observe(ANSWERED, at(until + 10));
+        assert_eq!(picked(&table, &[], until + 10), Ok(0));
+    }
+
+    #[test]
+    fn while_another_is_well_sessions_try_only_what_no_check_would_find() {
+        for (check, wanted) in [(config::HealthCheck::Options, 1), (config::HealthCheck::Off, 0)] {
+            let mut config = config(config::Policy::First, &[0, 0]);
+            config.origins[0].check = check;
+            let table = Table::new(&config, None, 7);
+            table.origins()[0].observe(Outcome::ConnectFailed, at(0));
+            assert_eq!(picked(&table, &[], 1000), Ok(1));
+            assert_eq!(picked(&table, &[], 8000), Ok(wanted));
+            assert_eq!(picked(&table, &[], 8000), Ok(1), "the trial is taken");
+        }
+    }
+
+    #[test]
+    fn one_that_is_full_and_one_that_is_down_are_full_together() {
+        let table = table(&[1, 0]);
+        let _held = table.pick(0, &KEY, &[], at(0)).unwrap();
+        table.origins()[1].observe(Outcome::ConnectFailed, at(0));
+        assert_eq!(picked(&table, &[], 1000), Err(NoOrigin::AllFull));
+        assert_eq!(picked(&table, &[], 8000), Ok(1), "its wait is over");
+    }
+
+    #[test]
+    fn an_origin_without_an_address_waits_for_the_resolver() {
+        let mut config = config(config::Policy::First, &[0]);
+        config.origins[0].url = "rtsp://nvr.example".try_into().unwrap();
+        let table = Table::new(&config, None, 7);
+        let retry_in = Duration::from_millis(UNRESOLVED_RETRY_MS);
+        assert_eq!(picked(&table, &[], 0), Err(NoOrigin::AllDown { retry_in }));
+        table.origins()[0].set_addrs(&[[192, 0, 2, 1].into()]);
+        assert_eq!(picked(&table, &[], 0), Ok(0));
+    }
+
+    #[test]
+    fn max_sessions_holds_while_eight_threads_come_and_go() {
+        let policies = [config::Policy::LeastSessions, config::Policy::RoundRobin];
+        for policy in policies {
+            let table = Table::new(&config(policy, &[3, 2]), None, 7);
+            let (most, refused) = (AtomicU32::new(0), AtomicU32::new(0));
+            std::thread::scope(|scope| {
+                for thread in 0..8 {
+                    let (table, most, refused) = (&table, &most, &refused);
+                    scope.spawn(move || {
+                        let mut held = Vec::new();
+                        for round in 0..5000_u64 {
+                            match table.pick(0, &KEY, &[], at(0)) {
+                                Ok(one) => held.push(one),
+                                Err(NoOrigin::AllFull) => {
+                                    refused.fetch_add(1, Ordering::Relaxed);
+                                }
+                                Err(other) => panic!("{other:?}"),
+                            }
+                            for (origin, bound) in table.origins().iter().zip([3, 2]) {
+                                assert!(origin.sessions() <= bound);
+                            }
+                            let all = table.origins().iter().map(|one| one.sessions()).sum();
+                            most.fetch_max(all, Ordering::Relaxed);
+                            if mix(round ^ thread << 32).is_multiple_of(2) {
+                                held.pop();
+                            }
+                        }
+                    });
+                }
+            });
+            assert_eq!(most.load(Ordering::Relaxed), 5, "all places were taken at times");
+            assert!(refused.load(Ordering::Relaxed) > 0);
+            assert!(table.origins().iter().all(|origin| origin.sessions() == 0));
+        }
+    }
+
+    #[test]
+    fn a_burst_of_sessions_spreads_before_its_traffic_is_measured() {
+        let table = Table::new(&config(config::Policy::LeastTraffic, &[0, 0]), None, 7);
+        table.origins()[0].set_kbit(10_000);
+        let held: Vec<_> = (0..20).map(|_| table.pick(0, &KEY, &[], at(0)).unwrap()).collect();
+        let first = held.iter().filter(|one| one.index() == 0).count();
+        assert!((7..=10).contains(&first), "{first} of 20");
+    }
+
+    #[test]
+    fn a_new_configuration_keeps_sessions_and_health_of_what_did_not_move() {
+        let mut config = config(config::Policy::First, &[2, 0, 0]);
+        let old = Table::new(&config, None, 7);
+        let held = old.pick(0, &KEY, &[], at(0)).unwrap();
+        old.origins()[1].observe(Outcome::ConnectFailed, at(0));
+        old.origins()[2].observe(Outcome::ConnectFailed, at(0));
+
+        config.origins[0].max_sessions = 1;
+        config.origins[2].url = "rtsp://192.0.2.99".try_into().unwrap();
+        let new = Table::new(&config, Some(&old), 8);
+        assert!(Arc::ptr_eq(&new.origins()[1], &old.origins()[1]), "unchanged");
+        assert_eq!(new.origins()[0].sessions(), 1);
+        assert_eq!(new.origins()[2].health(), Health::Unknown, "moved");
+        assert_eq!(picked(&new, &[], 0), Ok(2), "the first has one session and may have one");
+        drop(held);
+        assert_eq!(new.origins()[0].sessions(), 0);
+        assert_eq!(picked(&new, &[], 0), Ok(0));
+
+        config.origins[0].credentials = Some("nvr".try_into().unwrap());
+        let newer = Table::new(&config, Some(&new), 8);
+        assert_eq!(newer.named("a").and_then(|origin| origin.credentials()), Some("nvr"));
+    }
+
+    #[test]
+    fn a_route_skips_names_that_no_origin_has() {
+        let mut config = config(config::Policy::First, &[0, 0]);
+        config.routes[0].origins[0] = "gone".try_into().unwrap();
+        let table = Table::new(&config, None, 7);
+        assert_eq!(table.routes()[0].origins, [1]);
+        assert_eq!(table.route(b"/x?y", Lookup::Presentation), Some(0));
+        assert_eq!(picked(&table, &[], 0), Ok(1));
+    }
+
+    #[test]
+    fn refusals_read_well() {
+        let retry_in = Duration::from_millis(2500);
+        let all = [NoOrigin::AllDown { retry_in }, NoOrigin::AllFull, NoOrigin::None];
+        assert_eq!(
+            all.map(|one| one.to_string()),
+            [
+                "no origin of the route is well, the next trial is in 3 s",
+                "every origin of the route has max_sessions sessions",
+                "no origin of the route is left to try",
+            ]
+        );
+    }
 }

@@ -178,3 +178,141 @@ pub fn find(routes: &[Route], path: &[u8], how: Lookup) -> Option<usize> {
             .or_else(|| best(|reach| matches!(reach, Reach::Start | Reach::Rest))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(paths: &[&str]) -> Vec<Route> {
+        paths.iter().map(|path| Route::new(&config(path), vec![0])).collect()
+    }
+
+    fn config(path: &str) -> config::Route {
+        config::Route {
+            path: path.try_into().unwrap(),
+            origins: heapless::Vec::new(),
+            policy: Policy::First,
+            auth: Auth::Pass,
+            origin_transport: OriginTransport::Same,
+            redirect: Redirect::Refuse,
+            endpoints: Endpoints::Learn,
+        }
+    }
+
+    fn check(paths: &[&str], how: Lookup, asked: &str, wanted: Option<&str>) {
+        let mut order = paths.to_vec();
+        // The order of the configuration decides between equals only.
+        for _ in 0..2 {
+            let routes = routes(&order);
+            let found = find(&routes, asked.as_bytes(), how);
+            let found = found.map(|at| core::str::from_utf8(routes[at].path()).unwrap());
+            assert_eq!(found, wanted, "{asked} as {how:?} in {order:?}");
+            order.reverse();
+        }
+    }
+
+    #[test]
+    fn a_presentation_matches_its_whole_path() {
+        let rows = [
+            ("/cam1", "/cam1", true),
+            ("/cam1", "/cam1/", true),
+            ("/cam1", "/cam1?token=a/b", true),
+            ("/cam1", "cam1", true),
+            ("/cam1", "/cam10", false),
+            ("/cam1", "/Cam1", false),
+            ("/cam1", "/cam%31", false),
+            ("/cam1", "/cam1/track1", false),
+            ("/cam1", "//cam1", false),
+            ("/cam1", "/", false),
+            ("/a%20b$&", "/a%20b$&", true),
+            ("/live/*", "/live/1", true),
+            ("/live/*", "/live/", false),
+            ("/live/*", "/live", false),
+            ("/live/*", "/live/1/2", false),
+            ("/live/*/sub", "/live/1/sub", true),
+            ("/live/*/sub", "/live/1/main", false),
+            ("/live/**", "/live", true),
+            ("/live/**", "/live/1/2/3", true),
+            ("/live/**", "/lives", false),
+            ("/**", "/", true),
+            ("/**", "", true),
+            ("/**", "/a/b", true),
+            ("/", "/", true),
+            ("/", "/a", false),
+            ("/*", "*", true),
+        ];
+        for (pattern, asked, matches) in rows {
+            check(&[pattern], Lookup::Presentation, asked, matches.then_some(pattern));
+        }
+    }
+
+    #[test]
+    fn the_longest_match_wins() {
+        let all = ["/**", "/*", "/live/**", "/live/*", "/live/1", "/*/1", "/live/*/x", "/*/*/*"];
+        let rows = [
+            ("/", "/**"),
+            ("/a", "/*"),
+            ("/live", "/live/**"),
+            ("/live/1", "/live/1"),
+            ("/live/2", "/live/*"),
+            ("/other/1", "/*/1"),
+            ("/other/2", "/**"),
+            ("/live/2/x", "/live/*/x"),
+            ("/live/2/y", "/live/**"),
+            ("/a/b/c", "/*/*/*"),
+            ("/a/b/c/d", "/**"),
+        ];
+        for (asked, wanted) in rows {
+            check(&all, Lookup::Presentation, asked, Some(wanted));
+        }
+        check(&["/live/1"], Lookup::Presentation, "/live/2", None);
+    }
+
+    #[test]
+    fn of_equal_patterns_the_first_wins() {
+        for (first, second) in [("/a/*", "/*/b"), ("/*/b", "/a/*")] {
+            let routes = routes(&[first, second]);
+            assert_eq!(find(&routes, b"/a/b", Lookup::Presentation), Some(0));
+        }
+    }
+
+    #[test]
+    fn a_media_url_belongs_to_the_presentation_above_it() {
+        let all = ["/**", "/cam1", "/live/*", "/live/door", "/live/door/track1"];
+        let rows = [
+            ("/cam1", "/cam1"),
+            ("/cam1/trackID=1", "/cam1"),
+            ("/cam1?token=1/trackID=1", "/cam1"),
+            ("/live/door/trackID=1", "/live/door"),
+            ("/live/door/track1", "/live/door/track1"),
+            ("/live/gate/a/b", "/live/*"),
+            ("/live", "/**"),
+            ("/x/y", "/**"),
+        ];
+        for (asked, wanted) in rows {
+            check(&all, Lookup::Media, asked, Some(wanted));
+        }
+        check(&["/cam1"], Lookup::Media, "/cam10/trackID=1", None);
+        check(&["/cam1/*"], Lookup::Media, "/cam1", None);
+        // Segment by segment a whole match goes before a longer literal above.
+        check(&["/*/*", "/cam1"], Lookup::Media, "/cam1/track1", Some("/*/*"));
+    }
+
+    #[test]
+    fn the_literal_prefix_ends_at_the_first_wildcard() {
+        let rows = [
+            ("/cam1", "/cam1"),
+            ("/live/*", "/live"),
+            ("/live/*/sub", "/live"),
+            ("/a/b/**", "/a/b"),
+            ("/*", ""),
+            ("/**", ""),
+            ("/", ""),
+            ("/cam1/", "/cam1"),
+        ];
+        for (pattern, wanted) in rows {
+            let route = Route::new(&config(pattern), Vec::new());
+            assert_eq!(route.literal_prefix(), wanted.as_bytes(), "{pattern}");
+        }
+    }
+}
