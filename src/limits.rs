@@ -94,3 +94,18 @@ pub const USERS_MAX: usize = 32;
 pub const CREDENTIALS_MAX: usize = 32;
 /// Previous configurations kept for rollback.
 pub const CONFIG_HISTORY: usize = 4;
+/// Largest configuration text that is read. The longest one that means something is under 40 KiB;
+/// the rest is room for comments.
+pub const CONFIG_TEXT_MAX_BYTES: usize = 256 * 1024;
+/// Longest user name toward an origin.
+pub const CREDENTIAL_USER_MAX_BYTES: usize = 64;
+/// Longest password, of a user and toward an origin.
+pub const PASSWORD_MAX_BYTES: usize = 128;
+/// Longest bearer token of the control API.
+pub const CONTROL_TOKEN_MAX_BYTES: usize = 64;
+/// Shortest bearer token of the control API: 16 characters of base64 are 96 bits.
+pub const CONTROL_TOKEN_MIN_BYTES: usize = 16;
+/// Smallest store on flash: five of the largest configurations and the secrets, with room to move.
+pub const STORE_MIN_BYTES: u32 = 512 * 1024;
+/// Largest store on flash. Recognising a store reads it once, which takes a second at this size.
+pub const STORE_MAX_BYTES: u32 = 64 * 1024 * 1024;
