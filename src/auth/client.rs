@@ -10,7 +10,7 @@ use super::{
     digest::{self, Algorithm, Challenge, Counted, escaped},
     secret::Secret,
 };
-use crate::limits::CHALLENGES_IN_A_ROW_MAX;
+use crate::{config::secrets::Credential, limits::CHALLENGES_IN_A_ROW_MAX};
 
 /// A user name and password for an origin.
 #[derive(Clone, Debug)]
@@ -25,6 +25,12 @@ impl Credentials {
     /// Those two.
     pub fn new(user: &str, password: &str) -> Self {
         Self { user: user.to_owned(), password: Secret::new(password.to_owned()) }
+    }
+}
+
+impl From<&Credential> for Credentials {
+    fn from(stored: &Credential) -> Self {
+        Self::new(&stored.user, &stored.password)
     }
 }
 

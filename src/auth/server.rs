@@ -21,10 +21,12 @@ use super::{
     digest::{self, Algorithm, Challenge, Counted, same},
     secret::Secret,
 };
-use crate::{clock::Instant, config::Auth, limits::NONCE_LIFETIME_MS};
-
-/// The realm of all users of the gateway.
-pub const REALM: &str = "edgeweir";
+pub use crate::config::secrets::REALM;
+use crate::{
+    clock::Instant,
+    config::{Auth, secrets::User},
+    limits::NONCE_LIFETIME_MS,
+};
 
 /// A user: the hashes of `name:edgeweir:password`, never the password.
 #[derive(Clone, Debug)]
@@ -240,6 +242,16 @@ impl Verifier {
     }
 }
 
+impl From<&User> for Account {
+    fn from(user: &User) -> Self {
+        Self {
+            name: user.name.as_str().to_owned(),
+            ha1_md5: user.ha1_md5.into(),
+            ha1_sha256: user.ha1_sha256.into(),
+        }
+    }
+}
+
 enum Verdict<'a> {
     Right(&'a Account),
     Stale,
@@ -386,6 +398,14 @@ mod tests {
         challenged(ask(Auth::Digest, Some(&value), T0, elsewhere));
         let mapped = IpAddr::V6(Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped());
         assert_eq!(ask(Auth::Digest, Some(&value), T0, mapped), granted("bob"));
+    }
+
+    #[test]
+    fn a_stored_user_is_an_account() {
+        let stored = Account::from(&User::new("bob", "b").unwrap());
+        let made = Account::new("bob", "b");
+        assert!(stored.ha1_md5 == made.ha1_md5 && stored.ha1_sha256 == made.ha1_sha256);
+        assert_eq!(stored.name, "bob");
     }
 
     #[test]

@@ -343,7 +343,6 @@ fn literal_addr(host: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Auth, Endpoints, OriginTransport, Policy, Redirect};
 
     const NOW: Instant = Instant::from_millis(1000);
 
@@ -355,11 +354,7 @@ mod tests {
         config::Origin {
             name: "nvr".try_into().unwrap(),
             url: url.try_into().unwrap(),
-            weight: 1,
-            max_sessions: 0,
-            credentials: Some("door".try_into().unwrap()),
-            check: HealthCheck::Options,
-            check_interval_s: 10,
+            ..config::Origin::default()
         }
     }
 
@@ -404,15 +399,8 @@ mod tests {
             ("rtsp://h/r", "/cam1", "/cam1?t=2", "/r?t=2"),
         ];
         for (url, pattern, asked, wanted) in rows {
-            let route = config::Route {
-                path: pattern.try_into().unwrap(),
-                origins: heapless::Vec::new(),
-                policy: Policy::First,
-                auth: Auth::Pass,
-                origin_transport: OriginTransport::Same,
-                redirect: Redirect::Refuse,
-                endpoints: Endpoints::Learn,
-            };
+            let route =
+                config::Route { path: pattern.try_into().unwrap(), ..config::Route::default() };
             let mapped = origin(url).path_for(&Route::new(&route, Vec::new()), asked.as_bytes());
             assert_eq!(String::from_utf8(mapped).unwrap(), wanted, "{url} {pattern} {asked}");
         }

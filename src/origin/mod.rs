@@ -257,54 +257,17 @@ mod tests {
             names.iter().zip(bounds).enumerate().map(|(index, (name, bound))| config::Origin {
                 name: (*name).try_into().unwrap(),
                 url: format!("rtsp://192.0.2.{index}").as_str().try_into().unwrap(),
-                weight: 1,
                 max_sessions: *bound,
-                credentials: None,
-                check: config::HealthCheck::Options,
-                check_interval_s: 10,
+                ..config::Origin::default()
             });
         let origins: heapless::Vec<_, _> = origins.collect();
         let route = config::Route {
             path: "/**".try_into().unwrap(),
             origins: origins.iter().map(|origin| origin.name.clone()).collect(),
             policy,
-            auth: config::Auth::Pass,
-            origin_transport: config::OriginTransport::Same,
-            redirect: config::Redirect::Refuse,
-            endpoints: config::Endpoints::Learn,
+            ..config::Route::default()
         };
-        Config {
-            gateway: gateway(),
-            limits: limits(),
-            origins,
-            routes: [route].into_iter().collect(),
-        }
-    }
-
-    fn gateway() -> config::Gateway {
-        config::Gateway {
-            listen: heapless::Vec::new(),
-            media_ports: config::PortRange { first: 20_000, last: 23_999 },
-            advertise: None,
-            workers: 0,
-            via: config::Name::new(),
-            control: None,
-        }
-    }
-
-    fn limits() -> config::Limits {
-        config::Limits {
-            sessions: 512,
-            sessions_per_client: 32,
-            half_open: 128,
-            head_timeout_s: 10,
-            idle_timeout_s: 60,
-            answer_timeout_s: 5,
-            silence_timeout_s: 10,
-            media_queue_kib: 512,
-            media_queue_ms: 2000,
-            detached_sessions: false,
-        }
+        Config { origins, routes: [route].into_iter().collect(), ..Config::default() }
     }
 
     fn table(bounds: &[u16]) -> Table {

@@ -188,15 +188,7 @@ mod tests {
     }
 
     fn config(path: &str) -> config::Route {
-        config::Route {
-            path: path.try_into().unwrap(),
-            origins: heapless::Vec::new(),
-            policy: Policy::First,
-            auth: Auth::Pass,
-            origin_transport: OriginTransport::Same,
-            redirect: Redirect::Refuse,
-            endpoints: Endpoints::Learn,
-        }
+        config::Route { path: path.try_into().unwrap(), ..config::Route::default() }
     }
 
     fn check(paths: &[&str], how: Lookup, asked: &str, wanted: Option<&str>) {
