@@ -228,7 +228,7 @@ pub(crate) fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A hash that stays the same from run to run and machine to machine (FNV-1a, then [`mix`]). Not
+/// A hash that stays the same from run to run and machine to machine (FNV-1a, then SplitMix64). Not
 /// for tables that a peer could fill.
 pub fn hash_bytes(bytes: &[u8]) -> u64 {
     mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
