@@ -109,3 +109,18 @@ pub const CONTROL_TOKEN_MIN_BYTES: usize = 16;
 pub const STORE_MIN_BYTES: u32 = 512 * 1024;
 /// Largest store on flash. Recognising a store reads it once, which takes a second at this size.
 pub const STORE_MAX_BYTES: u32 = 64 * 1024 * 1024;
+
+// --- Camera and probe ---------------------------------------------------------------------------
+
+/// Largest RTP payload of the synthetic camera: with all headers within an Ethernet MTU of 1500.
+pub const RTP_PAYLOAD_MAX_BYTES: usize = 1400;
+/// Connections that the synthetic camera serves at a time.
+pub const CAMERA_CONNECTIONS_MAX: usize = 1024;
+/// Media units that wait for one slow player of the synthetic camera; past that it loses whole ones.
+pub const CAMERA_QUEUE_UNITS: usize = 32;
+/// Tracks that the probe plays; later ones of an SDP are left out.
+pub const PROBE_TRACKS_MAX: usize = 8;
+/// Answers other than 2xx (challenges, retries) that the probe takes for one request.
+pub const PROBE_ATTEMPTS_MAX: usize = 3;
+/// Bytes that the probe holds of an unfinished message or frame, and the camera of a request.
+pub const PEER_BUFFER_MAX_BYTES: usize = HEAD_MAX_BYTES + BODY_MAX_BYTES + 4;
