@@ -41,7 +41,6 @@ pub(super) struct Frame {
     /// NAL units without start codes; parameter sets first when it is a key frame.
     pub(super) nals: Vec<Vec<u8>>,
     /// A decoder may begin here.
-    #[cfg_attr(not(test), expect(dead_code, reason = "looked at by tests"))]
     pub(super) key: bool,
 }
 
@@ -51,7 +50,6 @@ pub(super) struct Encoder {
     fps: u32,
     /// Least size of a frame in bytes, reached with filler data; 0: none.
     floor: usize,
-    number: u64,
     since_key: u32,
     idr_id: u32,
     /// The picture as it was asked for, to find what changed.
@@ -67,7 +65,6 @@ impl Encoder {
         Self {
             fps,
             floor: kbit as usize * 1000 / 8 / fps as usize,
-            number: 0,
             since_key: 0,
             idr_id: 0,
             wanted: Picture::grey(),
@@ -127,10 +124,14 @@ impl Encoder {
         out.into_nal(NAL_PPS)
     }
 
-    /// The next frame. Once a second it is a key frame, with its parameter sets.
-    pub(super) fn next_frame(&mut self) -> Frame {
+    /// Frame `number`, which is also what the picture counts. Once a second, and when wanted, it is
+    /// a key frame, with its parameter sets.
+    pub(super) fn frame(&mut self, number: u64, key_wanted: bool) -> Frame {
+        if key_wanted {
+            self.since_key = 0;
+        }
         let key = self.since_key == 0;
-        let picture = Picture::draw(self.number, self.fps);
+        let picture = Picture::draw(number, self.fps);
         let mut nals = Vec::with_capacity(4);
         if key {
             nals.push(self.sps());
@@ -146,7 +147,6 @@ impl Encoder {
             // Before the slice, so that the frame ends with its picture.
             nals.insert(nals.len() - 1, filler);
         }
-        self.number += 1;
         self.since_key = (self.since_key + 1) % self.fps;
         if key {
             self.idr_id = (self.idr_id + 1) % 2;
@@ -321,7 +321,7 @@ mod tests {
     fn a_second_is_one_key_frame_and_then_small_ones() {
         let mut encoder = Encoder::new(25, 0);
         for number in 0..75 {
-            let frame = encoder.next_frame();
+            let frame = encoder.frame(number, false);
             let size: usize = frame.nals.iter().map(Vec::len).sum();
             assert_eq!(frame.key, number % 25 == 0);
             if frame.key {
@@ -337,8 +337,9 @@ mod tests {
     #[test]
     fn ten_seconds_stay_a_modest_stream() {
         let mut encoder = Encoder::new(25, 0);
-        let bytes: usize =
-            (0..250).map(|_| encoder.next_frame().nals.iter().map(Vec::len).sum::<usize>()).sum();
+        let bytes: usize = (0..250)
+            .map(|number| encoder.frame(number, false).nals.iter().map(Vec::len).sum::<usize>())
+            .sum();
         let kbit = bytes * 8 / 10 / 1000;
         assert!((200..2000).contains(&kbit), "{kbit} kbit/s");
     }
@@ -346,8 +347,8 @@ mod tests {
     #[test]
     fn a_floor_is_reached_with_filler() {
         let mut encoder = Encoder::new(25, 4000);
-        for _ in 0..50 {
-            let frame = encoder.next_frame();
+        for number in 0..50 {
+            let frame = encoder.frame(number, false);
             assert_eq!(frame.nals.iter().map(Vec::len).sum::<usize>(), 20_000);
             assert!(kinds(&frame).contains(&12));
             assert_ne!(kinds(&frame).last(), Some(&12), "the frame ends with its picture");
@@ -357,8 +358,8 @@ mod tests {
     #[test]
     fn the_decoder_has_nearly_the_picture_that_was_drawn() {
         let mut encoder = Encoder::new(25, 0);
-        for _ in 0..30 {
-            encoder.next_frame();
+        for number in 0..30 {
+            encoder.frame(number, number == 7);
             let worst = core::iter::zip(&encoder.wanted.y, &encoder.decoded.y)
                 .map(|(a, b)| a.abs_diff(*b))
                 .max();

@@ -132,8 +132,8 @@ mod tests {
     #[test]
     fn cut_and_put_together_gives_the_same_units() {
         let mut encoder = Encoder::new(25, 3000);
-        for _ in 0..30 {
-            let frame = encoder.next_frame();
+        for number in 0..30 {
+            let frame = encoder.frame(number, number == 7);
             let mut payloads = Vec::new();
             frame.nals.iter().for_each(|nal| payloads_of_nal(nal, &mut payloads));
             assert!(payloads.iter().all(|it| it.len() <= RTP_PAYLOAD_MAX_BYTES));

@@ -1,1 +1,2 @@
-//! TODO-ROOM probe
+//! probe
+mod stats;
