@@ -1,0 +1,320 @@
+//! What all threads of the gateway share: the configuration in force, who is connected, counters.
+//!
+//! Locks here are taken when something is set up, ended or asked for, never for a packet: media is
+//! counted in atomics that a session owns.
+
+use core::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    auth::server::Verifier,
+    clock::{self, Instant},
+    config::{Config, Secrets},
+    control::model::SessionStatus,
+    origin::Table,
+    pipe::{PipeCounters, Pool, PortPool},
+    session::Fault,
+};
+
+/// Events that `status` shows.
+const EVENTS_MAX: usize = 16;
+
+/// One configuration and what was made of it.
+#[derive(Debug)]
+pub struct Generation {
+    /// Counts up with each change.
+    pub number: u64,
+    /// Sequence number on flash; 0 when it came from a file.
+    pub sequence: u64,
+    /// As it was read.
+    pub config: Config,
+    /// Its origins and routes.
+    pub table: Arc<Table>,
+    /// Checks clients, where a route asks for it.
+    pub verifier: Arc<Verifier>,
+    /// Users and credentials.
+    pub secrets: Arc<Secrets>,
+}
+
+/// The gateway's common state.
+#[derive(Debug)]
+pub struct Shared {
+    generation: Mutex<Arc<Generation>>,
+    number: AtomicU64,
+    /// Worker threads.
+    pub pool: Pool,
+    /// UDP ports for media.
+    pub ports: Arc<PortPool>,
+    sessions: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    next_session: AtomicU64,
+    clients: Mutex<HashMap<IpAddr, u16>>,
+    admitted: AtomicU32,
+    /// Connections of clients.
+    pub connections: AtomicU32,
+    /// Connections that have not sent one whole request.
+    pub half_open: AtomicU32,
+    counters: Mutex<BTreeMap<&'static str, u64>>,
+    events: Mutex<VecDeque<String>>,
+    /// No new sessions are taken.
+    pub draining: AtomicBool,
+    /// Seed of this run, for choices that should not repeat from run to run.
+    pub seed: u64,
+}
+
+/// One connection, as `sessions` shows it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its number in this run.
+    pub id: u64,
+    /// The client.
+    pub client: SocketAddr,
+    /// The worker that drives it.
+    pub worker: u16,
+    /// When it was accepted.
+    pub since: Instant,
+    /// What changes with messages only.
+    pub facts: Mutex<Facts>,
+    /// Interleaved frames relayed, both ways.
+    pub frames: AtomicU64,
+    /// Bytes in them.
+    pub frame_bytes: AtomicU64,
+    /// Frames and datagrams dropped on interleaved legs.
+    pub dropped: AtomicU64,
+    /// RTP packets missing on UDP legs beside an interleaved one.
+    pub lost: AtomicU64,
+    /// Smoothed kbit/s, by the control thread.
+    pub kbit: AtomicU32,
+    /// Bytes at the last look of the control thread.
+    pub seen_bytes: AtomicU64,
+}
+
+/// What changes with messages only.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// State, transports, path and the like.
+    pub status: SessionStatus,
+    /// Its UDP pipes' counters, ended ones included.
+    pub pipes: Vec<Arc<PipeCounters>>,
+}
+
+impl Entry {
+    /// Packets and bytes relayed, packets lost before us, packets dropped by us.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            packets: self.frames.load(Relaxed),
+            bytes: self.frame_bytes.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+            dropped: self.dropped.load(Relaxed),
+        };
+        for pipe in &lock(&self.facts).pipes {
+            totals.packets += pipe.packets();
+            totals.bytes += pipe.bytes();
+            totals.lost += pipe.lost();
+            totals.dropped += pipe.dropped();
+        }
+        totals
+    }
+
+    /// As the control API shows it.
+    pub fn status(&self, now: Instant) -> SessionStatus {
+        let totals = self.totals();
+        SessionStatus {
+            id: self.id,
+            client: self.client.to_string(),
+            age_s: now.since(self.since).as_secs(),
+            kbit: self.kbit.load(Relaxed),
+            packets: totals.packets,
+            bytes: totals.bytes,
+            lost: totals.lost,
+            dropped: totals.dropped,
+            worker: self.worker,
+            ..lock(&self.facts).status.clone()
+        }
+    }
+}
+
+/// Sums over a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Packets relayed.
+    pub packets: u64,
+    /// Bytes relayed.
+    pub bytes: u64,
+    /// Packets missing before the gateway.
+    pub lost: u64,
+    /// Packets dropped by the gateway.
+    pub dropped: u64,
+}
+
+/// A place among the sessions, given back when dropped.
+#[derive(Debug)]
+pub struct Admission {
+    shared: Arc<Shared>,
+    client: IpAddr,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.shared.admitted.fetch_sub(1, Relaxed);
+        let mut clients = lock(&self.shared.clients);
+        if let Some(count) = clients.get_mut(&self.client) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// A gateway that has no connection yet.
+    pub fn new(generation: Generation, pool: Pool, ports: Arc<PortPool>, seed: u64) -> Self {
+        Self {
+            number: AtomicU64::new(generation.number),
+            generation: Mutex::new(Arc::new(generation)),
+            pool,
+            ports,
+            sessions: Mutex::default(),
+            next_session: AtomicU64::new(1),
+            clients: Mutex::default(),
+            admitted: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
+            half_open: AtomicU32::new(0),
+            counters: Mutex::default(),
+            events: Mutex::default(),
+            draining: AtomicBool::new(false),
+            seed,
+        }
+    }
+
+    /// The configuration in force.
+    pub fn generation(&self) -> Arc<Generation> {
+        Arc::clone(&lock(&self.generation))
+    }
+
+    /// Its number, without a lock.
+    pub fn generation_number(&self) -> u64 {
+        self.number.load(Relaxed)
+    }
+
+    /// Puts another configuration in force; connections take it up at their next message.
+    pub fn replace(&self, generation: Generation) {
+        let number = generation.number;
+        *lock(&self.generation) = Arc::new(generation);
+        self.number.store(number, Relaxed);
+    }
+
+    /// Takes in a connection.
+    pub fn enter(&self, client: SocketAddr, worker: u16) -> Arc<Entry> {
+        let id = self.next_session.fetch_add(1, Relaxed);
+        let entry = Arc::new(Entry {
+            id,
+            client,
+            worker,
+            since: clock::now(),
+            facts: Mutex::default(),
+            frames: AtomicU64::new(0),
+            frame_bytes: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            kbit: AtomicU32::new(0),
+            seen_bytes: AtomicU64::new(0),
+        });
+        lock(&self.sessions).insert(id, Arc::clone(&entry));
+        self.connections.fetch_add(1, Relaxed);
+        entry
+    }
+
+    /// Lets a connection go; its totals stay in the counters.
+    pub fn leave(&self, entry: &Entry) {
+        if lock(&self.sessions).remove(&entry.id).is_some() {
+            self.connections.fetch_sub(1, Relaxed);
+            let totals = entry.totals();
+            self.add("packets_relayed", totals.packets);
+            self.add("bytes_relayed", totals.bytes);
+            self.add("packets_lost_upstream", totals.lost);
+            self.add("packets_dropped", totals.dropped);
+        }
+    }
+
+    /// All connections.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        lock(&self.sessions).values().cloned().collect()
+    }
+
+    /// One connection.
+    pub fn entry(&self, id: u64) -> Option<Arc<Entry>> {
+        lock(&self.sessions).get(&id).cloned()
+    }
+
+    /// A place for a session of this client, within the bounds on sessions.
+    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Admission, Fault> {
+        if self.draining.load(Relaxed) {
+            return Err(Fault::Shutdown);
+        }
+        let generation = self.generation();
+        let limits = &generation.config.limits;
+        let mut clients = lock(&self.clients);
+        let count = clients.entry(client).or_default();
+        if *count >= limits.sessions_per_client
+            || self.admitted.load(Relaxed) >= limits.sessions.into()
+        {
+            if *count == 0 {
+                clients.remove(&client);
+            }
+            return Err(Fault::SessionLimit);
+        }
+        *count += 1;
+        self.admitted.fetch_add(1, Relaxed);
+        drop(clients);
+        self.count("sessions_opened");
+        Ok(Admission { shared: Arc::clone(self), client })
+    }
+
+    /// Sessions now.
+    pub fn admitted(&self) -> u32 {
+        self.admitted.load(Relaxed)
+    }
+
+    /// Counts one.
+    pub fn count(&self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    /// Adds to a counter.
+    pub fn add(&self, name: &'static str, by: u64) {
+        if by > 0 {
+            *lock(&self.counters).entry(name).or_default() += by;
+        }
+    }
+
+    /// All counters.
+    pub fn counters(&self) -> Vec<(String, u64)> {
+        lock(&self.counters).iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+    }
+
+    /// Notes something that an operator should know.
+    pub fn event(&self, text: String) {
+        let mut events = lock(&self.events);
+        if events.len() == EVENTS_MAX {
+            events.pop_front();
+        }
+        events.push_back(text);
+    }
+
+    /// What an operator should know, newest last.
+    pub fn events(&self) -> Vec<String> {
+        lock(&self.events).iter().cloned().collect()
+    }
+}
+
+/// A panic while a lock was held leaves counters behind at worst, so poison is no reason to stop.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
