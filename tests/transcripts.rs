@@ -102,7 +102,8 @@ impl Play {
         for line in option("set") {
             writeln!(toml, "{line}").unwrap();
         }
-        let config: Config = config::parse(&toml).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+        let config: Config =
+            config::text::parse(&toml).unwrap_or_else(|error| panic!("{error}\n{toml}"));
         let table = Arc::new(Table::new(&config, None, 1));
         let origins = urls
             .iter()
@@ -255,8 +256,7 @@ impl Play {
                             let signer =
                                 self.credentials.clone().map(|c| Signer::new(c, index as u64));
                             let name = format!("o{index}");
-                            let link =
-                                OriginLink { index, name, base, signer, keepalive: None };
+                            let link = OriginLink { index, name, base, signer, keepalive: None };
                             Input::Connected(Box::new(link))
                         }
                     },

@@ -328,11 +328,13 @@ mod tests {
         assert_eq!(rule(&open), Rule::StartLineTooLong);
         assert!(next(&open[..START_LINE_MAX_BYTES + 1]).is_ok());
 
-        let header = |len: usize| format!("OPTIONS * RTSP/1.0\r\nA:{}\r\n\r\n", "b".repeat(len - 2));
+        let header =
+            |len: usize| format!("OPTIONS * RTSP/1.0\r\nA:{}\r\n\r\n", "b".repeat(len - 2));
         assert!(next(header(HEADER_LINE_MAX_BYTES).as_bytes()).is_ok());
         assert_eq!(rule(header(HEADER_LINE_MAX_BYTES + 1).as_bytes()), Rule::HeaderLineTooLong);
 
-        let headers = |count: usize| format!("OPTIONS * RTSP/1.0\r\n{}\r\n", "A: b\r\n".repeat(count));
+        let headers =
+            |count: usize| format!("OPTIONS * RTSP/1.0\r\n{}\r\n", "A: b\r\n".repeat(count));
         assert!(next(headers(HEADERS_MAX).as_bytes()).is_ok());
         assert_eq!(rule(headers(HEADERS_MAX + 1).as_bytes()), Rule::TooManyHeaders);
 
@@ -344,7 +346,8 @@ mod tests {
             let mut text = String::from("OPTIONS * RTSP/1.0\r\n");
             while text.len() + 2 < len {
                 let line = (len - 2 - text.len()).min(1000);
-                let line = if len - 2 - text.len() - line < 8 { len - 2 - text.len() } else { line };
+                let line =
+                    if len - 2 - text.len() - line < 8 { len - 2 - text.len() } else { line };
                 text.push_str(&format!("A:{}\r\n", "b".repeat(line - 4)));
             }
             text + "\r\n"

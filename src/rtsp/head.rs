@@ -64,10 +64,8 @@ pub struct SessionHeader<'a> {
 impl<'a> Head<'a> {
     /// Parses a whole head, as [`super::framing`] found it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let (start_end, first_header_at) = line(bytes, 0).ok_or(ParseError {
-            offset: bytes.len(),
-            rule: Rule::StartLine,
-        })?;
+        let (start_end, first_header_at) =
+            line(bytes, 0).ok_or(ParseError { offset: bytes.len(), rule: Rule::StartLine })?;
         let start = start_line(bytes, start_end)?;
         let mut headers: Bounded<HeaderSpans, HEADERS_MAX> = Bounded::new();
         let mut at = first_header_at;
@@ -310,10 +308,13 @@ mod tests {
 
     #[test]
     fn a_status_line_may_lack_its_reason() {
-        for text in [&b"RTSP/1.0 200\r\n\r\n"[..], b"RTSP/1.0 200 \r\n\r\n", b"rtsp/1.0 200 OK\r\n\r\n"] {
+        for text in
+            [&b"RTSP/1.0 200\r\n\r\n"[..], b"RTSP/1.0 200 \r\n\r\n", b"rtsp/1.0 200 OK\r\n\r\n"]
+        {
             assert_eq!(Head::parse(text).unwrap().status(), Some(200));
         }
-        for text in [&b"RTSP/1.0\r\n\r\n"[..], b"RTSP/1.0 20x\r\n\r\n", b"RTSP/1.0 1000 A\r\n\r\n"] {
+        for text in [&b"RTSP/1.0\r\n\r\n"[..], b"RTSP/1.0 20x\r\n\r\n", b"RTSP/1.0 1000 A\r\n\r\n"]
+        {
             assert_eq!(Head::parse(text).unwrap_err().rule, Rule::Status);
         }
     }
@@ -328,7 +329,8 @@ mod tests {
 
     #[test]
     fn cseq_is_a_number() {
-        for (text, number) in [("1", Some(1)), (" 4294967295 ", Some(u32::MAX)), ("4294967296", None)]
+        for (text, number) in
+            [("1", Some(1)), (" 4294967295 ", Some(u32::MAX)), ("4294967296", None)]
         {
             let head = format!("OPTIONS * RTSP/1.0\r\nCSeq:{text}\r\n\r\n");
             assert_eq!(Head::parse(head.as_bytes()).unwrap().cseq(), number, "{text}");

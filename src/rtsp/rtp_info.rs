@@ -25,17 +25,16 @@ pub fn urls(value: &[u8]) -> impl Iterator<Item = Range<usize>> {
 /// Where the value of the next `url=` begins.
 fn next_url(value: &[u8], from: usize) -> Option<usize> {
     (from..value.len()).find_map(|at| {
-        let begins = at == 0
-            || matches!(value.get(at - 1), Some(b',' | b';' | b' ' | b'\t' | b'\n'));
+        let begins =
+            at == 0 || matches!(value.get(at - 1), Some(b',' | b';' | b' ' | b'\t' | b'\n'));
         let named = value.get(at..at + 4)?.eq_ignore_ascii_case(b"url=");
         (begins && named).then_some(at + 4)
     })
 }
 
 fn ends_url(rest: &[u8]) -> bool {
-    let starts = |with: &[u8]| {
-        rest.get(..with.len()).is_some_and(|text| text.eq_ignore_ascii_case(with))
-    };
+    let starts =
+        |with: &[u8]| rest.get(..with.len()).is_some_and(|text| text.eq_ignore_ascii_case(with));
     match rest.first() {
         Some(b';') => [&b";seq="[..], b";rtptime=", b";ssrc="].iter().any(|name| starts(name)),
         Some(b',') => {

@@ -197,10 +197,14 @@ impl SpecEdit<'_> {
     }
 
     fn place(&self, name: &str) -> Option<usize> {
-        self.parts.iter().skip(1).position(|part| {
-            let key = split_at_byte(part, b'=').map_or(part.trim_ascii(), |(key, _)| key);
-            key.eq_ignore_ascii_case(name.as_bytes())
-        }).map(|at| at + 1)
+        self.parts
+            .iter()
+            .skip(1)
+            .position(|part| {
+                let key = split_at_byte(part, b'=').map_or(part.trim_ascii(), |(key, _)| key);
+                key.eq_ignore_ascii_case(name.as_bytes())
+            })
+            .map(|at| at + 1)
     }
 }
 
@@ -244,10 +248,7 @@ fn addrs(text: &[u8]) -> Option<Addrs<'_>> {
     }
     let first = *parts.first()?;
     let second = parts.get(1).copied().unwrap_or(first);
-    Some(Addrs {
-        hosts: [first.0, second.0],
-        ports: Ports { rtp: first.1, rtcp: second.1 },
-    })
+    Some(Addrs { hosts: [first.0, second.0], ports: Ports { rtp: first.1, rtcp: second.1 } })
 }
 
 #[cfg(test)]
@@ -277,7 +278,11 @@ mod tests {
     #[test]
     fn ports_in_all_their_shapes() {
         assert_eq!(ports_of("RTP/AVP;unicast;client_port=5000-5001"), Some((5000, 5001)));
-        assert_eq!(ports_of("RTP/AVP;client_port=5000"), Some((5000, 5001)), "one implies the next");
+        assert_eq!(
+            ports_of("RTP/AVP;client_port=5000"),
+            Some((5000, 5001)),
+            "one implies the next"
+        );
         assert_eq!(ports_of("RTP/AVP;CLIENT_PORT = 5001 - 6000 "), Some((5001, 6000)));
         assert_eq!(ports_of("RTP/AVP;client_port=0-1"), Some((0, 1)));
         for text in ["RTP/AVP;client_port=65535", "RTP/AVP;client_port=x", "RTP/AVP;client_port="] {
@@ -305,7 +310,8 @@ mod tests {
 
     #[test]
     fn edits_leave_the_rest_byte_for_byte() {
-        let spec = one("RTP/AVP;unicast;client_port=1-2;ssrc=  DEADBEEF;mode=\"PLAY\"; x ;y=\"a;b\"");
+        let spec =
+            one("RTP/AVP;unicast;client_port=1-2;ssrc=  DEADBEEF;mode=\"PLAY\"; x ;y=\"a;b\"");
         let mut same = Vec::new();
         spec.edit().write(&mut same);
         assert_eq!(same, spec.text, "nothing to change");
@@ -316,7 +322,8 @@ mod tests {
             .set("MODE", b"record")
             .set("interleaved", b"0-1")
             .write(&mut out);
-        let expected = "RTP/AVP/TCP;unicast;ssrc=  DEADBEEF;MODE=record; x ;y=\"a;b\";interleaved=0-1";
+        let expected =
+            "RTP/AVP/TCP;unicast;ssrc=  DEADBEEF;MODE=record; x ;y=\"a;b\";interleaved=0-1";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

@@ -102,10 +102,21 @@ mod tests {
 
     #[test]
     fn broken_ones_are_opaque() {
-        for text in
-            ["", "*", "trackID=1", "/a", "rtsp:host/t", "http://h/", "rtsp://", "rtsp:///a",
-             "rtsp://h:x/", "rtsp://h:0/", "rtsp://h:65536/", "rtsp://[::1/", "rtsp://a b/"]
-        {
+        for text in [
+            "",
+            "*",
+            "trackID=1",
+            "/a",
+            "rtsp:host/t",
+            "http://h/",
+            "rtsp://",
+            "rtsp:///a",
+            "rtsp://h:x/",
+            "rtsp://h:0/",
+            "rtsp://h:65536/",
+            "rtsp://[::1/",
+            "rtsp://a b/",
+        ] {
             assert!(Url::parse(text.as_bytes()).is_err(), "{text}");
         }
     }

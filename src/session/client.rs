@@ -64,11 +64,7 @@ impl Session {
                 if let Err(fault) = self.bind(&head) {
                     return self.refuse(cseq, fault, &[]);
                 }
-                self.deciding = Some(Deciding {
-                    raw: bytes.to_vec(),
-                    head: head_len,
-                    setup: None,
-                });
+                self.deciding = Some(Deciding { raw: bytes.to_vec(), head: head_len, setup: None });
                 self.authenticate(now);
             }
         }
@@ -176,10 +172,10 @@ impl Session {
 
     pub(super) fn route_config<T>(
         &self,
-        field: impl FnOnce(&crate::config::Route) -> T,
+        field: impl FnOnce(&crate::origin::Route) -> T,
     ) -> Option<T> {
         let route = self.table.routes().get(self.route?)?;
-        Some(field(route.config()))
+        Some(field(route))
     }
 
     pub(super) fn challenge(&mut self, values: &[String]) {
@@ -213,7 +209,7 @@ impl Session {
             return;
         };
         if head.method() == Method::Setup {
-            match self.negotiate(&head, 0) {
+            match self.negotiate(&head, 0, None) {
                 Ok((setup, wish)) => {
                     let first = self.tracks.is_empty()
                         && !self.requests.open().any(|(_, p)| p.note.setup.is_some());
@@ -235,23 +231,25 @@ impl Session {
         self.enqueue(&deciding, None, now);
     }
 
-    /// Chooses a transport from the client's list, from place `from` on.
+    /// Chooses a transport from the client's list, from place `from` on, for a track that has its
+    /// number already or gets one now.
     pub(super) fn negotiate(
         &self,
         head: &Head<'_>,
         from: usize,
+        track: Option<u8>,
     ) -> Result<(SetupNote, Wish), Fault> {
         let value = head.header("Transport").map(|h| h.value).ok_or(Fault::NoTransport)?;
-        let choice = negotiate::choose(value, from, self.around.client_ip).map_err(|no| match no {
-            NoTransport::Unsupported => Fault::NoTransport,
-            NoTransport::Destination => Fault::Destination,
-        })?;
+        let choice =
+            negotiate::choose(value, from, self.around.client_ip).map_err(|no| match no {
+                NoTransport::Unsupported => Fault::NoTransport,
+                NoTransport::Destination => Fault::Destination,
+            })?;
         let uri = head.uri().unwrap_or_default();
-        let busy = |id: u8| {
-            self.requests.open().any(|(_, p)| p.note.setup.is_some_and(|s| s.track == id))
-        };
+        let busy =
+            |id: u8| self.requests.open().any(|(_, p)| p.note.setup.is_some_and(|s| s.track == id));
         // A track that is set up again gets a pipe of its own before the old one is closed.
-        let track = self.tracks.free_id(busy).ok_or(Fault::TooManyTracks)?;
+        let track = track.or_else(|| self.tracks.free_id(busy)).ok_or(Fault::TooManyTracks)?;
         let own = [track.saturating_mul(2), track.saturating_mul(2).saturating_add(1)];
         let replaced = self.tracks.by_url(uri).map_or(u8::MAX, |track| track.id);
         let client = match choice.wish {
@@ -306,7 +304,11 @@ impl Session {
         {
             mapping.keep_uri = true;
         }
-        if matches!(head.method(), Method::Describe | Method::Announce) {
+        let aggregate = matches!(
+            head.method(),
+            Method::Describe | Method::Announce | Method::Play | Method::Record
+        );
+        if aggregate {
             self.presentation = head.uri().unwrap_or_default().to_vec();
         }
         let due = now + self.around.answer_timeout;
@@ -361,7 +363,7 @@ impl Session {
             .table
             .routes()
             .get(self.route.unwrap_or(usize::MAX))
-            .is_some_and(|route| route.config().auth == Auth::Pass);
+            .is_some_and(|route| route.auth == Auth::Pass);
         let authorization = match signer {
             Some(signer) => Some(
                 signer
@@ -486,14 +488,15 @@ impl Session {
         self.id = None;
         self.state = State::Init;
         self.media_promised = false;
+        self.tried.clear();
     }
 
     /// A framing error of the client: it is told why, then the connection closes.
     pub fn framing_lost(&mut self, status: u16, now: Instant) {
         if self.ended.is_none() {
-            self.refuse(b"", Fault::TooLarge(status), &[]);
-            self.flush_answers();
-            self.handle(Input::End(Fault::TooLarge(status)), now);
+            let fault = if status == 400 { Fault::Malformed } else { Fault::TooLarge(status) };
+            self.refuse(b"", fault, &[]);
+            self.handle(Input::End(fault), now);
         }
     }
 }

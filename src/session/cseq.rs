@@ -10,25 +10,25 @@ use crate::{clock::Instant, limits::OUTSTANDING_MAX, rtsp::Method};
 
 /// One request that has not been answered.
 #[derive(Debug)]
-pub struct Pending<T> {
+pub(super) struct Pending<T> {
     /// CSeq as the asker wrote it.
-    pub asked: Vec<u8>,
+    pub(super) asked: Vec<u8>,
     /// CSeq of ours that the request went out with; none until it is sent.
-    pub sent: Option<u32>,
+    pub(super) sent: Option<u32>,
     /// Its method.
-    pub method: Method,
+    pub(super) method: Method,
     /// The request as it came in, kept until it is answered: it may have to go out again.
-    pub raw: Vec<u8>,
+    pub(super) raw: Vec<u8>,
     /// When it must be answered.
-    pub due: Instant,
+    pub(super) due: Instant,
     /// What else has to be remembered for it.
-    pub note: T,
+    pub(super) note: T,
     answer: Option<Vec<u8>>,
 }
 
 /// The requests of one direction, oldest first.
 #[derive(Debug)]
-pub struct Outstanding<T> {
+pub(super) struct Outstanding<T> {
     pending: VecDeque<Pending<T>>,
     next: u32,
 }
@@ -41,22 +41,17 @@ impl<T> Default for Outstanding<T> {
 
 impl<T> Outstanding<T> {
     /// Whether one more may come in.
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.pending.len() < OUTSTANDING_MAX
     }
 
-    /// Requests without an answer.
-    pub fn len(&self) -> usize {
-        self.pending.len()
-    }
-
     /// None waits for an answer.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
     /// Takes in a request.
-    pub fn push(&mut self, asked: &[u8], method: Method, raw: &[u8], due: Instant, note: T) {
+    pub(super) fn push(&mut self, asked: &[u8], method: Method, raw: &[u8], due: Instant, note: T) {
         self.pending.push_back(Pending {
             asked: asked.to_vec(),
             sent: None,
@@ -69,7 +64,7 @@ impl<T> Outstanding<T> {
     }
 
     /// The next number of our series.
-    pub fn number(&mut self) -> u32 {
+    pub(super) fn number(&mut self) -> u32 {
         let number = self.next;
         self.next = self.next.wrapping_add(1).max(1);
         number
@@ -77,7 +72,7 @@ impl<T> Outstanding<T> {
 
     /// The request that was sent with this number and is not answered yet. A peer that leaves CSeq
     /// out is believed when only one answer can be meant.
-    pub fn find(&self, cseq: Option<u32>) -> Option<usize> {
+    pub(super) fn find(&self, cseq: Option<u32>) -> Option<usize> {
         let mut open = self.open();
         match cseq {
             Some(cseq) => open.find(|(_, pending)| pending.sent == Some(cseq)).map(|(at, _)| at),
@@ -89,41 +84,41 @@ impl<T> Outstanding<T> {
     }
 
     /// Requests not answered yet, oldest first, with their places.
-    pub fn open(&self) -> impl Iterator<Item = (usize, &Pending<T>)> {
+    pub(super) fn open(&self) -> impl Iterator<Item = (usize, &Pending<T>)> {
         self.pending.iter().enumerate().filter(|(_, pending)| pending.answer.is_none())
     }
 
     /// The request at a place.
-    pub fn get(&self, at: usize) -> Option<&Pending<T>> {
+    pub(super) fn get(&self, at: usize) -> Option<&Pending<T>> {
         self.pending.get(at)
     }
 
     /// The request at a place.
-    pub fn get_mut(&mut self, at: usize) -> Option<&mut Pending<T>> {
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Pending<T>> {
         self.pending.get_mut(at)
     }
 
     /// The newest request.
-    pub fn last_mut(&mut self) -> Option<(usize, &mut Pending<T>)> {
+    pub(super) fn last_mut(&mut self) -> Option<(usize, &mut Pending<T>)> {
         let at = self.pending.len().checked_sub(1)?;
         Some((at, self.pending.get_mut(at)?))
     }
 
     /// Notes the answer to a request; [`Outstanding::ready`] gives it out when its turn comes.
-    pub fn answer(&mut self, at: usize, bytes: Vec<u8>) {
+    pub(super) fn answer(&mut self, at: usize, bytes: Vec<u8>) {
         if let Some(pending) = self.pending.get_mut(at) {
             pending.answer = Some(bytes);
         }
     }
 
     /// The next answer whose turn has come.
-    pub fn ready(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn ready(&mut self) -> Option<Vec<u8>> {
         self.pending.front()?.answer.as_ref()?;
         self.pending.pop_front()?.answer
     }
 
     /// When the first of the unanswered is due.
-    pub fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         self.open().map(|(_, pending)| pending.due).min()
     }
 }

@@ -84,7 +84,8 @@ impl Inbox {
 mod tests {
     use super::*;
 
-    const TWO: &[u8] = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n$\0\0\x02abOPTIONS * RTSP/1.0\r\nCSeq: 2\r\n\r\n";
+    const TWO: &[u8] =
+        b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n$\0\0\x02abOPTIONS * RTSP/1.0\r\nCSeq: 2\r\n\r\n";
 
     #[test]
     fn units_come_out_alike_however_the_reads_are_cut() {
@@ -92,12 +93,13 @@ mod tests {
             let mut inbox = Inbox::default();
             let mut seen = Vec::new();
             for part in [&TWO[..cut], &TWO[cut..]] {
-                inbox.feed(part, |_, bytes| {
-                    seen.extend_from_slice(bytes);
-                    seen.push(b'|');
-                    Flow::Go
-                })
-                .unwrap();
+                inbox
+                    .feed(part, |_, bytes| {
+                        seen.extend_from_slice(bytes);
+                        seen.push(b'|');
+                        Flow::Go
+                    })
+                    .unwrap();
             }
             assert_eq!(seen.iter().filter(|b| **b == b'|').count(), 3, "cut at {cut}");
             assert!(inbox.is_empty());

@@ -8,14 +8,14 @@ use core::time::Duration;
 use crate::{clock::Instant, rtsp::Method};
 
 /// The timeout of a session whose Session header names none (RFC 2326 12.37).
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Methods that keep a session alive, the gentlest first.
 const METHODS: [Method; 3] = [Method::GetParameter, Method::Options, Method::SetParameter];
 
 /// When to send what.
 #[derive(Debug)]
-pub struct Keepalive {
+pub(super) struct Keepalive {
     timeout: Duration,
     method: usize,
     last: Instant,
@@ -23,36 +23,36 @@ pub struct Keepalive {
 
 impl Keepalive {
     /// A session that began now, at an origin that is known to take this method.
-    pub fn new(method: Option<Method>, now: Instant) -> Self {
+    pub(super) fn new(method: Option<Method>, now: Instant) -> Self {
         let known = METHODS.iter().position(|m| Some(*m) == method);
         Self { timeout: DEFAULT_TIMEOUT, method: known.unwrap_or(0), last: now }
     }
 
     /// The origin named a timeout, in seconds; 0 is taken as unnamed.
-    pub fn timeout(&mut self, seconds: u32) {
+    pub(super) fn timeout(&mut self, seconds: u32) {
         if seconds > 0 {
             self.timeout = Duration::from_secs(seconds.into());
         }
     }
 
     /// A request went to the origin.
-    pub fn sent(&mut self, now: Instant) {
+    pub(super) fn sent(&mut self, now: Instant) {
         self.last = now;
     }
 
     /// When the next one is due: at two fifths of the timeout, so that a lost answer can be
     /// repeated before the origin gives up.
-    pub fn due(&self) -> Instant {
+    pub(super) fn due(&self) -> Instant {
         self.last + (self.timeout * 2 / 5).max(Duration::from_secs(1))
     }
 
     /// What to send.
-    pub fn method(&self) -> Method {
+    pub(super) fn method(&self) -> Method {
         METHODS.get(self.method).copied().unwrap_or(Method::Options)
     }
 
     /// The origin's Public header says what it knows.
-    pub fn offered(&mut self, public: &[u8]) {
+    pub(super) fn offered(&mut self, public: &[u8]) {
         let offers = |method: &Method| {
             public
                 .split(|byte| *byte == b',')
@@ -65,14 +65,14 @@ impl Keepalive {
 
     /// The origin refused the method: another one, at once. False when all were refused; then the
     /// first is tried again in its time.
-    pub fn refused(&mut self) -> bool {
+    pub(super) fn refused(&mut self) -> bool {
         self.method = (self.method + 1) % METHODS.len();
         self.method != 0
     }
 }
 
 /// Whether this status says that the method, not the session, is the trouble.
-pub fn is_refusal(status: u16) -> bool {
+pub(super) fn is_refusal(status: u16) -> bool {
     matches!(status, 400 | 405 | 451 | 455 | 501)
 }
 

@@ -38,17 +38,12 @@ mod tracks;
 use core::{net::IpAddr, time::Duration};
 use std::{collections::VecDeque, sync::Arc};
 
+use self::{cseq::Outstanding, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping};
 pub use self::{
     fault::{Fault, Whose},
     inbox::{Flow as Feed, Inbox},
     outbox::{Bounds, Outbox, Stuck},
     tracks::{Flow, Leg, Plan, Route as FrameRoute, Track, Tracks},
-};
-use self::{
-    cseq::Outstanding,
-    keepalive::Keepalive,
-    negotiate::Wish,
-    rewrite::Mapping,
 };
 use crate::{
     auth::client::Signer,

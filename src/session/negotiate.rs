@@ -13,11 +13,11 @@ use crate::rtsp::{
 };
 
 /// The lowest port that a client may ask media to be sent to: below it live services.
-pub const CLIENT_PORT_MIN: u16 = 1024;
+pub(super) const CLIENT_PORT_MIN: u16 = 1024;
 
 /// Why no transport can be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoTransport {
+pub(super) enum NoTransport {
     /// None of the specs works here: 461.
     Unsupported,
     /// Media was to go to somebody else (RFC 2326 16, RFC 7826 21.2.1): 403, in 2.0 463.
@@ -26,18 +26,18 @@ pub enum NoTransport {
 
 /// The spec that was chosen.
 #[derive(Clone, Copy, Debug)]
-pub struct Choice<'a> {
+pub(super) struct Choice<'a> {
     /// Its text and parameters.
-    pub spec: Spec<'a>,
+    pub(super) spec: Spec<'a>,
     /// Its place in the list.
-    pub at: usize,
+    pub(super) at: usize,
     /// What the client asked for; channels are none where it left them to us.
-    pub wish: Wish,
+    pub(super) wish: Wish,
 }
 
 /// What a client asks for in one spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(super) enum Wish {
     /// Datagrams to these ports.
     Udp {
         /// RTP port.
@@ -50,7 +50,7 @@ pub enum Wish {
 }
 
 /// Chooses the first spec from place `from` on that works here.
-pub fn choose(value: &[u8], from: usize, peer: IpAddr) -> Result<Choice<'_>, NoTransport> {
+pub(super) fn choose(value: &[u8], from: usize, peer: IpAddr) -> Result<Choice<'_>, NoTransport> {
     for (at, spec) in specs(value).enumerate() {
         if !destinations(&spec).all(|host| names(host, peer)) {
             return Err(NoTransport::Destination);
@@ -99,7 +99,7 @@ fn names(host: &[u8], peer: IpAddr) -> bool {
 
 /// What is asked of the origin: the client's spec with our ports or channels in it. `ours` names
 /// our own ports on the origin's side, or the channels that we would like.
-pub fn toward_origin(choice: &Choice<'_>, ours: Leg, version: Version) -> Vec<u8> {
+pub(super) fn toward_origin(choice: &Choice<'_>, ours: Leg, version: Version) -> Vec<u8> {
     let spec = &choice.spec;
     let mut edit = spec.edit();
     if ours.is_tcp() != matches!(choice.wish, Wish::Tcp(_)) {
@@ -130,7 +130,7 @@ pub fn toward_origin(choice: &Choice<'_>, ours: Leg, version: Version) -> Vec<u8
 
 /// How media travels on the origin's side after its answer. Where the answer leaves something out,
 /// what was asked holds.
-pub fn granted(answer: Option<&[u8]>, asked: Leg) -> Option<Leg> {
+pub(super) fn granted(answer: Option<&[u8]>, asked: Leg) -> Option<Leg> {
     let Some(spec) = answer.and_then(|value| specs(value).next()) else {
         return Some(match asked {
             Leg::Udp { .. } => Leg::Udp { ip: None, rtp: 0, rtcp: 0 },
@@ -143,9 +143,9 @@ pub fn granted(answer: Option<&[u8]>, asked: Leg) -> Option<Leg> {
             (None, Leg::Tcp { .. }) => Some(asked),
             (None, Leg::Udp { .. }) => None,
         },
-        (_, Leg::Tcp { .. }) => spec
-            .interleaved()
-            .map(|channels| Leg::Tcp { rtp: channels.rtp, rtcp: channels.rtcp }),
+        (_, Leg::Tcp { .. }) => {
+            spec.interleaved().map(|channels| Leg::Tcp { rtp: channels.rtp, rtcp: channels.rtcp })
+        }
         (_, Leg::Udp { .. }) => {
             let modern = spec.src_addr();
             let host = spec.source().or_else(|| modern.as_ref()?.hosts.first().copied().flatten());
@@ -161,7 +161,7 @@ pub fn granted(answer: Option<&[u8]>, asked: Leg) -> Option<Leg> {
 }
 
 /// What the client is told. `ours` are our own ports toward the client; `ip` our address there.
-pub fn toward_client(
+pub(super) fn toward_client(
     answer: Option<&[u8]>,
     wanted: &Spec<'_>,
     client: Leg,

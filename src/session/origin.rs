@@ -11,7 +11,11 @@ use crate::{
     clock::Instant,
     config::{Auth, Redirect},
     limits::{SESSION_ID_MAX_BYTES, TRACKS_MAX},
-    rtsp::{Head, Method, Version, sdp, url::Url, write},
+    rtsp::{
+        Head, Method, Version, sdp,
+        url::{DEFAULT_PORT, Url},
+        write,
+    },
 };
 
 /// How often a request is signed anew: once for the first challenge, once for a stale nonce.
@@ -143,17 +147,10 @@ impl Session {
         }
     }
 
-    fn set_up(
-        &mut self,
-        at: usize,
-        head: &Head<'_>,
-        bytes: &[u8],
-        head_len: usize,
-        now: Instant,
-    ) {
+    fn set_up(&mut self, at: usize, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
         let Some(pending) = self.requests.get(at) else { return };
         let Some(setup) = pending.note.setup else { return };
-        let raw = pending.raw.clone();
+        let (raw, sent_at) = (pending.raw.clone(), pending.note.sent_at);
         let Some(asked_len) = super::client::head_len(&raw) else { return };
         let Ok(asked) = Head::parse(raw.get(..asked_len).unwrap_or_default()) else { return };
         let answer = head.header("Transport").map(|header| header.value);
@@ -193,7 +190,7 @@ impl Session {
             self.state = State::Ready;
             self.last_client = now;
         }
-        self.seen(Sight::Answered(now.since(self.keepalive.last())));
+        self.seen(Sight::Answered(now.since(sent_at)));
         self.pass_answer(at, head, bytes, head_len, Some(transport), None);
     }
 
@@ -214,8 +211,7 @@ impl Session {
             _ => None,
         };
         let change = AnswerChange { cseq: &pending.asked, transport, session, location };
-        let answer =
-            rewrite::answer(head, bytes, head_len, mapping, &self.presentation, change);
+        let answer = rewrite::answer(head, bytes, head_len, mapping, &self.presentation, change);
         self.requests.answer(at, answer);
     }
 
@@ -265,13 +261,14 @@ impl Session {
         let raw = pending.raw.clone();
         let Some(len) = head_len(&raw) else { return false };
         let Ok(head) = Head::parse(raw.get(..len).unwrap_or_default()) else { return false };
-        let Ok((mut next, _)) = self.negotiate(&head, old.spec + 1) else { return false };
+        let Ok((mut next, _)) = self.negotiate(&head, old.spec + 1, Some(old.track)) else {
+            return false;
+        };
         let lacks_ports = (!next.client.is_tcp() && old.ours.is_none())
             || (!next.asked.is_tcp() && old.asked.is_tcp());
         if lacks_ports {
             return false;
         }
-        next.track = old.track;
         next.ours = if next.client.is_tcp() { None } else { old.ours };
         if let (Leg::Udp { .. }, Leg::Udp { .. }) = (next.asked, old.asked) {
             next.asked = old.asked;
@@ -295,7 +292,9 @@ impl Session {
     fn moved(&self, head: &Head<'_>) -> Result<Option<Vec<u8>>, Fault> {
         let Some(location) = head.header("Location") else { return Ok(None) };
         let Some(mapping) = &self.mapping else { return Ok(None) };
-        let ours = Url::parse(location.value).ok().filter(|url| self.table.knows(url));
+        let ours = Url::parse(location.value)
+            .ok()
+            .filter(|url| self.table.has_at(url.host, url.port.unwrap_or(DEFAULT_PORT)));
         match (ours, self.route_config(|route| route.redirect)) {
             (Some(url), _) => Ok(Some(
                 mapping
@@ -355,8 +354,7 @@ impl Session {
         let uri = mapping.to_origin(&self.presentation);
         let number = self.requests.number();
         let signer = self.origin.as_mut().and_then(|origin| origin.signer.as_mut());
-        let authorization =
-            signer.and_then(|s| s.authorization(method.as_str().as_bytes(), &uri));
+        let authorization = signer.and_then(|s| s.authorization(method.as_str().as_bytes(), &uri));
         let mut headers: Vec<(&str, &[u8])> = Vec::new();
         if let Some(id) = &self.id {
             headers.push(("Session", id));
@@ -407,8 +405,7 @@ impl Session {
             _ => None,
         };
         let number = self.origin_requests.number();
-        let request =
-            rewrite::origin_request(head, bytes, head_len, mapping, number, location);
+        let request = rewrite::origin_request(head, bytes, head_len, mapping, number, location);
         let due = now + self.around.answer_timeout;
         self.origin_requests.push(cseq, head.method(), b"", due, ());
         if let Some((_, pending)) = self.origin_requests.last_mut() {
@@ -438,7 +435,9 @@ impl Session {
                 pending.due = now + self.around.answer_timeout;
             }
         }
-        self.outputs.push_back(Output::DropOrigin);
+        if self.link == Link::Up {
+            self.outputs.push_back(Output::DropOrigin);
+        }
         self.to_origin = super::Outbox::new(self.around.media_queue);
         self.link = Link::Down;
         self.pump(now);

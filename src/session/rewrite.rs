@@ -4,33 +4,38 @@
 //! byte for byte. URLs, Content-Base, Location, SDP controls and RTP-Info go through one
 //! [`Mapping`], so that they are rewritten together or not at all (RFC 7826 18.45).
 
-use crate::rtsp::{Edits, Head, Method, Version, head::Header, rtp_info, sdp, url::{Base, Url}};
+use crate::rtsp::{
+    Edits, Head, Method, Version,
+    head::Header,
+    rtp_info, sdp,
+    url::{Base, Url},
+};
 
 /// How one side's URLs are named on the other.
 #[derive(Clone, Debug)]
-pub struct Mapping {
+pub(super) struct Mapping {
     /// `rtsp://gateway:8554` as the client wrote it, and the literal part of the route's path.
-    pub client: Base,
+    pub(super) client: Base,
     /// `rtsp://origin:554` and the path of the origin's URL.
-    pub origin: Base,
+    pub(super) origin: Base,
     /// Control URLs that have no place under the client's base, and what stands for them there.
-    pub aliases: Vec<Alias>,
+    pub(super) aliases: Vec<Alias>,
     /// Requests keep the URI that the client signed.
-    pub keep_uri: bool,
+    pub(super) keep_uri: bool,
 }
 
 /// One control URL of the origin and the URL that the client sees.
 #[derive(Clone, Debug)]
-pub struct Alias {
+pub(super) struct Alias {
     /// As the client sees it.
-    pub client: Vec<u8>,
+    pub(super) client: Vec<u8>,
     /// As the origin wrote it.
-    pub origin: Vec<u8>,
+    pub(super) origin: Vec<u8>,
 }
 
 impl Mapping {
     /// A client's URL as the origin knows it. What is no URL is left alone.
-    pub fn to_origin(&self, url: &[u8]) -> Vec<u8> {
+    pub(super) fn to_origin(&self, url: &[u8]) -> Vec<u8> {
         if let Some(alias) = self.aliases.iter().find(|alias| same_url(&alias.client, url)) {
             return alias.origin.clone();
         }
@@ -46,7 +51,7 @@ impl Mapping {
 
     /// An origin's URL as the client should see it; none where it has no place under the client's
     /// base. The host is not looked at: cameras behind a NAT name themselves by inner addresses.
-    pub fn to_client(&self, url: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn to_client(&self, url: &[u8]) -> Option<Vec<u8>> {
         if let Some(alias) = self.aliases.iter().find(|alias| alias.origin == url) {
             return Some(alias.client.clone());
         }
@@ -84,20 +89,20 @@ fn same_url(one: &[u8], other: &[u8]) -> bool {
 
 /// What a request becomes on its way to the other side.
 #[derive(Debug, Default)]
-pub struct RequestChange<'a> {
+pub(super) struct RequestChange<'a> {
     /// Its number there.
-    pub cseq: u32,
+    pub(super) cseq: u32,
     /// The Transport header, for SETUP.
-    pub transport: Option<Vec<u8>>,
+    pub(super) transport: Option<Vec<u8>>,
     /// Pseudonym to add to Via.
-    pub via: Option<&'a str>,
+    pub(super) via: Option<&'a str>,
     /// Authorization of ours in place of the client's.
-    pub authorization: Option<Credentials>,
+    pub(super) authorization: Option<Credentials>,
 }
 
 /// Whose Authorization a request carries.
 #[derive(Debug)]
-pub enum Credentials {
+pub(super) enum Credentials {
     /// None.
     Strip,
     /// The gateway's own, the value of the header.
@@ -105,7 +110,7 @@ pub enum Credentials {
 }
 
 /// A client's request as the origin should see it.
-pub fn request(
+pub(super) fn request(
     head: &Head<'_>,
     message: &[u8],
     body_at: usize,
@@ -151,20 +156,20 @@ pub fn request(
 
 /// What an answer becomes on its way to the client.
 #[derive(Debug, Default)]
-pub struct AnswerChange<'a> {
+pub(super) struct AnswerChange<'a> {
     /// CSeq as the client wrote it.
-    pub cseq: &'a [u8],
+    pub(super) cseq: &'a [u8],
     /// The Transport header, for SETUP.
-    pub transport: Option<Vec<u8>>,
+    pub(super) transport: Option<Vec<u8>>,
     /// The session's id, where the origin answered with another one.
-    pub session: Option<&'a [u8]>,
+    pub(super) session: Option<&'a [u8]>,
     /// Where a redirect leads, already in the client's terms.
-    pub location: Option<Vec<u8>>,
+    pub(super) location: Option<Vec<u8>>,
 }
 
 /// An origin's answer as the client should see it. SDP controls that have no place under the
 /// client's base get an alias in `mapping`; `presentation` is the URL that the client described.
-pub fn answer(
+pub(super) fn answer(
     head: &Head<'_>,
     message: &[u8],
     body_at: usize,
@@ -221,7 +226,7 @@ pub fn answer(
 }
 
 /// Requests of the origin, and the client's answers to them, differ in numbers and URLs only.
-pub fn origin_request(
+pub(super) fn origin_request(
     head: &Head<'_>,
     message: &[u8],
     body_at: usize,
@@ -256,7 +261,12 @@ pub fn origin_request(
 }
 
 /// A client's answer to a request of the origin.
-pub fn client_answer(head: &Head<'_>, message: &[u8], body_at: usize, cseq: &[u8]) -> Vec<u8> {
+pub(super) fn client_answer(
+    head: &Head<'_>,
+    message: &[u8],
+    body_at: usize,
+    cseq: &[u8],
+) -> Vec<u8> {
     let mut edits = Edits::default();
     number(head, &mut edits, cseq);
     hop_by_hop(head, &mut edits);
@@ -315,12 +325,7 @@ fn cut_methods(header: &Header<'_>, edits: &mut Edits<'_>) {
     edits.replace(header.value_span.clone(), kept.join(&b", "[..]));
 }
 
-fn edit_controls(
-    body: &[u8],
-    mapping: &mut Mapping,
-    presentation: &[u8],
-    edits: &mut Edits<'_>,
-) {
+fn edit_controls(body: &[u8], mapping: &mut Mapping, presentation: &[u8], edits: &mut Edits<'_>) {
     for control in sdp::controls(body) {
         let absolute = control.value.get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"rtsp:"))
             || control.value.get(..6).is_some_and(|p| p.eq_ignore_ascii_case(b"rtsps:"));
@@ -397,6 +402,24 @@ fn finish(
     }
     let mut out = Vec::with_capacity(message.len() + 64);
     edits.apply(head_bytes, &mut out);
+    if has_bare_feed(&out) {
+        out = with_crlf(&out);
+    }
     out.extend_from_slice(if body_edits.is_empty() { body } else { &new_body });
     out
+}
+
+/// Accept LF, send CRLF: some cameras and players take nothing else.
+fn with_crlf(head: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.len() + 32);
+    for line in head.split_inclusive(|byte| *byte == b'\n') {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        out.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+fn has_bare_feed(head: &[u8]) -> bool {
+    head.split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n"))
 }
