@@ -33,9 +33,9 @@ use crate::{
     clock::Instant,
     config::{Auth, Endpoints},
     control::model::SessionStatus,
-    origin::{self, Key, NoOrigin, Outcome, Reservation},
-    pipe::{Driven, Interest, Ready, Token, Worker},
-    rtsp::{Head, framing::Unit, url::Base},
+    origin::{Keepalive, Key, NoOrigin, Outcome, Reservation},
+    pipe::{Driven, Hold, Interest, Ready, Token, Worker},
+    rtsp::{Head, Method, framing::Unit, url::Base},
     session::{
         Bounds, Fault, Feed, FrameRoute, Inbox, Input, OriginLink, Output, Session, Side, Sight,
         Surroundings, Whose,
@@ -79,6 +79,8 @@ struct Inner {
     reservation: Option<Reservation>,
     admission: Option<Admission>,
     half_open: bool,
+    /// Counts the connection in its worker's load.
+    _seat: Hold,
     head_since: Option<Instant>,
     closing: Option<Instant>,
     armed: Option<Instant>,
@@ -95,8 +97,14 @@ struct OriginSide {
 }
 
 /// Takes up a connection that was accepted; called on its worker.
-pub(super) fn begin(shared: Arc<Shared>, stream: TcpStream, addr: SocketAddr, worker: &Worker) {
-    if let Err(error) = try_begin(&shared, stream, addr, worker) {
+pub(super) fn begin(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    addr: SocketAddr,
+    seat: Hold,
+    worker: &Worker,
+) {
+    if let Err(error) = try_begin(&shared, stream, addr, seat, worker) {
         shared.half_open.fetch_sub(1, Relaxed);
         shared.count("connections_failed");
         debug!("{addr}: connection could not be taken up: {error}");
@@ -107,6 +115,7 @@ fn try_begin(
     shared: &Arc<Shared>,
     stream: TcpStream,
     addr: SocketAddr,
+    seat: Hold,
     worker: &Worker,
 ) -> io::Result<()> {
     stream.set_nonblocking(true)?;
@@ -148,6 +157,7 @@ fn try_begin(
         reservation: None,
         admission: None,
         half_open: true,
+        _seat: seat,
         head_since: Some(now),
         closing: None,
         armed: None,
@@ -162,7 +172,6 @@ fn try_begin(
         worker.release(token);
         return Err(error);
     }
-    worker.load().connections.fetch_add(1, Relaxed);
     HERE.with_borrow_mut(|here| here.insert(entry.id, Rc::downgrade(&connection)));
     inner.settle(token, worker);
     Ok(())
@@ -373,8 +382,8 @@ impl Inner {
         }
     }
 
-    fn read_udp(&mut self, source: u8, _token: Token, worker: &Worker) {
-        self.tracks.receive(source, &mut self.session, &self.entry, worker);
+    fn read_udp(&mut self, source: u8, token: Token, worker: &Worker) {
+        self.tracks.receive(source, &mut self.session, &self.entry, worker, token);
     }
 
     fn tick(&mut self, token: Token, worker: &Worker) {
@@ -585,8 +594,8 @@ impl Inner {
         let generation = self.shared.generation();
         let signer = reservation
             .credentials()
-            .and_then(|name| generation.secrets.credential(name))
-            .map(|credential| Signer::new(credential, self.shared.seed ^ self.entry.id));
+            .and_then(|name| generation.credentials(name))
+            .map(|credentials| Signer::new(credentials, self.shared.seed ^ self.entry.id));
         let link = OriginLink {
             index,
             name: reservation.name().to_owned(),
@@ -595,7 +604,11 @@ impl Inner {
                 path: reservation.path().to_vec(),
             },
             signer,
-            keepalive: origin::keepalive_method(reservation.keepalive()),
+            keepalive: Some(match reservation.keepalive() {
+                Keepalive::GetParameter => Method::GetParameter,
+                Keepalive::Options => Method::Options,
+                Keepalive::SetParameter => Method::SetParameter,
+            }),
         };
         self.session.handle(Input::Connected(Box::new(link)), now);
         self.set_origin_interest(token, worker);
@@ -652,7 +665,11 @@ impl Inner {
             Sight::MediaSilent => Outcome::MediaSilent,
             Sight::Keepalive(method) => {
                 if let Some(origin) = self.session.table().origins().get(index) {
-                    origin.learn_keepalive(origin::keepalive_of(method));
+                    origin.learn_keepalive(match method {
+                        Method::Options => Keepalive::Options,
+                        Method::SetParameter => Keepalive::SetParameter,
+                        _ => Keepalive::GetParameter,
+                    });
                 }
                 return;
             }
@@ -695,9 +712,8 @@ impl Inner {
 
     fn finish(&mut self, token: Token, worker: &Worker) {
         self.drop_origin(token, worker);
-        worker.deregister(token, &self.client);
+        let _ = worker.deregister(token, &self.client);
         HERE.with_borrow_mut(|here| here.remove(&self.entry.id));
-        worker.load().connections.fetch_sub(1, Relaxed);
         worker.release(token);
     }
 
@@ -708,7 +724,7 @@ impl Inner {
 
     fn drop_socket(&mut self, token: Token, worker: &Worker) {
         if let Some(origin) = self.origin.take() {
-            worker.deregister(token, &origin.stream);
+            let _ = worker.deregister(token, &origin.stream);
         }
     }
 
@@ -761,7 +777,7 @@ impl Inner {
 
     fn route_endpoints(&self) -> Endpoints {
         let route = self.session.route().and_then(|at| self.session.table().routes().get(at));
-        route.map_or(Endpoints::Learn, |route| route.config().endpoints)
+        route.map_or(Endpoints::Learn, |route| route.endpoints)
     }
 
     /// Puts what `sessions` shows where the control thread can see it.
@@ -889,7 +905,7 @@ impl Frames {
             entry.frames.fetch_add(self.relayed, Relaxed);
             entry.frame_bytes.fetch_add(self.bytes, Relaxed);
             entry.dropped.fetch_add(self.dropped, Relaxed);
-            worker.load().packets.fetch_add(self.relayed, Relaxed);
+            worker.count_packets(self.relayed);
         }
     }
 }

@@ -8,6 +8,7 @@ use smol::{Async, Timer};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{connection, shared::Shared};
+use crate::pipe::Seat;
 
 /// Connections that wait to be accepted, kept by the kernel.
 const BACKLOG: i32 = 1024;
@@ -75,7 +76,8 @@ fn hand_over(shared: &Arc<Shared>, stream: std::net::TcpStream, addr: SocketAddr
     shared.half_open.fetch_add(1, Relaxed);
     let worker = shared.pool.least_loaded(None);
     let theirs = Arc::clone(shared);
-    let job = Box::new(move |worker: &_| connection::begin(theirs, stream, addr, worker));
+    let seat = worker.load().hold(Seat::Connection);
+    let job = Box::new(move |worker: &_| connection::begin(theirs, stream, addr, seat, worker));
     if worker.run(job).is_err() {
         shared.half_open.fetch_sub(1, Relaxed);
         shared.count("refused_busy");

@@ -10,6 +10,7 @@ mod listener;
 mod options;
 mod shared;
 mod signals;
+mod source;
 mod tracks;
 
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
@@ -21,12 +22,13 @@ use smol::{LocalExecutor, Task, Timer, channel, future::FutureExt};
 pub use self::options::RunOptions;
 use self::{
     admin::Admin,
-    shared::Shared,
+    shared::{Generation, Shared},
     signals::Signal,
+    source::Source,
 };
 use crate::{
     clock,
-    control::server,
+    control::{gateway::Gateway, server, socket::ControlSocket},
     pipe::{Pool, PortPool},
     session::Fault,
 };
@@ -42,23 +44,25 @@ const FILES_WANTED: u64 = 65_536;
 /// # Errors
 /// A text for people: what cannot be read, bound or started, and the remedy.
 pub fn run(options: RunOptions) -> Result<(), String> {
-    let files = crate::pipe::raise_file_limit(FILES_WANTED);
-    let source = admin::Source::open(&options)?;
-    let generation = source.first_generation()?;
-    let config = &generation.config;
-    let workers = match config.gateway.workers {
+    let files = crate::pipe::raise_descriptor_limit(FILES_WANTED);
+    let source = smol::block_on(Source::open(&options))?;
+    let loaded = smol::block_on(source.load())?;
+    let (seed, nonce_key) = random()?;
+    let notes = loaded.notes.clone();
+    let generation = Generation::first(loaded, seed, nonce_key);
+    let gateway = &generation.config.gateway;
+    let workers = match gateway.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count.into(),
     };
     let pool = Pool::start(workers.min(crate::limits::WORKERS_MAX))
         .map_err(|error| format!("workers cannot be started: {error}"))?;
-    let ports = config.gateway.media_ports;
-    let ports = Arc::new(PortPool::new(ports.first, ports.last));
-    let listen: Vec<SocketAddr> = config.gateway.listen.iter().copied().collect();
-    let seed = generation.seed();
-    let shared = Arc::new(Shared::new(generation, pool, ports, seed));
-    for event in source.notes() {
-        shared.event(event);
+    let ports = PortPool::new(gateway.media_ports.first, gateway.media_ports.last);
+    let listen: Vec<SocketAddr> = gateway.listen.iter().copied().collect();
+    let shared = Arc::new(Shared::new(generation, pool, ports, seed, nonce_key));
+    for note in notes {
+        warn!("{note}");
+        shared.event(note);
     }
     info!("edgeweir {}: {workers} workers, {files} descriptors", env!("CARGO_PKG_VERSION"));
     let executor = LocalExecutor::new();
@@ -67,32 +71,52 @@ pub fn run(options: RunOptions) -> Result<(), String> {
     result
 }
 
-async fn control(
-    executor: &LocalExecutor<'_>,
+/// What should not repeat from run to run, and what nobody should guess.
+fn random() -> Result<(u64, [u8; 32]), String> {
+    let mut key = [0; 32];
+    let mut seed = [0; 8];
+    getrandom::fill(&mut key)
+        .and_then(|()| getrandom::fill(&mut seed))
+        .map_err(|error| format!("the system gives no random numbers: {error}"))?;
+    Ok((u64::from_ne_bytes(seed), key))
+}
+
+async fn control<'a>(
+    executor: &LocalExecutor<'a>,
     shared: &Arc<Shared>,
-    source: admin::Source,
+    source: Source,
     listen: Vec<SocketAddr>,
     options: RunOptions,
 ) -> Result<(), String> {
     let (changed, changes) = channel::bounded(16);
-    let admin = Arc::new(Admin::new(Arc::clone(shared), source, changed));
+    let admin = Admin::new(Arc::clone(shared), source, changed);
     let mut listeners = Listeners::default();
     listeners.follow(executor, shared, &listen).map_err(|(addr, error)| {
-        format!("cannot listen on {addr}: {error}; another program may have it, or change gateway.listen")
+        format!("cannot listen on {addr}: {error}: another program may have it; see gateway.listen")
     })?;
-    let gateway = Arc::clone(&admin) as Arc<dyn crate::control::gateway::Gateway>;
-    let api = server::listen_unix(&options.control)
-        .map_err(|error| format!("control socket {}: {error}", options.control.display()))?;
-    let _api = executor.spawn(server::serve_unix(api, Arc::clone(&gateway)));
+    let gateway: Arc<dyn Gateway> = Arc::new(admin.clone());
+    let socket = ControlSocket::bind(&options.control)?;
+    let serving = Arc::clone(&gateway);
+    let _unix = executor.spawn(async move {
+        if let Err(error) = server::serve_unix(socket.listener(), serving).await {
+            warn!("control socket: {error}");
+        }
+    });
     let _tcp = match shared.generation().config.gateway.control {
         Some(addr) => {
-            let api = server::listen_tcp(addr)
+            let listener = std::net::TcpListener::bind(addr)
                 .map_err(|error| format!("control address {addr}: {error}"))?;
-            Some(executor.spawn(server::serve_tcp(api, Arc::clone(&gateway))))
+            Some(executor.spawn(async move {
+                if let Err(error) = server::serve_tcp(listener, gateway).await {
+                    warn!("control address {addr}: {error}");
+                }
+            }))
         }
         None => None,
     };
-    let _health = executor.spawn(health::watch(Arc::clone(shared), executor));
+    let (checks, todo) = channel::unbounded();
+    let _health = executor.spawn(health::watch(Arc::clone(shared), checks));
+    let _checks = executor.spawn(health::run(todo));
     let _rates = executor.spawn(measure(Arc::clone(shared)));
     let mut signals = signals::Signals::new().map_err(|error| format!("signals: {error}"))?;
     loop {
@@ -122,7 +146,6 @@ async fn control(
     info!("stopping: {} sessions", shared.admitted());
     drop(listeners);
     drain(shared).await;
-    server::remove_socket(&options.control);
     Ok(())
 }
 

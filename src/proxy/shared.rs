@@ -15,7 +15,7 @@ use std::{
 use crate::{
     auth::server::Verifier,
     clock::{self, Instant},
-    config::{Config, Secrets},
+    config::{Config, secrets::Secrets},
     control::model::SessionStatus,
     origin::Table,
     pipe::{PipeCounters, Pool, PortPool},
@@ -33,7 +33,7 @@ pub struct Generation {
     /// Sequence number on flash; 0 when it came from a file.
     pub sequence: u64,
     /// As it was read.
-    pub config: Config,
+    pub config: Box<Config>,
     /// Its origins and routes.
     pub table: Arc<Table>,
     /// Checks clients, where a route asks for it.
@@ -65,6 +65,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Seed of this run, for choices that should not repeat from run to run.
     pub seed: u64,
+    /// Key of this run's nonces.
+    pub nonce_key: [u8; 32],
 }
 
 /// One connection, as `sessions` shows it.
@@ -86,8 +88,6 @@ pub struct Entry {
     pub frame_bytes: AtomicU64,
     /// Frames and datagrams dropped on interleaved legs.
     pub dropped: AtomicU64,
-    /// RTP packets missing on UDP legs beside an interleaved one.
-    pub lost: AtomicU64,
     /// Smoothed kbit/s, by the control thread.
     pub kbit: AtomicU32,
     /// Bytes at the last look of the control thread.
@@ -109,13 +109,14 @@ impl Entry {
         let mut totals = Totals {
             packets: self.frames.load(Relaxed),
             bytes: self.frame_bytes.load(Relaxed),
-            lost: self.lost.load(Relaxed),
+            lost: 0,
             dropped: self.dropped.load(Relaxed),
         };
         for pipe in &lock(&self.facts).pipes {
-            totals.packets += pipe.packets();
-            totals.bytes += pipe.bytes();
-            totals.lost += pipe.lost();
+            let pipe = pipe.figures();
+            totals.packets += pipe.down_packets + pipe.up_packets + pipe.rtcp_down + pipe.rtcp_up;
+            totals.bytes += pipe.down_bytes + pipe.up_bytes;
+            totals.lost += pipe.lost + pipe.lost_up;
             totals.dropped += pipe.dropped();
         }
         totals
@@ -172,10 +173,37 @@ impl Drop for Admission {
     }
 }
 
+impl Totals {
+    fn named(&self) -> [(&'static str, u64); 4] {
+        [
+            ("packets_relayed", self.packets),
+            ("bytes_relayed", self.bytes),
+            ("packets_lost_upstream", self.lost),
+            ("packets_dropped", self.dropped),
+        ]
+    }
+}
+
+impl core::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.lost += other.lost;
+        self.dropped += other.dropped;
+    }
+}
+
 impl Shared {
     /// A gateway that has no connection yet.
-    pub fn new(generation: Generation, pool: Pool, ports: Arc<PortPool>, seed: u64) -> Self {
+    pub fn new(
+        generation: Generation,
+        pool: Pool,
+        ports: Arc<PortPool>,
+        seed: u64,
+        nonce_key: [u8; 32],
+    ) -> Self {
         Self {
+            nonce_key,
             number: AtomicU64::new(generation.number),
             generation: Mutex::new(Arc::new(generation)),
             pool,
@@ -222,7 +250,6 @@ impl Shared {
             frames: AtomicU64::new(0),
             frame_bytes: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
             kbit: AtomicU32::new(0),
             seen_bytes: AtomicU64::new(0),
         });
@@ -233,13 +260,12 @@ impl Shared {
 
     /// Lets a connection go; its totals stay in the counters.
     pub fn leave(&self, entry: &Entry) {
-        if lock(&self.sessions).remove(&entry.id).is_some() {
+        let mut sessions = lock(&self.sessions);
+        if sessions.remove(&entry.id).is_some() {
             self.connections.fetch_sub(1, Relaxed);
-            let totals = entry.totals();
-            self.add("packets_relayed", totals.packets);
-            self.add("bytes_relayed", totals.bytes);
-            self.add("packets_lost_upstream", totals.lost);
-            self.add("packets_dropped", totals.dropped);
+            for (name, value) in entry.totals().named() {
+                self.add(name, value);
+            }
         }
     }
 
@@ -294,9 +320,19 @@ impl Shared {
         }
     }
 
-    /// All counters.
+    /// All counters, what runs now included: none ever goes back.
     pub fn counters(&self) -> Vec<(String, u64)> {
-        lock(&self.counters).iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+        let mut running = Totals::default();
+        let sessions = lock(&self.sessions);
+        for entry in sessions.values() {
+            running += entry.totals();
+        }
+        let mut counters = lock(&self.counters).clone();
+        drop(sessions);
+        for (name, value) in running.named() {
+            *counters.entry(name).or_default() += value;
+        }
+        counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Notes something that an operator should know.

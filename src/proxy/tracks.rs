@@ -11,7 +11,7 @@ use super::shared::{Entry, Shared, lock};
 use crate::{
     clock::Instant,
     config::Endpoints,
-    pipe::{self, BoundPair, Endpoint, Mode, PipeSockets, Relay, Token, UdpLeg, UdpPipe, Worker},
+    pipe::{self, BoundPair, Mode, PipeSockets, Relay, Token, UdpLeg, UdpPipe, Worker},
     session::{Flow, Leg, Outbox, Plan, Session, Side},
 };
 
@@ -62,7 +62,7 @@ impl TrackSockets {
     ) -> io::Result<(Option<(u16, u16)>, Option<(u16, u16)>)> {
         let bind = |ip: Option<IpAddr>| ip.map(|ip| pipe::bind(&shared.ports, ip)).transpose();
         let bound = Bound { client: bind(client)?, origin: bind(origin)? };
-        let ports = |pair: &Option<BoundPair>| pair.as_ref().map(BoundPair::ports);
+        let ports = |pair: &Option<BoundPair>| pair.as_ref().map(|bound| (bound.pair.rtp(), bound.pair.rtcp()));
         let numbers = (ports(&bound.client), ports(&bound.origin));
         self.bound.retain(|(id, _)| *id != track);
         self.bound.push((track, bound));
@@ -93,7 +93,8 @@ impl TrackSockets {
                     leg(plan.origin, peers.origin, peers.endpoints),
                     leg(plan.client, peers.client, peers.endpoints),
                 );
-                let pipe = UdpPipe::start(sockets, relay, &shared.pool, worker.id())?;
+                let pipe = UdpPipe::start(sockets, relay, &shared.pool, worker.id())
+                    .map_err(io::Error::other)?;
                 lock(&entry.facts).pipes.push(Arc::clone(pipe.counters()));
                 Path::Pipe(pipe)
             }
@@ -122,7 +123,7 @@ impl TrackSockets {
         side: Side,
         (track, entry, worker, token): (u8, &Entry, &Worker, Token),
     ) -> io::Result<Path> {
-        let leg = UdpLeg::new(pair, core);
+        let leg = UdpLeg::new(pair, core, side);
         leg.register(worker, token, FIRST_SOURCE + 2 * track)?;
         lock(&entry.facts).pipes.push(Arc::clone(leg.counters()));
         Ok(Path::Half { leg, side })
@@ -142,7 +143,7 @@ impl TrackSockets {
     pub(super) fn send(&mut self, track: u8, flow: Flow, payload: &[u8], now: Instant) {
         if let Some((_, Path::Half { leg, .. })) = self.open.iter_mut().find(|(id, _)| *id == track)
         {
-            leg.send(kind(flow), payload, now);
+            leg.send(flow, payload, now);
         }
     }
 
@@ -154,6 +155,7 @@ impl TrackSockets {
         session: &mut Session,
         entry: &Entry,
         worker: &Worker,
+        token: Token,
     ) -> Option<Side> {
         let track = source.checked_sub(FIRST_SOURCE)? / 2;
         let flow = if source.is_multiple_of(2) { Flow::Rtp } else { Flow::Rtcp };
@@ -167,14 +169,19 @@ impl TrackSockets {
         let outbox: &mut Outbox = session.outbox(side.other());
         let dropped = outbox.dropped();
         let (mut packets, mut media) = (0, false);
-        leg.recv(kind(flow), worker, |kind, payload| {
-            let channel = if kind == pipe::Kind::Rtp { rtp } else { rtcp };
+        let mut scratch = worker.scratch().borrow_mut();
+        let received = leg.recv(flow, &mut scratch.slots, now, |kind, payload| {
+            let channel = if kind == Flow::Rtp { rtp } else { rtcp };
             outbox.push_frame(channel, payload, now);
             packets += 1;
-            media |= kind == pipe::Kind::Rtp;
+            media |= kind == Flow::Rtp;
         });
+        if let Err(error) = received {
+            log::warn!("{}: a UDP leg of track {track} failed: {error}", entry.id);
+            leg.deregister(worker, token);
+        }
         entry.dropped.fetch_add(outbox.dropped() - dropped, Relaxed);
-        worker.load().packets.fetch_add(packets, Relaxed);
+        worker.count_packets(packets);
         if media || (packets > 0 && side == Side::Client) {
             session.alive(side, now);
         }
@@ -185,37 +192,26 @@ impl TrackSockets {
     pub(super) fn report(&self, session: &mut Session) {
         for (_, path) in &self.open {
             if let Path::Pipe(pipe) = path {
-                let counters = pipe.counters();
-                session.alive(Side::Origin, counters.last_from_origin());
-                session.alive(Side::Client, counters.last_from_client());
-                if counters.ended() {
-                    session.media_ended();
-                }
+                let figures = pipe.counters().figures();
+                session.alive(Side::Origin, Instant::from_millis(figures.last_from_origin_ms));
+                session.alive(Side::Client, Instant::from_millis(figures.last_from_client_ms));
             }
         }
     }
 }
 
-fn kind(flow: Flow) -> pipe::Kind {
-    match flow {
-        Flow::Rtp => pipe::Kind::Rtp,
-        Flow::Rtcp => pipe::Kind::Rtcp,
-    }
-}
-
 /// The endpoints of a UDP leg as the relay wants them.
 fn leg(leg: Leg, peer: IpAddr, endpoints: Endpoints) -> pipe::Leg {
-    let Leg::Udp { ip, rtp, rtcp } = leg else {
-        return pipe::Leg::default();
-    };
     let mode = match endpoints {
         Endpoints::Learn => Mode::Learn,
         Endpoints::Strict => Mode::Strict,
     };
-    let host = ip.unwrap_or(peer);
-    let endpoint = |port: u16| {
-        let announced = (port != 0).then(|| SocketAddr::new(host, port));
-        Endpoint::new(host, announced, mode)
+    let (ip, rtp, rtcp) = match leg {
+        Leg::Udp { ip, rtp, rtcp } => (ip, rtp, rtcp),
+        Leg::Tcp { .. } => (None, 0, 0),
     };
-    pipe::Leg { rtp: endpoint(rtp), rtcp: endpoint(rtcp) }
+    let host = ip.unwrap_or(peer);
+    let announced = |port: u16| (port != 0).then(|| SocketAddr::new(host, port));
+    let core = pipe::Leg::new(mode, host, announced(rtp), announced(rtcp));
+    if rtp != 0 && rtp == rtcp { core.muxed() } else { core }
 }

@@ -39,11 +39,12 @@ use core::{net::IpAddr, time::Duration};
 use std::{collections::VecDeque, sync::Arc};
 
 use self::{cseq::Outstanding, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping};
+pub use crate::pipe::{Kind as Flow, Side};
 pub use self::{
     fault::{Fault, Whose},
     inbox::{Flow as Feed, Inbox},
     outbox::{Bounds, Outbox, Stuck},
-    tracks::{Flow, Leg, Plan, Route as FrameRoute, Track, Tracks},
+    tracks::{Leg, Plan, Route as FrameRoute, Track, Tracks},
 };
 use crate::{
     auth::client::Signer,
@@ -53,25 +54,6 @@ use crate::{
     origin::Table,
     rtsp::{Method, Version},
 };
-
-/// Which of the two peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// Downstream: the player.
-    Client,
-    /// Upstream: the camera or recorder.
-    Origin,
-}
-
-impl Side {
-    /// The other one.
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Origin,
-            Self::Origin => Self::Client,
-        }
-    }
-}
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

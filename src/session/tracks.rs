@@ -8,17 +8,8 @@ use core::net::IpAddr;
 
 use heapless::Vec as Bounded;
 
-use super::Side;
+use super::{Flow, Side};
 use crate::limits::TRACKS_MAX;
-
-/// One of the two flows of a track.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// The media.
-    Rtp,
-    /// Its reports.
-    Rtcp,
-}
 
 /// How a track travels on one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
