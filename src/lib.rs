@@ -10,6 +10,7 @@ pub mod limits;
 pub mod origin;
 pub mod pipe;
 pub mod probe;
+pub mod proxy;
 
 pub mod rtsp;
 pub mod session;

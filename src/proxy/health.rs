@@ -3,7 +3,7 @@
 //! Not in here: what the answers mean for an origin's health ([`crate::origin`]).
 
 use core::{fmt::Write as _, net::IpAddr, net::SocketAddr, time::Duration};
-use std::{collections::HashMap, io, net::TcpStream, sync::Arc};
+use std::{collections::HashMap, io, net::TcpStream, rc::Rc, sync::Arc};
 
 use log::{debug, info, warn};
 use smol::{
@@ -29,7 +29,7 @@ const ROUND: Duration = Duration::from_millis(500);
 const RESOLVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Checks all origins of the configuration in force, for ever.
-pub(super) async fn watch(shared: Arc<Shared>, executor: &LocalExecutor<'_>) {
+pub(super) async fn watch(shared: Arc<Shared>, executor: Rc<LocalExecutor<'static>>) {
     let mut due: HashMap<String, Instant> = HashMap::new();
     let mut resolve_due: HashMap<String, Instant> = HashMap::new();
     loop {

@@ -14,7 +14,7 @@ mod source;
 mod tracks;
 
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use log::{info, warn};
 use smol::{LocalExecutor, Task, Timer, channel, future::FutureExt};
@@ -65,7 +65,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         shared.event(note);
     }
     info!("edgeweir {}: {workers} workers, {files} descriptors", env!("CARGO_PKG_VERSION"));
-    let executor = LocalExecutor::new();
+    let executor = Rc::new(LocalExecutor::new());
     let result = smol::block_on(executor.run(control(&executor, &shared, source, listen, options)));
     shared.pool.stop();
     result
@@ -81,8 +81,8 @@ fn random() -> Result<(u64, [u8; 32]), String> {
     Ok((u64::from_ne_bytes(seed), key))
 }
 
-async fn control<'a>(
-    executor: &LocalExecutor<'a>,
+async fn control(
+    executor: &Rc<LocalExecutor<'static>>,
     shared: &Arc<Shared>,
     source: Source,
     listen: Vec<SocketAddr>,
@@ -114,9 +114,7 @@ async fn control<'a>(
         }
         None => None,
     };
-    let (checks, todo) = channel::unbounded();
-    let _health = executor.spawn(health::watch(Arc::clone(shared), checks));
-    let _checks = executor.spawn(health::run(todo));
+    let _health = executor.spawn(health::watch(Arc::clone(shared), Rc::clone(executor)));
     let _rates = executor.spawn(measure(Arc::clone(shared)));
     let mut signals = signals::Signals::new().map_err(|error| format!("signals: {error}"))?;
     loop {
@@ -180,7 +178,7 @@ impl Listeners {
     /// Opens what is new, closes what is gone; what stays is not touched.
     fn follow(
         &mut self,
-        executor: &LocalExecutor<'_>,
+        executor: &LocalExecutor<'static>,
         shared: &Arc<Shared>,
         listen: &[SocketAddr],
     ) -> Result<(), (SocketAddr, std::io::Error)> {
