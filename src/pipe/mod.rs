@@ -42,7 +42,7 @@ mod udp;
 
 pub use counters::{PipeCounters, PipeFigures};
 pub use leg::UdpLeg;
-pub use ports::{BoundPair, PortError, PortPool};
-pub use reactor::{Driven, Handle, Interest, Pool, Ready, Token, Worker};
+pub use ports::{BoundPair, PortError, PortPool, bind};
+pub use reactor::{Driven, Handle, Hold, Interest, Pool, Ready, Seat, Token, Worker};
 pub use relay::{Endpoint, Kind, Leg, Mode, Reason, Relay, Side, Verdict};
 pub use udp::{PipeSockets, UdpPipe};

@@ -85,7 +85,7 @@ pub enum Interest {
 
 /// Largest number of a source within a token.
 pub const SOURCE_MAX: u8 = (1 << SOURCE_BITS) - 1;
-const SOURCE_BITS: u32 = 5;
+const SOURCE_BITS: u32 = 6;
 /// Bits of the poller's key for the slot; what is left after both is the generation's.
 const INDEX_BITS: u32 = if usize::BITS >= 64 { 27 } else { 19 };
 
@@ -230,7 +230,7 @@ impl Worker {
 
     /// Takes something to drive until it is released. Nothing is registered yet.
     ///
-    /// A worker that is full (524,287 on 32 bits; far beyond what descriptors allow) gives a token
+    /// A worker that is full (262,143 on 32 bits; far beyond what descriptors allow) gives a token
     /// that names nothing, and registering under it is an error.
     pub fn adopt(&self, driven: Rc<dyn Driven>) -> Token {
         let mut table = self.inner.table.borrow_mut();

@@ -5,6 +5,7 @@
 
 mod admin;
 mod connection;
+mod files;
 mod health;
 mod listener;
 mod options;
@@ -44,7 +45,7 @@ const FILES_WANTED: u64 = 65_536;
 /// # Errors
 /// A text for people: what cannot be read, bound or started, and the remedy.
 pub fn run(options: RunOptions) -> Result<(), String> {
-    let files = crate::pipe::raise_descriptor_limit(FILES_WANTED);
+    let files = files::raise_limit(FILES_WANTED);
     let source = smol::block_on(Source::open(&options))?;
     let loaded = smol::block_on(source.load())?;
     let (seed, nonce_key) = random()?;

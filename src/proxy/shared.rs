@@ -27,85 +27,85 @@ const EVENTS_MAX: usize = 16;
 
 /// One configuration and what was made of it.
 #[derive(Debug)]
-pub struct Generation {
+pub(super) struct Generation {
     /// Counts up with each change.
-    pub number: u64,
+    pub(super) number: u64,
     /// Sequence number on flash; 0 when it came from a file.
-    pub sequence: u64,
+    pub(super) sequence: u64,
     /// As it was read.
-    pub config: Box<Config>,
+    pub(super) config: Box<Config>,
     /// Its origins and routes.
-    pub table: Arc<Table>,
+    pub(super) table: Arc<Table>,
     /// Checks clients, where a route asks for it.
-    pub verifier: Arc<Verifier>,
+    pub(super) verifier: Arc<Verifier>,
     /// Users and credentials.
-    pub secrets: Arc<Secrets>,
+    pub(super) secrets: Arc<Secrets>,
 }
 
 /// The gateway's common state.
 #[derive(Debug)]
-pub struct Shared {
+pub(super) struct Shared {
     generation: Mutex<Arc<Generation>>,
     number: AtomicU64,
     /// Worker threads.
-    pub pool: Pool,
+    pub(super) pool: Pool,
     /// UDP ports for media.
-    pub ports: Arc<PortPool>,
+    pub(super) ports: Arc<PortPool>,
     sessions: Mutex<BTreeMap<u64, Arc<Entry>>>,
     next_session: AtomicU64,
     clients: Mutex<HashMap<IpAddr, u16>>,
     admitted: AtomicU32,
     /// Connections of clients.
-    pub connections: AtomicU32,
+    pub(super) connections: AtomicU32,
     /// Connections that have not sent one whole request.
-    pub half_open: AtomicU32,
+    pub(super) half_open: AtomicU32,
     counters: Mutex<BTreeMap<&'static str, u64>>,
     events: Mutex<VecDeque<String>>,
     /// No new sessions are taken.
-    pub draining: AtomicBool,
+    pub(super) draining: AtomicBool,
     /// Seed of this run, for choices that should not repeat from run to run.
-    pub seed: u64,
+    pub(super) seed: u64,
     /// Key of this run's nonces.
-    pub nonce_key: [u8; 32],
+    pub(super) nonce_key: [u8; 32],
 }
 
 /// One connection, as `sessions` shows it.
 #[derive(Debug)]
-pub struct Entry {
+pub(super) struct Entry {
     /// Its number in this run.
-    pub id: u64,
+    pub(super) id: u64,
     /// The client.
-    pub client: SocketAddr,
+    pub(super) client: SocketAddr,
     /// The worker that drives it.
-    pub worker: u16,
+    pub(super) worker: u16,
     /// When it was accepted.
-    pub since: Instant,
+    pub(super) since: Instant,
     /// What changes with messages only.
-    pub facts: Mutex<Facts>,
+    pub(super) facts: Mutex<Facts>,
     /// Interleaved frames relayed, both ways.
-    pub frames: AtomicU64,
+    pub(super) frames: AtomicU64,
     /// Bytes in them.
-    pub frame_bytes: AtomicU64,
+    pub(super) frame_bytes: AtomicU64,
     /// Frames and datagrams dropped on interleaved legs.
-    pub dropped: AtomicU64,
+    pub(super) dropped: AtomicU64,
     /// Smoothed kbit/s, by the control thread.
-    pub kbit: AtomicU32,
+    pub(super) kbit: AtomicU32,
     /// Bytes at the last look of the control thread.
-    pub seen_bytes: AtomicU64,
+    pub(super) seen_bytes: AtomicU64,
 }
 
 /// What changes with messages only.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub(super) struct Facts {
     /// State, transports, path and the like.
-    pub status: SessionStatus,
+    pub(super) status: SessionStatus,
     /// Its UDP pipes' counters, ended ones included.
-    pub pipes: Vec<Arc<PipeCounters>>,
+    pub(super) pipes: Vec<Arc<PipeCounters>>,
 }
 
 impl Entry {
     /// Packets and bytes relayed, packets lost before us, packets dropped by us.
-    pub fn totals(&self) -> Totals {
+    pub(super) fn totals(&self) -> Totals {
         let mut totals = Totals {
             packets: self.frames.load(Relaxed),
             bytes: self.frame_bytes.load(Relaxed),
@@ -123,7 +123,7 @@ impl Entry {
     }
 
     /// As the control API shows it.
-    pub fn status(&self, now: Instant) -> SessionStatus {
+    pub(super) fn status(&self, now: Instant) -> SessionStatus {
         let totals = self.totals();
         SessionStatus {
             id: self.id,
@@ -142,20 +142,20 @@ impl Entry {
 
 /// Sums over a session.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Totals {
+pub(super) struct Totals {
     /// Packets relayed.
-    pub packets: u64,
+    pub(super) packets: u64,
     /// Bytes relayed.
-    pub bytes: u64,
+    pub(super) bytes: u64,
     /// Packets missing before the gateway.
-    pub lost: u64,
+    pub(super) lost: u64,
     /// Packets dropped by the gateway.
-    pub dropped: u64,
+    pub(super) dropped: u64,
 }
 
 /// A place among the sessions, given back when dropped.
 #[derive(Debug)]
-pub struct Admission {
+pub(super) struct Admission {
     shared: Arc<Shared>,
     client: IpAddr,
 }
@@ -195,7 +195,7 @@ impl core::ops::AddAssign for Totals {
 
 impl Shared {
     /// A gateway that has no connection yet.
-    pub fn new(
+    pub(super) fn new(
         generation: Generation,
         pool: Pool,
         ports: Arc<PortPool>,
@@ -222,24 +222,24 @@ impl Shared {
     }
 
     /// The configuration in force.
-    pub fn generation(&self) -> Arc<Generation> {
+    pub(super) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&lock(&self.generation))
     }
 
     /// Its number, without a lock.
-    pub fn generation_number(&self) -> u64 {
+    pub(super) fn generation_number(&self) -> u64 {
         self.number.load(Relaxed)
     }
 
     /// Puts another configuration in force; connections take it up at their next message.
-    pub fn replace(&self, generation: Generation) {
+    pub(super) fn replace(&self, generation: Generation) {
         let number = generation.number;
         *lock(&self.generation) = Arc::new(generation);
         self.number.store(number, Relaxed);
     }
 
     /// Takes in a connection.
-    pub fn enter(&self, client: SocketAddr, worker: u16) -> Arc<Entry> {
+    pub(super) fn enter(&self, client: SocketAddr, worker: u16) -> Arc<Entry> {
         let id = self.next_session.fetch_add(1, Relaxed);
         let entry = Arc::new(Entry {
             id,
@@ -259,7 +259,7 @@ impl Shared {
     }
 
     /// Lets a connection go; its totals stay in the counters.
-    pub fn leave(&self, entry: &Entry) {
+    pub(super) fn leave(&self, entry: &Entry) {
         let mut sessions = lock(&self.sessions);
         if sessions.remove(&entry.id).is_some() {
             self.connections.fetch_sub(1, Relaxed);
@@ -270,17 +270,17 @@ impl Shared {
     }
 
     /// All connections.
-    pub fn entries(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
         lock(&self.sessions).values().cloned().collect()
     }
 
     /// One connection.
-    pub fn entry(&self, id: u64) -> Option<Arc<Entry>> {
+    pub(super) fn entry(&self, id: u64) -> Option<Arc<Entry>> {
         lock(&self.sessions).get(&id).cloned()
     }
 
     /// A place for a session of this client, within the bounds on sessions.
-    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Admission, Fault> {
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Admission, Fault> {
         if self.draining.load(Relaxed) {
             return Err(Fault::Shutdown);
         }
@@ -304,24 +304,24 @@ impl Shared {
     }
 
     /// Sessions now.
-    pub fn admitted(&self) -> u32 {
+    pub(super) fn admitted(&self) -> u32 {
         self.admitted.load(Relaxed)
     }
 
     /// Counts one.
-    pub fn count(&self, name: &'static str) {
+    pub(super) fn count(&self, name: &'static str) {
         self.add(name, 1);
     }
 
     /// Adds to a counter.
-    pub fn add(&self, name: &'static str, by: u64) {
+    pub(super) fn add(&self, name: &'static str, by: u64) {
         if by > 0 {
             *lock(&self.counters).entry(name).or_default() += by;
         }
     }
 
     /// All counters, what runs now included: none ever goes back.
-    pub fn counters(&self) -> Vec<(String, u64)> {
+    pub(super) fn counters(&self) -> Vec<(String, u64)> {
         let mut running = Totals::default();
         let sessions = lock(&self.sessions);
         for entry in sessions.values() {
@@ -336,7 +336,7 @@ impl Shared {
     }
 
     /// Notes something that an operator should know.
-    pub fn event(&self, text: String) {
+    pub(super) fn event(&self, text: String) {
         let mut events = lock(&self.events);
         if events.len() == EVENTS_MAX {
             events.pop_front();
@@ -345,7 +345,7 @@ impl Shared {
     }
 
     /// What an operator should know, newest last.
-    pub fn events(&self) -> Vec<String> {
+    pub(super) fn events(&self) -> Vec<String> {
         lock(&self.events).iter().cloned().collect()
     }
 }

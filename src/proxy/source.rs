@@ -9,7 +9,7 @@ use super::RunOptions;
 use crate::{
     config::{Config, secrets::Secrets, text},
     flash::Flash,
-    limits::{CONFIG_TEXT_MAX_BYTES, SECRETS_TEXT_MAX_BYTES},
+    limits::CONFIG_TEXT_MAX_BYTES,
 };
 
 /// A configuration with all that belongs to it.
@@ -132,7 +132,7 @@ fn read_secrets(path: &PathBuf) -> Result<Secrets, String> {
     if meta.permissions().mode() & 0o007 != 0 {
         return Err(format!("{place}: others may read the secrets: chmod o= {place}"));
     }
-    let text = read(path, SECRETS_TEXT_MAX_BYTES)?;
+    let text = read(path, CONFIG_TEXT_MAX_BYTES)?;
     // The parser's own message quotes the line, and with it the secret.
     let parsed: SecretsText = toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(0, |span| {

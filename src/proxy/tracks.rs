@@ -124,7 +124,8 @@ impl TrackSockets {
         (track, entry, worker, token): (u8, &Entry, &Worker, Token),
     ) -> io::Result<Path> {
         let leg = UdpLeg::new(pair, core, side);
-        leg.register(worker, token, FIRST_SOURCE + 2 * track)?;
+        let source = FIRST_SOURCE + 2 * track;
+        leg.register(worker, token, source, source + 1)?;
         lock(&entry.facts).pipes.push(Arc::clone(leg.counters()));
         Ok(Path::Half { leg, side })
     }
