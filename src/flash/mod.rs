@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+pub mod cli;
 pub mod file;
 pub mod nor;
 pub mod sim;
