@@ -2,6 +2,8 @@
 //! new one or says that something is damaged; never a mixture, never a panic, and what was
 //! acknowledged is never lost to a cut.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a helper of a test may fail it
+
 use edgeweir::{
     config::{Config, secrets::Secrets, text},
     flash::{

@@ -14,6 +14,7 @@ use std::{
 };
 
 pub mod cli;
+mod error;
 pub mod file;
 pub mod nor;
 pub mod sim;
