@@ -13,6 +13,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+pub mod cli;
+mod error;
 pub mod file;
 pub mod nor;
 pub mod sim;

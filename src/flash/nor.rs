@@ -1,7 +1,7 @@
 //! What a NOR flash is for us, and its face toward `sequential-storage`.
 //!
 //! A device tells its geometry when it is opened; `sequential-storage` wants the page size as a
-//! constant. [`Pages`] joins the two: one logical page is a whole number of erase blocks.
+//! constant. `Pages` joins the two: one logical page is a whole number of erase blocks.
 //!
 //! ```text
 //!   erase block    4 KiB   64 KiB   128 KiB   256 KiB    others are refused

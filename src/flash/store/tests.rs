@@ -168,25 +168,3 @@ fn a_damaged_configuration_gives_way_to_the_previous_one_with_a_note() {
     assert_eq!(store.save_config(&config(5)).unwrap(), 3);
     assert_eq!(active(&mut store), (Some((5, 3)), vec![]));
 }
-
-#[test]
-fn every_error_reads_well() {
-    let errors = [
-        StoreError::NotAStore,
-        StoreError::Exists,
-        StoreError::NewerVersion(2),
-        StoreError::Locked,
-        StoreError::Full,
-        StoreError::TooBig,
-        StoreError::Corrupt,
-        StoreError::NoSuch { have: 0 },
-        StoreError::NoSuch { have: 3 },
-        StoreError::Image(ImageError::Damaged),
-        StoreError::Geometry("x".to_owned()),
-        StoreError::Bug("x".to_owned()),
-    ];
-    for error in errors {
-        let text = error.to_string();
-        assert!(!text.ends_with('.') && text.starts_with(char::is_lowercase), "{text}");
-    }
-}
