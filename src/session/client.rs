@@ -457,10 +457,6 @@ impl Session {
     /// Answers every request that has no answer with this fault.
     pub(super) fn fail_requests(&mut self, fault: Fault) {
         let open: Vec<usize> = self.requests.open().map(|(at, _)| at).collect();
-        if open.is_empty() {
-            return;
-        }
-        self.note(fault);
         let retry = fault.retry_after().map(|seconds| seconds.to_string());
         let headers: Vec<(&str, &[u8])> =
             retry.iter().map(|seconds| ("Retry-After", seconds.as_bytes())).collect();

@@ -126,9 +126,10 @@ impl Session {
             return;
         }
         self.deciding = None;
+        let told = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
         self.fail_requests(fault);
         let ids: Vec<u8> = self.tracks.iter().map(|track| track.id).collect();
-        if !ids.is_empty() && self.link == Link::Up && fault != Fault::OriginGone {
+        if !ids.is_empty() && !told && self.link == Link::Up && fault != Fault::OriginGone {
             self.send_own(Own::Teardown, Method::Teardown, now);
         }
         for id in ids {

@@ -382,6 +382,7 @@ impl Session {
             Input::NoOrigin(fault) => {
                 self.link = Link::Down;
                 self.tried.clear();
+                self.note(fault);
                 self.fail_requests(fault);
             }
             Input::SideClosed(Side::Client) => self.end(Fault::ClientGone, now),
