@@ -11,5 +11,6 @@ pub mod origin;
 pub mod pipe;
 pub mod probe;
 pub mod proxy;
+
 pub mod rtsp;
 pub mod session;

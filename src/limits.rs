@@ -124,3 +124,21 @@ pub const PROBE_TRACKS_MAX: usize = 8;
 pub const PROBE_ATTEMPTS_MAX: usize = 3;
 /// Bytes that the probe holds of an unfinished message or frame, and the camera of a request.
 pub const PEER_BUFFER_MAX_BYTES: usize = HEAD_MAX_BYTES + BODY_MAX_BYTES + 4;
+
+// --- Media --------------------------------------------------------------------------------------
+
+/// Longest UDP payload over IPv4; longer ones (IPv6, interleaved frames) cannot be relayed.
+pub const DATAGRAM_MAX_BYTES: usize = 65_507;
+/// Datagrams taken or sent by one system call.
+pub const BATCH_DATAGRAMS: usize = 16;
+/// Batches that one socket may have in one round, so that a flood does not starve the others.
+pub const BATCHES_PER_ROUND: usize = 8;
+/// Events that a worker takes from the kernel at once.
+pub const EVENTS_PER_WAIT: usize = 256;
+/// Jobs waiting for one worker (connections handed over, pipes opened); past that `Busy`.
+pub const MAILBOX_MAX: usize = 4096;
+/// Receive buffer asked for on a media socket: 212,992 bytes (the default) hold about 92 datagrams
+/// and lose the burst of a key frame.
+pub const MEDIA_SOCKET_BUFFER_BYTES: usize = 1 << 20;
+/// Port pairs tried for one pipe when other programs hold ports of the range.
+pub const PORT_TRIES_MAX: usize = 64;

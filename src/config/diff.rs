@@ -12,7 +12,7 @@ pub struct Changes<'a> {
     pub routes: Parts<'a>,
     /// Origins, by name.
     pub origins: Parts<'a>,
-    /// Listen addresses that are new.
+    /// The listen addresses.
     pub listen_changed: bool,
     /// The range of media ports.
     pub media_ports_changed: bool,

@@ -111,7 +111,7 @@ pub fn sequence(image: &[u8]) -> Result<u64, ImageError> {
 }
 
 /// Writes a frame around a value; the bytes used, or none when `out` is too small.
-pub(super) fn seal<T: Serialize>(
+pub(crate) fn seal<T: Serialize>(
     format: u16,
     sequence: u64,
     value: &T,
@@ -127,14 +127,14 @@ pub(super) fn seal<T: Serialize>(
 }
 
 /// A whole frame, its body not yet looked into.
-pub(super) struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     format: u16,
-    pub(super) sequence: u64,
+    pub(crate) sequence: u64,
     body: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
-    pub(super) fn open(image: &'a [u8]) -> Result<Self, ImageError> {
+    pub(crate) fn open(image: &'a [u8]) -> Result<Self, ImageError> {
         let (rest, crc) = image.split_last_chunk::<CRC_BYTES>().ok_or(ImageError::Short)?;
         let (format, after) = rest.split_first_chunk::<2>().ok_or(ImageError::Short)?;
         let (sequence, body) = after.split_first_chunk::<8>().ok_or(ImageError::Short)?;
@@ -150,7 +150,7 @@ impl<'a> Frame<'a> {
 
     /// The body, which must be all used. `newest` is the newest format that the caller reads;
     /// as long as it is the only one, any other is newer or nonsense.
-    pub(super) fn body<T: DeserializeOwned>(&self, newest: u16) -> Result<T, ImageError> {
+    pub(crate) fn body<T: DeserializeOwned>(&self, newest: u16) -> Result<T, ImageError> {
         if self.format > newest {
             return Err(ImageError::Newer { format: self.format, sequence: self.sequence });
         }

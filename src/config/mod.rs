@@ -23,6 +23,7 @@ use crate::limits::{
     ROUTE_PATH_MAX_BYTES, ROUTES_MAX,
 };
 
+pub mod cli;
 mod defaults;
 pub mod diff;
 pub mod image;

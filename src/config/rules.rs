@@ -99,7 +99,10 @@ fn check_gateway(gateway: &Gateway) -> Result<(), Broken> {
         }
     }
     let ports = gateway.media_ports;
-    if ports.first < 1024 || ports.first % 2 != 0 || ports.last % 2 != 1 || ports.last < ports.first
+    if ports.first < 1024
+        || !ports.first.is_multiple_of(2)
+        || ports.last.is_multiple_of(2)
+        || ports.last < ports.first
     {
         return Err(broken(
             "gateway.media_ports",

@@ -117,6 +117,15 @@ impl Table {
         self.origins.iter().find(|origin| origin.name() == name)
     }
 
+    /// Whether an origin of the configuration is at this host (IPv6 in brackets) and port.
+    pub fn has_at(&self, host: &[u8], port: u16) -> bool {
+        let host = unbracketed(host);
+        self.origins.iter().any(|origin| {
+            let name = unbracketed(origin.host().as_bytes());
+            origin.port() == port && name.eq_ignore_ascii_case(host)
+        })
+    }
+
     /// Index of the route for `path` (a query may follow), if any.
     pub fn route(&self, path: &[u8], how: Lookup) -> Option<usize> {
         route::find(&self.routes, path, how)
@@ -161,6 +170,10 @@ impl Table {
         }
         Err(why_none(field.iter().map(|(_, origin)| origin.as_ref()), now))
     }
+}
+
+fn unbracketed(host: &[u8]) -> &[u8] {
+    host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host)
 }
 
 fn may_serve(origin: &Origin, now: Instant, last_resort: bool) -> bool {
