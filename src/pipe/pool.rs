@@ -176,11 +176,6 @@ impl Shared {
         self.woken.swap(false, SeqCst)
     }
 
-    /// Has the executor looked at again.
-    pub(super) fn woken_again(&self) {
-        self.woken.store(true, SeqCst);
-    }
-
     pub(super) fn stopping(&self) -> bool {
         self.stop.load(SeqCst)
     }

@@ -15,10 +15,11 @@
 //! goes on. Not in here: what is done with readiness, and the choice of a worker (pool).
 
 use core::{
+    any::Any,
     cell::{Cell, RefCell},
     future::{Future, pending},
     num::NonZeroUsize,
-    pin::Pin,
+    pin::pin,
     sync::atomic::Ordering::Relaxed,
     task::{Context, Waker},
     time::Duration,
@@ -33,7 +34,7 @@ use std::{
 };
 
 use polling::{Event, Events, PollMode, Poller};
-use smol::LocalExecutor;
+use smol::{LocalExecutor, future::FutureExt};
 
 pub use super::pool::{Busy, Handle, Hold, Job, Load, Pool, Seat};
 use super::{
@@ -344,7 +345,13 @@ impl Worker {
     /// each packet: a wake-up goes through the executor's queue, which allocates.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         if let Some(executor) = self.inner.executor.upgrade() {
-            executor.spawn(future).detach();
+            let worker = self.clone();
+            let guarded = async move {
+                if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
+                    worker.panicked("a task", panic.as_ref());
+                }
+            };
+            executor.spawn(guarded).detach();
         }
     }
 
@@ -365,15 +372,19 @@ impl Worker {
     fn guarded(&self, what: &str, f: impl FnOnce()) -> bool {
         let result = catch_unwind(AssertUnwindSafe(f));
         if let Err(panic) = &result {
-            let text = panic
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-                .unwrap_or("no text");
-            log::error!("worker {}: {what} ended by a panic: {text}", self.id());
-            self.load().panics.fetch_add(1, Relaxed);
+            self.panicked(what, panic.as_ref());
         }
         result.is_ok()
+    }
+
+    fn panicked(&self, what: &str, panic: &(dyn Any + Send)) {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no text");
+        log::error!("worker {}: {what} ended by a panic: {text}", self.id());
+        self.load().panics.fetch_add(1, Relaxed);
     }
 
     /// Tells one event, unless its token was released since the kernel gave it.
@@ -492,7 +503,7 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     let executor = Rc::new(LocalExecutor::new());
     let worker = Worker::new(id, shared, &executor);
     let waker = Waker::from(Arc::clone(shared));
-    let mut tasks = run_tasks(&executor);
+    let mut tasks = pin!(executor.run(pending::<()>()));
     let mut events = Events::with_capacity(NonZeroUsize::MIN.saturating_add(EVENTS_PER_WAIT - 1));
     let mut jobs = VecDeque::new();
     let mut meter = Meter::new(worker.now());
@@ -500,12 +511,7 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         run_jobs(&worker, &mut jobs);
         worker.fire_timers();
         if shared.take_woken() {
-            let mut context = Context::from_waker(&waker);
-            let poll = || _ = tasks.as_mut().poll(&mut context);
-            if !worker.guarded("a task", poll) {
-                tasks = run_tasks(&executor); // the panic has ended that run
-                shared.woken_again();
-            }
+            let _ = tasks.as_mut().poll(&mut Context::from_waker(&waker));
         }
         wait(&worker, &mut events, meter.due());
         for event in events.iter() {
@@ -518,11 +524,6 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     run_jobs(&worker, &mut jobs); // what was sent before the stop
     drop(shared.close());
     worker.clear();
-}
-
-/// The executor, as a future that never ends.
-fn run_tasks<'a>(executor: &'a LocalExecutor<'static>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
-    Box::pin(executor.run(pending()))
 }
 
 fn run_jobs(worker: &Worker, jobs: &mut VecDeque<Job>) {
@@ -548,5 +549,278 @@ fn wait(worker: &Worker, events: &mut Events, meter: Instant) {
         // Nothing that traffic can cause; not spinning is all that is left to do.
         log::error!("worker {}: waiting failed: {error}", worker.id());
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::cell::OnceCell;
+    use std::{
+        net::UdpSocket,
+        sync::mpsc::{Receiver, Sender, channel},
+    };
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    /// A socket that tells what happens to it, and does what a test asks when it happens.
+    struct Probe {
+        socket: UdpSocket,
+        token: OnceCell<Token>,
+        tell: Sender<&'static str>,
+        then: fn(&Probe, &Worker),
+    }
+
+    impl Driven for Probe {
+        fn ready(self: Rc<Self>, what: Ready, worker: &Worker) {
+            assert!(what.readable);
+            let _ = self.tell.send("ready");
+            (self.then)(&self, worker);
+        }
+
+        fn timeout(self: Rc<Self>, worker: &Worker) {
+            let _ = self.tell.send("timeout");
+            (self.then)(&self, worker);
+        }
+    }
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            let _ = self.tell.send("dropped");
+        }
+    }
+
+    impl Probe {
+        fn token(&self) -> Token {
+            *self.token.get().unwrap()
+        }
+
+        fn read(&self, _: &Worker) {
+            let _ = self.socket.recv(&mut [0; 64]);
+        }
+    }
+
+    /// Puts a probe on a worker; returns its address and what it tells.
+    fn probe(
+        handle: &Handle,
+        then: fn(&Probe, &Worker),
+        set_up: fn(&Probe, &Worker),
+    ) -> (std::net::SocketAddr, Receiver<&'static str>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (tell, told) = channel();
+        let job = move |worker: &Worker| {
+            let probe = Rc::new(Probe { socket, token: OnceCell::new(), tell, then });
+            let token = worker.adopt(Rc::clone(&probe) as Rc<dyn Driven>);
+            probe.token.set(token).unwrap();
+            worker.register(token, 3, &probe.socket, Interest::Read).unwrap();
+            set_up(&probe, worker);
+        };
+        handle.run(Box::new(job)).unwrap();
+        (address, told)
+    }
+
+    fn poke(address: std::net::SocketAddr) {
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", address).unwrap();
+    }
+
+    /// Waits until the worker has done all that was sent to it.
+    fn settle(handle: &Handle) {
+        let (tell, told) = channel();
+        handle.run(Box::new(move |_| tell.send(()).unwrap())).unwrap();
+        told.recv_timeout(LONG).unwrap();
+    }
+
+    fn one() -> Pool {
+        Pool::start(1).unwrap()
+    }
+
+    fn nothing(_: &Probe, _: &Worker) {}
+
+    #[test]
+    fn readiness_reaches_the_state_that_registered() {
+        let pool = one();
+        let (address, told) = probe(&pool.handles()[0], Probe::read, nothing);
+        for _ in 0..3 {
+            poke(address);
+            assert_eq!(told.recv_timeout(LONG), Ok("ready"));
+        }
+        pool.stop();
+        assert_eq!(told.recv_timeout(LONG), Ok("dropped"));
+    }
+
+    #[test]
+    fn a_panic_ends_its_own_state_and_nothing_else() {
+        let pool = one();
+        let handle = &pool.handles()[0];
+        let (bad, bad_told) = probe(handle, |_, _| panic!("on purpose"), nothing);
+        let (good, good_told) = probe(handle, Probe::read, nothing);
+        poke(bad);
+        assert_eq!(bad_told.recv_timeout(LONG), Ok("ready"));
+        assert_eq!(bad_told.recv_timeout(LONG), Ok("dropped"));
+        handle.run(Box::new(|_| panic!("a job, on purpose"))).unwrap();
+        handle
+            .run(Box::new(|worker| worker.spawn(async { panic!("a task, on purpose") })))
+            .unwrap();
+        poke(good);
+        assert_eq!(good_told.recv_timeout(LONG), Ok("ready"));
+        let (tell, told) = channel();
+        let job = |worker: &Worker| worker.spawn(async move { tell.send(()).unwrap() });
+        handle.run(Box::new(job)).unwrap();
+        told.recv_timeout(LONG).unwrap();
+        assert_eq!(handle.load().panics.load(Relaxed), 3);
+    }
+
+    #[test]
+    fn a_timer_fires_though_the_worker_is_idle_and_a_moved_one_only_once() {
+        let pool = one();
+        let in_5_ms = |probe: &Probe, worker: &Worker| {
+            worker.wake_at(probe.token(), Some(worker.now() + LONG));
+            worker.wake_at(probe.token(), Some(worker.now() + Duration::from_millis(5)));
+        };
+        let before = clock::now();
+        let (_, told) = probe(&pool.handles()[0], nothing, in_5_ms);
+        assert_eq!(told.recv_timeout(LONG), Ok("timeout"));
+        let passed = clock::now() - before;
+        assert!(
+            passed >= Duration::from_millis(4) && passed < Duration::from_secs(2),
+            "{passed:?}"
+        );
+        assert!(told.recv_timeout(Duration::from_millis(30)).is_err());
+    }
+
+    #[test]
+    fn a_timer_set_to_now_by_its_own_timeout_does_not_starve_events() {
+        let pool = one();
+        let handle = &pool.handles()[0];
+        let again = |probe: &Probe, worker: &Worker| {
+            worker.wake_at(probe.token(), Some(worker.now()));
+        };
+        let (_, _told) = probe(handle, again, again);
+        let (address, told) = probe(handle, Probe::read, nothing);
+        poke(address);
+        assert_eq!(told.recv_timeout(LONG), Ok("ready"));
+    }
+
+    #[test]
+    fn a_released_token_gets_no_event_of_the_batch_it_was_in() {
+        struct Rival {
+            socket: UdpSocket,
+            other: OnceCell<Token>,
+            tell: Sender<&'static str>,
+        }
+        impl Driven for Rival {
+            fn ready(self: Rc<Self>, _: Ready, worker: &Worker) {
+                let _ = self.socket.recv(&mut [0; 64]);
+                // The slot is free, and taken again at once: the old event must not reach it.
+                worker.release(*self.other.get().unwrap());
+                let (socket, tell) = (self.socket.try_clone().unwrap(), self.tell.clone());
+                worker.adopt(Rc::new(Rival { socket, other: OnceCell::new(), tell }));
+                let _ = self.tell.send("ready");
+            }
+            fn timeout(self: Rc<Self>, _: &Worker) {}
+        }
+        let pool = one();
+        let (tell, told) = channel();
+        let job = move |worker: &Worker| {
+            let rivals = [(); 2].map(|()| {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                socket.set_nonblocking(true).unwrap();
+                Rc::new(Rival { socket, other: OnceCell::new(), tell: tell.clone() })
+            });
+            let tokens =
+                [0, 1].map(|n: usize| worker.adopt(Rc::clone(&rivals[n]) as Rc<dyn Driven>));
+            for (n, rival) in rivals.iter().enumerate() {
+                rival.other.set(tokens[1 - n]).unwrap();
+                worker.register(tokens[n], 0, &rival.socket, Interest::Read).unwrap();
+            }
+            // Both are ready before the next wait, hence in one batch.
+            for rival in &rivals {
+                poke(rival.socket.local_addr().unwrap());
+            }
+        };
+        pool.handles()[0].run(Box::new(job)).unwrap();
+        assert_eq!(told.recv_timeout(LONG), Ok("ready"));
+        assert!(told.recv_timeout(Duration::from_millis(50)).is_err());
+    }
+
+    #[test]
+    fn interest_can_be_taken_back_and_given_again() {
+        let pool = one();
+        let give_again = |probe: &Probe, worker: &Worker| {
+            worker.modify(probe.token(), 3, &probe.socket, Interest::Read).unwrap();
+        };
+        let take_back = |probe: &Probe, worker: &Worker| {
+            worker.modify(probe.token(), 3, &probe.socket, Interest::None).unwrap();
+            worker.modify(probe.token(), 3, &probe.socket, Interest::None).unwrap();
+            poke(probe.socket.local_addr().unwrap());
+            worker.wake_at(probe.token(), Some(worker.now() + Duration::from_millis(20)));
+        };
+        let (_, told) = probe(&pool.handles()[0], give_again, take_back);
+        assert_eq!(told.recv_timeout(LONG), Ok("timeout"), "not ready before");
+        assert_eq!(told.recv_timeout(LONG), Ok("ready"));
+    }
+
+    #[test]
+    fn what_is_deregistered_or_released_is_silent() {
+        let pool = one();
+        let handle = &pool.handles()[0];
+        let (address, told) = probe(handle, nothing, |probe, worker| {
+            worker.deregister(probe.token(), &probe.socket).unwrap();
+            assert!(worker.deregister(probe.token(), &probe.socket).is_err(), "not twice");
+        });
+        let (released, released_told) = probe(handle, nothing, |probe, worker| {
+            worker.wake_at(probe.token(), Some(worker.now()));
+            worker.release(probe.token());
+            worker.release(probe.token());
+            let again = worker.register(probe.token(), 3, &probe.socket, Interest::Read);
+            assert!(again.is_err());
+        });
+        poke(address);
+        poke(released);
+        assert_eq!(released_told.recv_timeout(LONG), Ok("dropped"));
+        assert!(told.recv_timeout(Duration::from_millis(30)).is_err());
+        assert_eq!(handle.load().panics.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_source_or_token_out_of_range_is_an_error() {
+        let pool = one();
+        let handle = &pool.handles()[0];
+        let (address, _told) = probe(handle, Probe::read, |probe, worker| {
+            let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let token = probe.token();
+            assert!(worker.register(token, SOURCE_MAX, &other, Interest::Read).is_ok());
+            assert!(worker.register(token, SOURCE_MAX + 1, &other, Interest::Read).is_err());
+            assert!(worker.register(Token::NONE, 0, &other, Interest::Read).is_err());
+            worker.wake_at(Token::NONE, Some(worker.now()));
+            worker.release(Token::NONE);
+        });
+        poke(address);
+        settle(handle);
+        assert_eq!(handle.load().panics.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn keys_give_back_what_they_hold() {
+        let token = Token { index: (1 << INDEX_BITS) - 2, generation: u32::MAX };
+        let key = token.key(SOURCE_MAX);
+        assert_eq!(Token::index_of(key), token.index as usize);
+        assert_eq!(Token::source_of(key), SOURCE_MAX);
+        assert_ne!(key, usize::MAX, "the poller's own");
+    }
+
+    #[test]
+    fn the_meter_tells_rate_and_forgets_expectations() {
+        let load = Load::default();
+        load.expected_pps.store(1000, Relaxed);
+        let mut meter = Meter::new(Instant::START);
+        for second in 1..=10 {
+            meter.tick(second * 500, &load, Instant::from_millis(second * 1000));
+        }
+        let rate = load.packets_per_s.load(Relaxed);
+        assert!((490..=500).contains(&rate), "{rate}");
+        assert_eq!(load.expected_pps.load(Relaxed), 0);
     }
 }
