@@ -38,7 +38,7 @@ pub mod reactor;
 pub mod relay;
 mod sys;
 mod timers;
-mod udp;
+pub mod udp;
 
 pub use counters::{PipeCounters, PipeFigures};
 pub use leg::UdpLeg;
