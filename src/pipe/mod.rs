@@ -30,13 +30,16 @@
 //! Not in here: RTSP, sessions, interleaved frames (proxy).
 
 pub mod counters;
+mod driver;
 pub mod leg;
 pub mod mmsg;
 pub mod pool;
 pub mod ports;
 pub mod reactor;
 pub mod relay;
+mod sequence;
 mod sys;
+mod table;
 mod timers;
 pub mod udp;
 

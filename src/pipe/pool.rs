@@ -14,7 +14,7 @@ use std::{
 
 use polling::Poller;
 
-use super::reactor::{Worker, drive};
+use super::{driver::drive, reactor::Worker};
 use crate::limits::MAILBOX_MAX;
 
 /// Packets a second that a new seat is taken to bring, until the measured rate shows it.
