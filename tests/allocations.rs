@@ -116,7 +116,7 @@ fn check(figures: PipeFigures, rounds: u64) {
 fn a_datagram_through_a_pipe_allocates_nothing() {
     let pool = Pool::start(1).unwrap();
     let worker = &pool.handles()[0];
-    let ports = PortPool::new(35_000, 35_003);
+    let ports = PortPool::new(29_000, 29_099);
     let sockets = PipeSockets::bind(&ports, HERE, HERE).unwrap();
     let at = |socket: &UdpSocket| socket.local_addr().unwrap();
     let (down_in, up_in) = (at(&sockets.origin.rtp), at(&sockets.client.rtcp));
@@ -176,7 +176,7 @@ fn a_datagram_to_and_from_an_interleaved_side_allocates_nothing() {
     let pool = Pool::start(1).unwrap();
     let worker = &pool.handles()[0];
     let (rtp, rtcp) = (socket(), socket());
-    let bound = bind(&PortPool::new(35_010, 35_011), HERE).unwrap();
+    let bound = bind(&PortPool::new(29_100, 29_199), HERE).unwrap();
     let (even, odd) = (bound.rtp.local_addr().unwrap(), bound.rtcp.local_addr().unwrap());
     let leg = UdpLeg::new(bound, leg(&rtp, &rtcp), Side::Client);
     let seen = Arc::new(AtomicU64::new(0));

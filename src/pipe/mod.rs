@@ -49,3 +49,11 @@ pub use ports::{BoundPair, PortError, PortPool};
 pub use reactor::{Driven, Handle, Interest, Pool, Ready, Token, Worker};
 pub use relay::{Endpoint, Kind, Leg, Mode, Reason, Relay, Side, Verdict};
 pub use udp::{PipeSockets, UdpPipe};
+
+/// A loopback address of this process alone, and below the ephemeral ports: tests that name ports
+/// disturb neither each other nor those of another checkout.
+#[cfg(test)]
+fn test_host() -> core::net::IpAddr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    core::net::IpAddr::from([127, high | 0x80, middle, low.clamp(1, 254)])
+}
