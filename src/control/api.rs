@@ -9,7 +9,7 @@
 //! | `POST /v1/config/rollback` | goes back by one, or by `?n=2`, or by `{"n":2}` |
 //! | `PUT`, `DELETE /v1/secrets/users/{name}` | body `{"password":"…"}` |
 //! | `PUT`, `DELETE /v1/secrets/credentials/{name}` | body `{"user":"…","password":"…"}` |
-//! | `PUT`, `DELETE /v1/secrets/token` | body `{"password":"…"}`: the bearer token for TCP |
+//! | `PUT`, `DELETE /v1/secrets/token` | body `{"token":"…"}`: the bearer token for TCP |
 //! | `GET /metrics` | Prometheus |
 //!
 //! A change answers `{"changed":"…"}`; an error is `application/problem+json` (RFC 9457).
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     gateway::Gateway,
     metrics,
-    model::{Credential, Done, Password, Problem},
+    model::{Credential, Done, Password, Problem, Token},
 };
 use crate::limits::{CONFIG_HISTORY, NAME_MAX_BYTES, PASSWORD_MAX_BYTES};
 
@@ -164,7 +164,7 @@ async fn change(
             gateway.set_credential(name(raw)?, credential).await
         }
         Place::Token if delete => gateway.set_token(None).await,
-        Place::Token => gateway.set_token(Some(password(call)?)).await,
+        Place::Token => gateway.set_token(Some(parsed::<Token>(call)?.token)).await,
         Place::Session(raw) => {
             let id: u64 = raw.parse().map_err(|_| {
                 Problem::new(400, format!("`{raw}` is not the number of a session"))

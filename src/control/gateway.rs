@@ -59,6 +59,9 @@ pub trait Gateway: Send + Sync {
     fn remove_credential(&self, name: String) -> Answer<String>;
 
     /// Sets the bearer token of the API over TCP; none closes it.
+    ///
+    /// # Errors
+    /// 400 when it is too short to be safe or has other than visible ASCII characters.
     fn set_token(&self, token: Option<String>) -> Answer<String>;
 
     /// The bearer token of the API over TCP; none: every request over TCP is refused.

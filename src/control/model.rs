@@ -160,18 +160,18 @@ pub struct Done {
 /// One stored configuration, `GET /v1/config/history`, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// How far back: 0 is the active one.
+    /// How far back: 0 is the newest.
     pub back: u8,
     /// Its sequence number.
     pub sequence: u64,
-    /// What is in it, one line for people.
+    /// What is known of it, one line for people.
     pub summary: String,
 }
 
-/// Body of `PUT /v1/secrets/users/{name}` and of `PUT /v1/secrets/token`.
+/// Body of `PUT /v1/secrets/users/{name}`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Password {
-    /// The password, 1 to 128 bytes; the token, 16 to 64.
+    /// The password, 1 to 128 bytes.
     pub password: String,
 }
 
@@ -184,10 +184,23 @@ pub struct Credential {
     pub password: String,
 }
 
+/// Body of `PUT /v1/secrets/token`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The bearer token, 16 to 64 visible ASCII characters.
+    pub token: String,
+}
+
 // Secrets never reach a log by way of `{:?}`.
 impl core::fmt::Debug for Password {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Password(hidden)")
+    }
+}
+
+impl core::fmt::Debug for Token {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Token(hidden)")
     }
 }
 
@@ -205,6 +218,7 @@ mod tests {
     fn secrets_do_not_show_in_debug_output() {
         let password = Password { password: "hunter2".into() };
         let credential = Credential { user: "admin".into(), password: "hunter2".into() };
-        assert_eq!(format!("{password:?} {credential:?}"), "Password(hidden) Credential(hidden)");
+        let token = Token { token: "hunter2".into() };
+        assert!(!format!("{password:?} {credential:?} {token:?}").contains("hunter2"));
     }
 }

@@ -201,9 +201,9 @@ async fn to_its_end(call: Call, gateway: Arc<dyn Gateway>, jobs: &Executor<'stat
 fn unauthorised(presented: bool) -> Reply {
     let detail = if presented {
         "the token is wrong: send `Authorization: Bearer TOKEN` with the one that \
-         `edgeweir config secret --token` has set"
+         `edgeweir config token` has set"
     } else {
-        "a token is needed: send `Authorization: Bearer TOKEN`; `edgeweir config secret --token` \
+        "a token is needed: send `Authorization: Bearer TOKEN`; `edgeweir config token` \
          sets it"
     };
     let mut reply = api::problem(&Problem::new(401, detail));
