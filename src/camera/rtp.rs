@@ -148,7 +148,7 @@ mod tests {
             payloads_of_nal(&vec![0x65; size], &mut payloads);
             payloads.iter().map(Vec::len).collect::<Vec<_>>()
         };
-        assert_eq!(cut(0), []);
+        assert_eq!(cut(0), [0_usize; 0]);
         assert_eq!(cut(RTP_PAYLOAD_MAX_BYTES), [RTP_PAYLOAD_MAX_BYTES]);
         assert_eq!(cut(RTP_PAYLOAD_MAX_BYTES + 1), [RTP_PAYLOAD_MAX_BYTES, 4]);
     }

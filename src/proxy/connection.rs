@@ -487,9 +487,8 @@ impl Inner {
                 let origin = self.origin.as_ref().map_or(self.local_ip, |origin| origin.peer_ip);
                 let client = self.client_addr.ip().to_canonical();
                 let peers = Peers { client, origin, endpoints };
-                let opened = self.tracks.open(
-                    track, plan, peers, &self.shared, &self.entry, worker, token,
-                );
+                let opened =
+                    self.tracks.open(track, plan, peers, &self.shared, &self.entry, worker, token);
                 if let Err(error) = opened {
                     warn!("{}: track {track} cannot be relayed: {error}", self.entry.id);
                     self.session.handle(Input::End(Fault::NoPorts), now);

@@ -62,7 +62,9 @@ impl TrackSockets {
     ) -> io::Result<(Option<(u16, u16)>, Option<(u16, u16)>)> {
         let bind = |ip: Option<IpAddr>| ip.map(|ip| pipe::bind(&shared.ports, ip)).transpose();
         let bound = Bound { client: bind(client)?, origin: bind(origin)? };
-        let ports = |pair: &Option<BoundPair>| pair.as_ref().map(|bound| (bound.pair.rtp(), bound.pair.rtcp()));
+        let ports = |pair: &Option<BoundPair>| {
+            pair.as_ref().map(|bound| (bound.pair.rtp(), bound.pair.rtcp()))
+        };
         let numbers = (ports(&bound.client), ports(&bound.origin));
         self.bound.retain(|(id, _)| *id != track);
         self.bound.push((track, bound));

@@ -39,13 +39,13 @@ use core::{net::IpAddr, time::Duration};
 use std::{collections::VecDeque, sync::Arc};
 
 use self::{cseq::Outstanding, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping};
-pub use crate::pipe::{Kind as Flow, Side};
 pub use self::{
     fault::{Fault, Whose},
     inbox::{Flow as Feed, Inbox},
     outbox::{Bounds, Outbox, Stuck},
     tracks::{Leg, Plan, Route as FrameRoute, Track, Tracks},
 };
+pub use crate::pipe::{Kind as Flow, Side};
 use crate::{
     auth::client::Signer,
     clock::Instant,
