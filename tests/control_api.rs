@@ -116,6 +116,12 @@ struct Served {
     fake: Arc<Fake>,
 }
 
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.path.with_file_name(""));
+    }
+}
+
 fn served(name: &str) -> Served {
     let folder = std::env::temp_dir().join(format!("edgeweir-api-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -1,13 +1,14 @@
 //! From arguments to the function that does the command.
 //!
-//! Not in here: the configuration's commands ([`super::config`]), `status` ([`super::watch`]).
+//! Not in here: the configuration's commands ([`super::config`]), `status` ([`super::watch`]),
+//! `camera` and `probe` ([`super::tools`]).
 
 use hyper::Method;
 
 use super::{
     Failure,
     args::{Asks, Call, from_env},
-    config, print, screen, terminal, watch,
+    config, print, screen, terminal, tools, watch,
 };
 use crate::{
     control::model::SessionStatus,
@@ -31,6 +32,14 @@ pub fn run(call: Call) -> Result<(), Failure> {
         ["sessions"] => sessions(&call),
         ["sessions", "close"] => close(&call),
         ["config", word] => config::run(word, &call),
+        ["camera"] => {
+            start_log(&call, "info")?;
+            tools::camera(&call)
+        }
+        ["probe"] => {
+            start_log(&call, "warn")?;
+            tools::probe(&call)
+        }
         ["flash", "format"] => format(&call),
         ["flash", "info"] => {
             let file = call.operand_file(0)?;

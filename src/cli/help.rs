@@ -245,6 +245,47 @@ Example:
 ",
     },
     Spec {
+        words: &["probe"],
+        brief: "play a URL and say what comes",
+        operands: &["URL"],
+        options: &[
+            opt("transport", "udp|tcp", "how media comes [udp]"),
+            opt("seconds", "N", "for so long, 1 to 86400 [10]"),
+            JSON,
+            LOG,
+        ],
+        text: "Prints tracks, packets, loss, jitter and the time to the first packet; ends with 0 \
+               only if media\ncame. User and password may stand in the URL.
+
+Examples:
+  edgeweir probe rtsp://127.0.0.1:8554/cam1
+  edgeweir probe rtsp://anna:swordfish@192.0.2.1/cam1 --transport tcp --seconds 60 --json
+",
+    },
+    Spec {
+        words: &["camera"],
+        brief: "a synthetic camera, for demos and tests",
+        operands: &[],
+        options: &[
+            opt("listen", "ADDRESS:PORT", "where; port 0 takes a free one [127.0.0.1:8555]"),
+            opt("name", "TEXT", "its name in the SDP"),
+            opt("user", "USER:PASSWORD", "asks players for this by digest"),
+            opt("audio", "", "a tone as a second track"),
+            opt("fps", "N", "frames a second, 1 to 120 [25]"),
+            opt("kbit", "N", "least bit rate of the video in kbit/s, up to 50000"),
+            opt("session-timeout", "S", "seconds, 1 to 3600 [60]"),
+            opt("freeze-after", "S", "for tests: media stops so long after the first PLAY"),
+            opt("die-after", "S", "for tests: it ends so long after the first PLAY"),
+            LOG,
+        ],
+        text: "It answers any path with moving H.264 pictures, over UDP and interleaved.
+
+Examples:
+  edgeweir camera --audio
+  edgeweir camera --listen 0.0.0.0:554 --user admin:swordfish --kbit 4000
+",
+    },
+    Spec {
         words: &["flash"],
         brief: "make and look at stores",
         operands: &[],

@@ -2,7 +2,7 @@
 //!
 //! * [`args`]: words and options, by one table;  [`help`]: the texts.
 //! * [`commands`]: from arguments to the function that does it.
-//! * [`config`]: the commands that read and change the configuration.
+//! * [`tools`]: `camera` and `probe`;  [`config`]: the commands that read and change the configuration.
 //! * [`screen`], [`table`], [`watch`], [`terminal`]: what is shown, and on what.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. An error is one line on stderr, with the remedy.
@@ -15,6 +15,7 @@ pub mod help;
 pub mod screen;
 pub mod table;
 pub mod terminal;
+pub mod tools;
 pub mod watch;
 
 use std::{

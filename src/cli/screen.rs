@@ -172,7 +172,7 @@ fn origins(status: &Status, width: usize, paint: Paint) -> Vec<String> {
         Column::number("KBIT/S"),
         Column::number("ANSWERS IN").rank(1),
         Column::number("FAILED").rank(2),
-        Column::text("URL").elastic().rank(4),
+        Column::text("URL").rank(4),
         // Cut at the edge only: why an origin is down matters more than how it was when it was up.
         Column::text("WHY"),
     ];

@@ -104,18 +104,34 @@ fn listen(path: &Path) -> io::Result<(UnixListener, u64)> {
 mod tests {
     use super::*;
 
-    fn place(name: &str) -> PathBuf {
+    /// A path in a folder that goes at the end.
+    struct Place(PathBuf);
+
+    impl core::ops::Deref for Place {
+        type Target = Path;
+        fn deref(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(self.0.with_file_name(""));
+        }
+    }
+
+    fn place(name: &str) -> Place {
         let folder = std::env::temp_dir().join(format!("edgeweir-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
-        folder.join("c.sock")
+        Place(folder.join("c.sock"))
     }
 
     #[test]
     fn the_socket_is_for_owner_and_group_and_goes_at_the_end() {
         let path = place("mode");
         let socket = ControlSocket::bind(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(fs::metadata(&*path).unwrap().permissions().mode() & 0o777, 0o660);
         drop(socket);
         assert!(!path.exists());
     }
@@ -123,7 +139,7 @@ mod tests {
     #[test]
     fn a_leftover_is_replaced_and_a_live_one_is_not() {
         let path = place("stale");
-        drop(UnixListener::bind(&path).unwrap());
+        drop(UnixListener::bind(&*path).unwrap());
         assert!(path.exists());
         let live = ControlSocket::bind(&path).unwrap();
         let refused = ControlSocket::bind(&path).unwrap_err();
@@ -135,10 +151,10 @@ mod tests {
     #[test]
     fn a_file_in_the_way_is_left_alone() {
         let path = place("file");
-        fs::write(&path, "precious").unwrap();
+        fs::write(&*path, "precious").unwrap();
         let refused = ControlSocket::bind(&path).unwrap_err();
         assert!(refused.contains("is no socket"), "{refused}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&*path).unwrap(), "precious");
     }
 
     #[test]
