@@ -1,11 +1,14 @@
 //! The program as people and scripts call it: exit codes, stdout and stderr.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers of tests are tests
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use edgeweir::clock::now;
 
 /// A folder of its own, gone at the end.
 struct Folder(PathBuf);
@@ -234,9 +237,9 @@ impl Gateway {
             .spawn()
             .unwrap();
         let gateway = Self { child, control };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = now() + Duration::from_secs(20);
         while gateway.call(&["status"]).0 != 0 {
-            assert!(Instant::now() < deadline, "the gateway does not answer");
+            assert!(now() < deadline, "the gateway does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
         gateway

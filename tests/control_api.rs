@@ -1,4 +1,5 @@
 //! The control API over real sockets, with a gateway that is made up.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers of tests are tests
 
 use std::{
     io::{Read, Write},
@@ -11,10 +12,11 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use edgeweir::{
+    clock::now,
     control::{
         client::Client,
         gateway::{Answer, Gateway},
@@ -326,12 +328,12 @@ fn a_change_goes_to_its_end_when_the_client_has_left() {
     let mut stream = served.connect();
     let request = "PUT /v1/config HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nslow";
     stream.write_all(request.as_bytes()).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while served.fake.config_text().is_empty() && Instant::now() < deadline {
+    let deadline = now() + Duration::from_secs(10);
+    while served.fake.config_text().is_empty() && now() < deadline {
         thread::sleep(Duration::from_millis(5));
     }
     drop(stream);
-    while served.fake.writes_done.load(Ordering::SeqCst) == 0 && Instant::now() < deadline {
+    while served.fake.writes_done.load(Ordering::SeqCst) == 0 && now() < deadline {
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(served.fake.writes_done.load(Ordering::SeqCst), 1);
@@ -340,7 +342,7 @@ fn a_change_goes_to_its_end_when_the_client_has_left() {
 #[test]
 fn clients_that_stall_hold_up_others_for_a_while_at_most() {
     let served = served("stall");
-    let start = Instant::now();
+    let start = now();
     // All places are taken: half by heads that never end, half by bodies that never come.
     let stalled: Vec<UnixStream> = (0..CONTROL_CONNECTIONS_MAX)
         .map(|n| {
@@ -355,7 +357,7 @@ fn clients_that_stall_hold_up_others_for_a_while_at_most() {
         .collect();
     thread::sleep(Duration::from_millis(200));
     assert_eq!(code(&served.call("GET", "/v1/status", "")), "200");
-    let waited = start.elapsed();
+    let waited = now().since(start);
     assert!(waited > Duration::from_secs(5), "a place was free after {waited:?}");
     assert!(waited < Duration::from_secs(20), "no place was free for {waited:?}");
     for (n, mut stream) in stalled.into_iter().enumerate() {

@@ -108,19 +108,26 @@ fn header(status: &Status, sessions: &[SessionStatus], width: usize, paint: Pain
     vec![paint.bold(&cut(&clean(&first), width)), paint.dim(&cut(&clean(&second), width))]
 }
 
-/// Totals and the newest event.
+/// Sums of the sessions of now, counters since the start, the newest event.
 fn footer(status: &Status, sessions: &[SessionStatus], width: usize, paint: Paint) -> Vec<String> {
     let sum = |of: fn(&SessionStatus) -> u64| sessions.iter().map(of).sum::<u64>();
-    let mut totals = format!(
-        "total   packets {}   lost {}   dropped {}",
+    let now = format!(
+        "sessions now:     packets {}   lost {}   dropped {}",
         sum(|session| session.packets),
         sum(|session| session.lost),
         sum(|session| session.dropped)
     );
-    for (name, value) in status.counters.iter().filter(|(_, value)| *value > 0) {
-        totals.push_str(&format!("   {} {value}", name.replace('_', " ")));
+    let mut lines = vec![String::new(), paint.dim(&cut(&now, width))];
+    let counters: Vec<String> = status
+        .counters
+        .iter()
+        .filter(|(_, value)| *value > 0)
+        .map(|(name, value)| format!("{} {value}", name.replace('_', " ")))
+        .collect();
+    if !counters.is_empty() {
+        let all = format!("since the start:  {}", counters.join("   "));
+        lines.push(paint.dim(&cut(&clean(&all), width)));
     }
-    let mut lines = vec![String::new(), paint.dim(&cut(&clean(&totals), width))];
     if let Some(event) = status.events.last() {
         lines.push(paint.yellow(&cut(&clean(event), width)));
     }
@@ -449,7 +456,8 @@ mod tests {
             "playing  tcp<udp      2000    0 %",
             "0.1 %",
             "1 m 15 s",
-            "sessions opened 17",
+            "sessions now:     packets 1998   lost 1   dropped 0",
+            "since the start:  sessions opened 17",
             "nvr-b went down",
         ] {
             assert!(page.contains(part), "{part:?} is missing in\n{page}");
@@ -477,7 +485,7 @@ mod tests {
         let page = render(&status, &sessions, 120, 24, false);
         let shown = page.lines().filter(|line| line.contains("192.0.2.77")).count();
         assert!(page.contains(&format!("… and {} more", 200 - shown)), "{page}");
-        assert!(shown >= 4 && page.contains("nvr-b") && page.contains("total"), "{page}");
+        assert!(shown >= 4 && page.contains("nvr-b") && page.contains("sessions now"), "{page}");
         assert_eq!(page.lines().count(), 24, "{page}");
         let whole = render(&status, &sessions, 120, 0, false);
         assert_eq!(whole.lines().filter(|line| line.contains("192.0.2.77")).count(), 200);

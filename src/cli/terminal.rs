@@ -63,11 +63,12 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Shows a page in one write: each line clears its rest, so nothing flickers.
+    /// Shows a page in one write, on a terminal of `width` columns: each line clears its rest, so
+    /// nothing flickers.
     ///
     /// # Errors
     /// The terminal is gone.
-    pub fn show(&self, page: &str) -> io::Result<()> {
+    pub fn show(&self, page: &str, width: usize) -> io::Result<()> {
         let mut frame = String::with_capacity(page.len() * 2);
         // Terminals that know synchronised output show it at once; others ignore the mark.
         frame.push_str("\x1b[?2026h\x1b[H");
@@ -76,7 +77,10 @@ impl Screen {
                 frame.push_str("\r\n");
             }
             frame.push_str(line);
-            frame.push_str("\x1b[K");
+            // In a full line the cursor stays on the last character and would clear that.
+            if columns(line) < width {
+                frame.push_str("\x1b[K");
+            }
         }
         frame.push_str("\x1b[J\x1b[?2026l");
         put(&frame)
@@ -118,6 +122,21 @@ impl Drop for Screen {
     fn drop(&mut self) {
         let _ = put("\x1b[?7h\x1b[?25h\x1b[?1049l");
     }
+}
+
+/// Columns that a line takes: all of its characters but those of SGR sequences.
+fn columns(line: &str) -> usize {
+    let mut count = 0;
+    let mut escaped = false;
+    for c in line.chars() {
+        match c {
+            '\x1b' => escaped = true,
+            'm' if escaped => escaped = false,
+            _ if escaped => {}
+            _ => count += 1,
+        }
+    }
+    count
 }
 
 /// One byte of stdin past its buffer; none at its end.
@@ -205,5 +224,15 @@ pub fn secret_line(prompt: &str) -> Result<String, String> {
         Ok(4096..) => Err("the password is longer than 4 KiB".to_owned()),
         Ok(_) => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
         Err(wrong) => Err(format!("cannot read the password: {wrong}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_take_no_columns() {
+        assert_eq!(columns("\x1b[1;31mdown\x1b[0m m"), 6);
     }
 }

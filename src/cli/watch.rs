@@ -81,7 +81,7 @@ fn on_screen(client: &Client) -> Result<(), Failure> {
             Ok((status, sessions)) => screen::render(&status, &sessions, width, height, colour),
             Err(wrong) => waiting(&wrong, width),
         };
-        screen.show(&page).map_err(|wrong| format!("the terminal: {wrong}"))?;
+        screen.show(&page, width).map_err(|wrong| format!("the terminal: {wrong}"))?;
         if screen.pause(EVERY) == terminal::Woken::Quit {
             return Ok(());
         }
