@@ -1,7 +1,7 @@
 //! Sessions under peers that answer late, twice, never, or nonsense: seeded, replayable with
 //! `EDGEWEIR_SEED=n`, with the rules of the conversation checked after each step.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use core::time::Duration;
 use std::{
@@ -18,9 +18,7 @@ use edgeweir::{
         framing::{Framer, Progress, Unit},
         url::Base,
     },
-    session::{
-        Bounds, Fault, Feed, Inbox, Input, OriginLink, Output, Session, Side, Surroundings,
-    },
+    session::{Bounds, Fault, Feed, Inbox, Input, OriginLink, Output, Session, Side, Surroundings},
 };
 
 const SEEDS: u64 = 400;
@@ -155,11 +153,24 @@ impl World {
         self.cseq += 1;
         let cseq = self.cseq;
         let methods = [
-            "OPTIONS", "DESCRIBE", "SETUP", "SETUP", "SETUP", "PLAY", "PLAY", "PAUSE", "TEARDOWN",
-            "GET_PARAMETER", "SET_PARAMETER", "ANNOUNCE", "RECORD", "X-VENDOR",
+            "OPTIONS",
+            "DESCRIBE",
+            "SETUP",
+            "SETUP",
+            "SETUP",
+            "PLAY",
+            "PLAY",
+            "PAUSE",
+            "TEARDOWN",
+            "GET_PARAMETER",
+            "SET_PARAMETER",
+            "ANNOUNCE",
+            "RECORD",
+            "X-VENDOR",
         ];
         let method = methods[self.rng.below(methods.len())];
-        let urls = ["rtsp://gw/live/a", "rtsp://gw/live/a/t1", "rtsp://gw/live/a/t2", "rtsp://gw/x"];
+        let urls =
+            ["rtsp://gw/live/a", "rtsp://gw/live/a/t1", "rtsp://gw/live/a/t2", "rtsp://gw/x"];
         let url = if self.rng.chance(90) { urls[self.rng.below(3)] } else { urls[3] };
         let transports = [
             "RTP/AVP;unicast;client_port=5000-5001",
@@ -225,7 +236,9 @@ impl World {
     fn origin_asks(&mut self) {
         if self.connected {
             let cseq = self.rng.below(1000);
-            let request = format!("GET_PARAMETER rtsp://198.51.100.1/live/a RTSP/1.0\r\nCSeq: {cseq}\r\n\r\n");
+            let request = format!(
+                "GET_PARAMETER rtsp://198.51.100.1/live/a RTSP/1.0\r\nCSeq: {cseq}\r\n\r\n"
+            );
             self.feed(Side::Origin, request.as_bytes());
         }
     }
@@ -250,7 +263,7 @@ impl World {
             let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
                     if let Some(edgeweir::session::FrameRoute::Frame(there)) =
-                        session.frame(side, channel, now)
+                        session.frame(side, channel, &bytes[4..], now)
                     {
                         session.outbox(side.other()).push_frame(there, &bytes[4..], now);
                     }
