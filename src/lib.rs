@@ -67,11 +67,13 @@
 
 pub mod auth;
 pub mod camera;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
 pub mod flash;
 pub mod limits;
+pub mod logger;
 pub mod origin;
 pub mod pipe;
 pub mod probe;
