@@ -1,5 +1,8 @@
 //! The control API over real sockets, with a gateway that is made up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods)] // a test's own deadlines
+
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},

@@ -351,7 +351,7 @@ fn bytes(text: &str) -> Vec<u8> {
         };
         let mut rest = line;
         while let Some(at) = rest.find("\\x") {
-            out.extend_from_slice(rest[..at].as_bytes());
+            out.extend_from_slice(&rest.as_bytes()[..at]);
             out.push(u8::from_str_radix(&rest[at + 2..at + 4], 16).unwrap());
             rest = &rest[at + 4..];
         }
