@@ -1,7 +1,7 @@
 //! Sessions under peers that answer late, twice, never, or nonsense: seeded, replayable with
 //! `EDGEWEIR_SEED=n`, with the rules of the conversation checked after each step.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use core::time::Duration;
 use std::{
@@ -263,7 +263,7 @@ impl World {
             let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
                     if let Some(edgeweir::session::FrameRoute::Frame(there)) =
-                        session.frame(side, channel, now)
+                        session.frame(side, channel, &bytes[4..], now)
                     {
                         session.outbox(side.other()).push_frame(there, &bytes[4..], now);
                     }

@@ -135,6 +135,9 @@ impl UdpLeg {
                 }
                 let sent = Sent { datagrams: 1, bytes: bytes.len() as u64, ..Sent::default() };
                 self.counters.relayed(self.side, kind, &sent);
+                if self.side == Side::Origin {
+                    self.counters.heard_origin(kind, bytes, now);
+                }
                 each(kind, bytes);
                 taken += 1;
             }

@@ -47,7 +47,7 @@ pub use counters::{PipeCounters, PipeFigures};
 pub use leg::UdpLeg;
 pub use ports::{BoundPair, PortError, PortPool, bind};
 pub use reactor::{Driven, Handle, Hold, Interest, Pool, Ready, Seat, Token, Worker};
-pub use relay::{Endpoint, Kind, Leg, Mode, Reason, Relay, Side, Verdict};
+pub use relay::{Endpoint, Kind, Leg, Mode, Reason, Relay, Side, Verdict, says_bye};
 pub use udp::{PipeSockets, UdpPipe};
 
 /// A loopback address of this process alone, and below the ephemeral ports: tests that name ports

@@ -169,6 +169,21 @@ impl Leg {
     }
 }
 
+/// Whether a compound RTCP packet holds a BYE (RFC 3550 6.6).
+pub fn says_bye(mut compound: &[u8]) -> bool {
+    while let [first, kind, high, low, ..] = compound {
+        if first >> 6 != 2 {
+            return false;
+        }
+        if *kind == 203 {
+            return true;
+        }
+        let len = 4 * (usize::from(u16::from_be_bytes([*high, *low])) + 1);
+        compound = compound.get(len..).unwrap_or_default();
+    }
+    false
+}
+
 /// On a shared port, payload types 64 to 95 are RTCP's packet types 192 to 223 (RFC 5761 4).
 fn looks_like_rtcp(datagram: &[u8]) -> bool {
     datagram.get(1).is_some_and(|byte| (64..=95).contains(&(byte & 0x7f)))
@@ -336,6 +351,16 @@ mod tests {
     }
 
     const STRANGER: Verdict = Verdict::Drop(Reason::UnknownSource);
+
+    #[test]
+    fn a_bye_is_found_in_a_compound_packet_and_nowhere_else() {
+        let report = [0x80, 200, 0, 1, 1, 2, 3, 4];
+        let bye = [0x81, 203, 0, 1, 1, 2, 3, 4];
+        assert!(says_bye(&[report, bye].concat()) && says_bye(&bye));
+        assert!(!says_bye(&report) && !says_bye(&[]) && !says_bye(&[0x80, 203]));
+        assert!(!says_bye(&[0x00, 203, 0, 0]), "not RTCP's version");
+        assert!(!says_bye(&[0x80, 200, 0xff, 0xff]), "a length past the end");
+    }
 
     #[test]
     fn rtp_goes_down_and_rtcp_both_ways_to_the_announced_ports() {

@@ -217,7 +217,12 @@ impl Pipe {
         let mut run = Run::new(self.pair(side.other()), &self.counters, side);
         for (from, bytes) in slots.iter() {
             match relay.on_datagram(from, side, socket, bytes, now) {
-                Verdict::Forward { to, via, kind } => run.push(to, via, kind, bytes),
+                Verdict::Forward { to, via, kind } => {
+                    if side == Side::Origin {
+                        self.counters.heard_origin(kind, bytes, now);
+                    }
+                    run.push(to, via, kind, bytes);
+                }
                 Verdict::Drop(reason) => self.counters.dropped(reason),
             }
         }
