@@ -127,3 +127,25 @@ pub const MAILBOX_MAX: usize = 4096;
 pub const MEDIA_SOCKET_BUFFER_BYTES: usize = 1 << 20;
 /// Port pairs tried for one pipe when other programs hold ports of the range.
 pub const PORT_TRIES_MAX: usize = 64;
+
+// --- Control API --------------------------------------------------------------------------------
+
+/// Longest body of a request to the control API. The largest configuration is under 100 KiB of TOML.
+pub const CONTROL_BODY_MAX_BYTES: usize = 256 * 1024;
+/// Longest head of a request to the control API.
+pub const CONTROL_HEAD_MAX_BYTES: usize = 16 * 1024;
+/// Most headers of a request to the control API.
+pub const CONTROL_HEADERS_MAX: usize = 64;
+/// Connections to the control API at once, on the Unix socket and again on TCP; later ones wait.
+pub const CONTROL_CONNECTIONS_MAX: usize = 16;
+/// Seconds that a client of the control API has for a head, for a body, and for reading the answer.
+pub const CONTROL_TIMEOUT_S: u64 = 10;
+/// Longest answer that the command line reads. 65,535 sessions of 400 bytes of JSON fit.
+pub const CONTROL_ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+// --- Log ----------------------------------------------------------------------------------------
+
+/// Lines waiting for a slow stderr; later ones are dropped and counted.
+pub const LOG_QUEUE_LINES: usize = 1024;
+/// Longest log line; longer ones are cut.
+pub const LOG_LINE_MAX_BYTES: usize = 1024;

@@ -6,6 +6,8 @@
 //! for a bare LF, `\xNN` for a byte that is no text. `UPDATE_TRANSCRIPTS=1 cargo test --test
 //! transcripts` writes what came out; the difference is the review.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use core::{fmt::Write as _, net::IpAddr, time::Duration};
 use std::{collections::VecDeque, fs, path::Path, sync::Arc};
 
@@ -184,7 +186,7 @@ impl Play {
             let mut lost = Vec::new();
             let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
-                    match session.frame(side, channel, now) {
+                    match session.frame(side, channel, &bytes[4..], now) {
                         Some(FrameRoute::Frame(there)) => {
                             session.outbox(side.other()).push_frame(there, &bytes[4..], now);
                         }
@@ -349,7 +351,7 @@ fn bytes(text: &str) -> Vec<u8> {
         };
         let mut rest = line;
         while let Some(at) = rest.find("\\x") {
-            out.extend_from_slice(rest[..at].as_bytes());
+            out.extend_from_slice(&rest.as_bytes()[..at]);
             out.push(u8::from_str_radix(&rest[at + 2..at + 4], 16).unwrap());
             rest = &rest[at + 4..];
         }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::{
     mmsg::Sent,
-    relay::{Kind, Reason, Side},
+    relay::{Kind, Reason, Side, says_bye},
 };
 use crate::clock::Instant;
 
@@ -55,6 +55,10 @@ pub struct PipeCounters {
     pub last_from_origin_ms: AtomicU64,
     /// When the client was last heard (RTP, RTCP or hole punching); 0: never.
     pub last_from_client_ms: AtomicU64,
+    /// When the origin last sent media, RTP that is; 0: never.
+    pub media_from_origin_ms: AtomicU64,
+    /// The origin's reports said BYE, and no media has come since.
+    pub origin_said_bye: AtomicBool,
     /// The pipe is closed. Seen by its session only when it ended by itself.
     pub ended: AtomicBool,
 }
@@ -117,6 +121,20 @@ impl PipeCounters {
             icmp_errors: self.icmp_errors.load(Relaxed),
             last_from_origin_ms: self.last_from_origin_ms.load(Relaxed),
             last_from_client_ms: self.last_from_client_ms.load(Relaxed),
+        }
+    }
+
+    /// Notes a packet of the origin: media that flows, or the word that it is at an end.
+    pub(super) fn heard_origin(&self, kind: Kind, packet: &[u8], now: Instant) {
+        match kind {
+            Kind::Rtp => {
+                self.media_from_origin_ms.store(now.as_millis().max(1), Relaxed);
+                if self.origin_said_bye.load(Relaxed) {
+                    self.origin_said_bye.store(false, Relaxed);
+                }
+            }
+            Kind::Rtcp if says_bye(packet) => self.origin_said_bye.store(true, Relaxed),
+            Kind::Rtcp => {}
         }
     }
 

@@ -135,6 +135,9 @@ impl UdpLeg {
                 }
                 let sent = Sent { datagrams: 1, bytes: bytes.len() as u64, ..Sent::default() };
                 self.counters.relayed(self.side, kind, &sent);
+                if self.side == Side::Origin {
+                    self.counters.heard_origin(kind, bytes, now);
+                }
                 each(kind, bytes);
                 taken += 1;
             }
@@ -211,15 +214,14 @@ impl UdpLeg {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipe::test_host;
     use crate::pipe::{Mode, PortPool, ports::bind};
-    use core::net::{IpAddr, Ipv4Addr};
     use core::time::Duration;
 
-    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const T0: Instant = Instant::from_millis(7);
 
     fn peer() -> UdpSocket {
-        let socket = UdpSocket::bind((HERE, 0)).unwrap();
+        let socket = UdpSocket::bind((test_host(), 0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         socket
     }
@@ -227,8 +229,8 @@ mod tests {
     fn leg_to(rtp: &UdpSocket, rtcp: &UdpSocket, ports: (u16, u16)) -> UdpLeg {
         let pool = PortPool::new(ports.0, ports.1);
         let announced = |socket: &UdpSocket| socket.local_addr().ok();
-        let leg = Leg::new(Mode::Learn, HERE, announced(rtp), announced(rtcp));
-        UdpLeg::new(bind(&pool, HERE).unwrap(), leg, Side::Client)
+        let leg = Leg::new(Mode::Learn, test_host(), announced(rtp), announced(rtcp));
+        UdpLeg::new(bind(&pool, test_host()).unwrap(), leg, Side::Client)
     }
 
     fn packet(sequence: u8) -> Vec<u8> {
@@ -244,7 +246,7 @@ mod tests {
     #[test]
     fn frames_of_one_read_arrive_in_order_each_on_its_port() {
         let (rtp, rtcp) = (peer(), peer());
-        let mut leg = leg_to(&rtp, &rtcp, (32_000, 32_001));
+        let mut leg = leg_to(&rtp, &rtcp, (26_000, 26_001));
         let packets: Vec<Vec<u8>> = [1, 2, 5].map(packet).into();
         let report = [0x80, 200, 0, 1, 0, 0, 0, 1];
         let frames = [
@@ -266,7 +268,7 @@ mod tests {
     #[test]
     fn a_burst_of_more_frames_than_a_batch_arrives_whole() {
         let (rtp, rtcp) = (peer(), peer());
-        let mut leg = leg_to(&rtp, &rtcp, (32_010, 32_011));
+        let mut leg = leg_to(&rtp, &rtcp, (26_010, 26_011));
         let packets: Vec<Vec<u8>> = (0..50).map(packet).collect();
         let frames: Vec<_> = packets.iter().map(|packet| (Kind::Rtp, &packet[..])).collect();
         assert_eq!(leg.send_all(&frames, T0), 50);
@@ -278,12 +280,12 @@ mod tests {
     #[test]
     fn the_peers_packets_come_with_their_kind_and_strangers_do_not() {
         let (rtp, rtcp) = (peer(), peer());
-        let mut leg = leg_to(&rtp, &rtcp, (32_020, 32_021));
+        let mut leg = leg_to(&rtp, &rtcp, (26_020, 26_021));
         let (even, odd) = leg.ports();
-        rtp.send_to(&packet(1), (HERE, even)).unwrap();
-        peer().send_to(&packet(2), (HERE, even)).unwrap(); // after the first one: a stranger
-        rtp.send_to(b"hole", (HERE, even)).unwrap();
-        rtcp.send_to(&[0x80, 201, 0, 0], (HERE, odd)).unwrap();
+        rtp.send_to(&packet(1), (test_host(), even)).unwrap();
+        peer().send_to(&packet(2), (test_host(), even)).unwrap(); // after the first one: a stranger
+        rtp.send_to(b"hole", (test_host(), even)).unwrap();
+        rtcp.send_to(&[0x80, 201, 0, 0], (test_host(), odd)).unwrap();
         let mut slots = Slots::new();
         let mut seen = Vec::new();
         for socket in [Kind::Rtp, Kind::Rtcp] {
@@ -298,7 +300,7 @@ mod tests {
     #[test]
     fn a_frame_longer_than_a_datagram_is_dropped_and_counted() {
         let (rtp, rtcp) = (peer(), peer());
-        let mut leg = leg_to(&rtp, &rtcp, (32_030, 32_031));
+        let mut leg = leg_to(&rtp, &rtcp, (26_030, 26_031));
         leg.send(Kind::Rtp, &vec![0x80; DATAGRAM_MAX_BYTES], T0);
         leg.send(Kind::Rtp, &vec![0x80; DATAGRAM_MAX_BYTES + 1], T0);
         let figures = leg.counters().figures();

@@ -30,19 +30,30 @@
 //! Not in here: RTSP, sessions, interleaved frames (proxy).
 
 pub mod counters;
+mod driver;
 pub mod leg;
 pub mod mmsg;
 pub mod pool;
 pub mod ports;
 pub mod reactor;
 pub mod relay;
+mod sequence;
 mod sys;
+mod table;
 mod timers;
-mod udp;
+pub mod udp;
 
 pub use counters::{PipeCounters, PipeFigures};
 pub use leg::UdpLeg;
 pub use ports::{BoundPair, PortError, PortPool, bind};
 pub use reactor::{Driven, Handle, Hold, Interest, Pool, Ready, Seat, Token, Worker};
-pub use relay::{Endpoint, Kind, Leg, Mode, Reason, Relay, Side, Verdict};
+pub use relay::{Endpoint, Kind, Leg, Mode, Reason, Relay, Side, Verdict, says_bye};
 pub use udp::{PipeSockets, UdpPipe};
+
+/// A loopback address of this process alone, and below the ephemeral ports: tests that name ports
+/// disturb neither each other nor those of another checkout.
+#[cfg(test)]
+fn test_host() -> core::net::IpAddr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    core::net::IpAddr::from([127, high | 0x80, middle, low.clamp(1, 254)])
+}

@@ -14,7 +14,7 @@ use std::{
 
 use polling::Poller;
 
-use super::reactor::{Worker, drive};
+use super::{driver::drive, reactor::Worker};
 use crate::limits::MAILBOX_MAX;
 
 /// Packets a second that a new seat is taken to bring, until the measured rate shows it.
@@ -174,11 +174,6 @@ impl Shared {
     /// Whether the executor has something to run; asking clears it.
     pub(super) fn take_woken(&self) -> bool {
         self.woken.swap(false, SeqCst)
-    }
-
-    /// Has the executor looked at again.
-    pub(super) fn woken_again(&self) {
-        self.woken.store(true, SeqCst);
     }
 
     pub(super) fn stopping(&self) -> bool {

@@ -15,36 +15,35 @@
 //! goes on. Not in here: what is done with readiness, and the choice of a worker (pool).
 
 use core::{
+    any::Any,
     cell::{Cell, RefCell},
-    future::{Future, pending},
-    num::NonZeroUsize,
-    pin::Pin,
+    future::Future,
     sync::atomic::Ordering::Relaxed,
-    task::{Context, Waker},
-    time::Duration,
 };
 use std::{
-    collections::{HashMap, VecDeque},
     io,
-    os::fd::{AsFd, AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::{Rc, Weak},
     sync::Arc,
 };
 
-use polling::{Event, Events, PollMode, Poller};
-use smol::LocalExecutor;
+use polling::{Event, PollMode};
+use smol::{LocalExecutor, future::FutureExt};
 
-pub use super::pool::{Busy, Handle, Hold, Job, Load, Pool, Seat};
 use super::{
     mmsg::Slots,
     pool::Shared,
     sys,
-    timers::{Timer, Timers},
+    table::{Table, Watch},
+};
+pub use super::{
+    pool::{Busy, Handle, Hold, Job, Load, Pool, Seat},
+    table::{SOURCE_MAX, Token},
 };
 use crate::{
     clock::{self, Instant},
-    limits::{EVENTS_PER_WAIT, FRAME_MAX_BYTES},
+    limits::FRAME_MAX_BYTES,
 };
 
 /// Plain state that a worker drives: a pipe, a connection.
@@ -83,37 +82,6 @@ pub enum Interest {
     Both,
 }
 
-/// Largest number of a source within a token.
-pub const SOURCE_MAX: u8 = (1 << SOURCE_BITS) - 1;
-const SOURCE_BITS: u32 = 6;
-/// Bits of the poller's key for the slot; what is left after both is the generation's.
-const INDEX_BITS: u32 = if usize::BITS >= 64 { 27 } else { 19 };
-
-/// Names something adopted by a worker. A token of something released names nothing any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token {
-    index: u32,
-    generation: u32,
-}
-
-impl Token {
-    /// A token that names nothing.
-    pub const NONE: Self = Self { index: u32::MAX, generation: 0 };
-
-    const fn key(self, source: u8) -> usize {
-        let generation = (self.generation as usize).wrapping_shl(INDEX_BITS + SOURCE_BITS);
-        generation | (self.index as usize) << SOURCE_BITS | source as usize
-    }
-
-    const fn index_of(key: usize) -> usize {
-        (key >> SOURCE_BITS) & ((1 << INDEX_BITS) - 1)
-    }
-
-    const fn source_of(key: usize) -> u8 {
-        (key & SOURCE_MAX as usize) as u8
-    }
-}
-
 /// The worker's buffers, used by whatever it drives at the moment.
 pub struct Scratch {
     /// A batch of datagrams.
@@ -122,79 +90,29 @@ pub struct Scratch {
     pub stream: Box<[u8]>,
 }
 
-struct Slot {
-    generation: u32,
-    driven: Option<Rc<dyn Driven>>,
-    timer: Timer,
-    fds: Vec<RawFd>,
-}
-
-/// A registered descriptor, by its number.
-struct Watch {
-    token: Token,
-    in_poller: bool,
-}
-
-#[derive(Default)]
-struct Table {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    watches: HashMap<RawFd, Watch>,
-    timers: Timers,
-}
-
-impl Table {
-    fn slot(&mut self, token: Token) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(token.index as usize)?;
-        (slot.generation == token.generation && slot.driven.is_some()).then_some(slot)
-    }
-
-    fn driven(&mut self, token: Token) -> Option<Rc<dyn Driven>> {
-        self.slot(token)?.driven.clone()
-    }
-
-    fn remove(&mut self, token: Token, poller: &Poller) -> Option<Rc<dyn Driven>> {
-        let slot = self.slot(token)?;
-        let driven = slot.driven.take();
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.timer = Timer::default();
-        for fd in core::mem::take(&mut slot.fds) {
-            // A number may belong to someone else by now: then it is theirs.
-            if self.watches.get(&fd).is_some_and(|watch| watch.token == token)
-                && self.watches.remove(&fd).is_some_and(|watch| watch.in_poller)
-            {
-                let _ = sys::unwatch(poller, fd);
-            }
-        }
-        self.free.push(token.index);
-        let live = self.slots.len() - self.free.len();
-        if self.timers.len() > 2 * live + 1024 {
-            let current = |index: u32| self.slots.get(index as usize).map(|slot| slot.generation);
-            self.timers.purge(|token| current(token.index) == Some(token.generation));
-        }
-        driven
-    }
-}
-
-struct Inner {
+pub(super) struct Inner {
     id: u16,
-    now: Cell<Instant>,
-    packets: Cell<u64>,
-    shared: Arc<Shared>,
+    pub(super) now: Cell<Instant>,
+    pub(super) packets: Cell<u64>,
+    pub(super) shared: Arc<Shared>,
     /// Owned by the driver: tasks hold workers, and would keep the executor alive for ever.
     executor: Weak<LocalExecutor<'static>>,
-    table: RefCell<Table>,
+    pub(super) table: RefCell<Table>,
     scratch: RefCell<Scratch>,
 }
 
 /// A worker, seen from its own thread. Cloning it is cheap.
 #[derive(Clone)]
 pub struct Worker {
-    inner: Rc<Inner>,
+    pub(super) inner: Rc<Inner>,
 }
 
 impl Worker {
-    fn new(id: u16, shared: &Arc<Shared>, executor: &Rc<LocalExecutor<'static>>) -> Self {
+    pub(super) fn new(
+        id: u16,
+        shared: &Arc<Shared>,
+        executor: &Rc<LocalExecutor<'static>>,
+    ) -> Self {
         let stream = vec![0; FRAME_MAX_BYTES + 1 + 4].into_boxed_slice();
         let inner = Inner {
             id,
@@ -233,22 +151,7 @@ impl Worker {
     /// A worker that is full (262,143 on 32 bits; far beyond what descriptors allow) gives a token
     /// that names nothing, and registering under it is an error.
     pub fn adopt(&self, driven: Rc<dyn Driven>) -> Token {
-        let mut table = self.inner.table.borrow_mut();
-        if let Some(index) = table.free.pop()
-            && let Some(slot) = table.slots.get_mut(index as usize)
-        {
-            slot.driven = Some(driven);
-            return Token { index, generation: slot.generation };
-        }
-        match u32::try_from(table.slots.len()) {
-            // The last index is left out: with all bits set the key would be the poller's own.
-            Ok(index) if index < (1 << INDEX_BITS) - 1 => {
-                let (timer, fds) = (Timer::default(), Vec::new());
-                table.slots.push(Slot { generation: 0, driven: Some(driven), timer, fds });
-                Token { index, generation: 0 }
-            }
-            _ => Token::NONE,
-        }
+        self.inner.table.borrow_mut().adopt(driven)
     }
 
     /// Drops what a token names, its timer and its registrations. Events that have already been
@@ -278,7 +181,9 @@ impl Worker {
         if in_poller {
             sys::watch(&self.inner.shared.poller, fd, event)?;
         }
-        slot.fds.push(fd.as_raw_fd());
+        if !slot.fds.contains(&fd.as_raw_fd()) {
+            slot.fds.push(fd.as_raw_fd());
+        }
         table.watches.insert(fd.as_raw_fd(), Watch { token, in_poller });
         Ok(())
     }
@@ -344,7 +249,13 @@ impl Worker {
     /// each packet: a wake-up goes through the executor's queue, which allocates.
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         if let Some(executor) = self.inner.executor.upgrade() {
-            executor.spawn(future).detach();
+            let worker = self.clone();
+            let guarded = async move {
+                if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
+                    worker.panicked("a task", panic.as_ref());
+                }
+            };
+            executor.spawn(guarded).detach();
         }
     }
 
@@ -362,80 +273,22 @@ impl Worker {
     }
 
     /// Runs something that may panic; says whether it ended well.
-    fn guarded(&self, what: &str, f: impl FnOnce()) -> bool {
+    pub(super) fn guarded(&self, what: &str, f: impl FnOnce()) -> bool {
         let result = catch_unwind(AssertUnwindSafe(f));
         if let Err(panic) = &result {
-            let text = panic
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-                .unwrap_or("no text");
-            log::error!("worker {}: {what} ended by a panic: {text}", self.id());
-            self.load().panics.fetch_add(1, Relaxed);
+            self.panicked(what, panic.as_ref());
         }
         result.is_ok()
     }
 
-    /// Tells one event, unless its token was released since the kernel gave it.
-    fn dispatch(&self, event: Event) {
-        let (token, driven) = {
-            let mut table = self.inner.table.borrow_mut();
-            let index = Token::index_of(event.key);
-            let Some(slot) = table.slots.get_mut(index) else { return };
-            let (index, generation) = (index as u32, slot.generation);
-            let token = Token { index, generation };
-            let source = Token::source_of(event.key);
-            let Some(driven) = table.driven(token).filter(|_| token.key(source) == event.key)
-            else {
-                return;
-            };
-            (token, driven)
-        };
-        let what = Ready {
-            source: Token::source_of(event.key),
-            readable: event.readable,
-            writable: event.writable,
-        };
-        if !self.guarded("a connection or pipe", || driven.ready(what, self)) {
-            self.release(token);
-        }
-    }
-
-    /// Fires the timers that are due now; those set to now meanwhile wait for the next round.
-    fn fire_timers(&self) {
-        let now = self.now();
-        let due = self.inner.table.borrow().timers.len();
-        for _ in 0..due {
-            let (token, driven) = {
-                let mut table = self.inner.table.borrow_mut();
-                let Some((at, token)) = table.timers.pop(now) else { return };
-                let Table { slots, timers, .. } = &mut *table;
-                let Some(slot) = slots.get_mut(token.index as usize) else { continue };
-                if slot.generation != token.generation
-                    || !timers.fires((at, token), &mut slot.timer, now)
-                {
-                    continue;
-                }
-                let Some(driven) = slot.driven.clone() else { continue };
-                (token, driven)
-            };
-            if !self.guarded("a connection or pipe", || driven.timeout(self)) {
-                self.release(token);
-            }
-        }
-    }
-
-    /// Drops all that is driven.
-    fn clear(&self) {
-        loop {
-            let token = {
-                let table = self.inner.table.borrow();
-                let live = table.slots.iter().enumerate().find(|(_, slot)| slot.driven.is_some());
-                let Some((index, slot)) = live else { return };
-                Token { index: index as u32, generation: slot.generation }
-            };
-            self.guarded("a connection or pipe at the end", || self.release(token));
-        }
+    fn panicked(&self, what: &str, panic: &(dyn Any + Send)) {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no text");
+        log::error!("worker {}: {what} ended by a panic: {text}", self.id());
+        self.load().panics.fetch_add(1, Relaxed);
     }
 }
 
@@ -448,105 +301,253 @@ fn event(token: Token, source: u8, interest: Interest) -> io::Result<Event> {
     Ok(Event::new(token.key(source), readable, writable))
 }
 
-/// The measurements of once a second.
-struct Meter {
-    at: Instant,
-    packets: u64,
-    cpu_us: u64,
-    packets_per_s: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::{cell::OnceCell, time::Duration};
+    use std::{
+        net::UdpSocket,
+        sync::mpsc::{Receiver, Sender, channel},
+    };
 
-impl Meter {
-    const EVERY: Duration = Duration::from_secs(1);
+    const LONG: Duration = Duration::from_secs(10);
 
-    fn new(now: Instant) -> Self {
-        Self { at: now, packets: 0, cpu_us: sys::thread_cpu_us(), packets_per_s: 0 }
+    /// A socket that tells what happens to it, and does what a test asks when it happens.
+    struct Probe {
+        socket: UdpSocket,
+        token: OnceCell<Token>,
+        tell: Sender<&'static str>,
+        then: fn(&Probe, &Worker),
     }
 
-    fn due(&self) -> Instant {
-        self.at + Self::EVERY
-    }
-
-    fn tick(&mut self, packets: u64, load: &Load, now: Instant) {
-        if now < self.due() {
-            return;
+    impl Driven for Probe {
+        fn ready(self: Rc<Self>, what: Ready, worker: &Worker) {
+            assert!(what.readable);
+            let _ = self.tell.send("ready");
+            (self.then)(&self, worker);
         }
-        let ms = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX).max(1);
-        let rate = packets.wrapping_sub(self.packets).saturating_mul(1000) / ms;
-        // Half of the new, half of the old: a burst of a second is not taken for load.
-        self.packets_per_s = u64::midpoint(self.packets_per_s, rate);
-        let cpu_us = sys::thread_cpu_us();
-        let busy = (cpu_us.saturating_sub(self.cpu_us) / ms).min(1000);
-        let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-        load.packets_per_s.store(small(self.packets_per_s), Relaxed);
-        load.busy_permille.store(small(busy), Relaxed);
-        let fade = |expected: u32| Some(expected / 2);
-        let _ = load.expected_pps.fetch_update(Relaxed, Relaxed, fade);
-        (self.at, self.packets, self.cpu_us) = (now, packets, cpu_us);
-    }
-}
 
-/// The loop of a worker thread.
-pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
-    sys::sharpen_timers();
-    let executor = Rc::new(LocalExecutor::new());
-    let worker = Worker::new(id, shared, &executor);
-    let waker = Waker::from(Arc::clone(shared));
-    let mut tasks = run_tasks(&executor);
-    let mut events = Events::with_capacity(NonZeroUsize::MIN.saturating_add(EVENTS_PER_WAIT - 1));
-    let mut jobs = VecDeque::new();
-    let mut meter = Meter::new(worker.now());
-    while !shared.stopping() {
-        run_jobs(&worker, &mut jobs);
-        worker.fire_timers();
-        if shared.take_woken() {
-            let mut context = Context::from_waker(&waker);
-            let poll = || _ = tasks.as_mut().poll(&mut context);
-            if !worker.guarded("a task", poll) {
-                tasks = run_tasks(&executor); // the panic has ended that run
-                shared.woken_again();
+        fn timeout(self: Rc<Self>, worker: &Worker) {
+            let _ = self.tell.send("timeout");
+            (self.then)(&self, worker);
+        }
+    }
+
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            let _ = self.tell.send("dropped");
+        }
+    }
+
+    impl Probe {
+        fn token(&self) -> Token {
+            *self.token.get().unwrap()
+        }
+
+        fn read(&self, _: &Worker) {
+            let _ = self.socket.recv(&mut [0; 64]);
+        }
+    }
+
+    /// Puts a probe on a worker; returns its address and what it tells.
+    fn probe(
+        handle: &Handle,
+        then: fn(&Probe, &Worker),
+        set_up: fn(&Probe, &Worker),
+    ) -> (std::net::SocketAddr, Receiver<&'static str>) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (tell, told) = channel();
+        let job = move |worker: &Worker| {
+            let probe = Rc::new(Probe { socket, token: OnceCell::new(), tell, then });
+            let token = worker.adopt(Rc::clone(&probe) as Rc<dyn Driven>);
+            probe.token.set(token).unwrap();
+            worker.register(token, 3, &probe.socket, Interest::Read).unwrap();
+            set_up(&probe, worker);
+        };
+        handle.run(Box::new(job)).unwrap();
+        (address, told)
+    }
+
+    fn poke(address: std::net::SocketAddr) {
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", address).unwrap();
+    }
+
+    /// Waits until the worker has done all that was sent to it.
+    fn settle(handle: &Handle) {
+        let (tell, told) = channel();
+        handle.run(Box::new(move |_| tell.send(()).unwrap())).unwrap();
+        told.recv_timeout(LONG).unwrap();
+    }
+
+    fn one() -> Pool {
+        Pool::start(1).unwrap()
+    }
+
+    fn nothing(_: &Probe, _: &Worker) {}
+
+    #[test]
+    fn readiness_reaches_the_state_that_registered() {
+        let pool = one();
+        let (address, told) = probe(&pool.handles()[0], Probe::read, nothing);
+        for _ in 0..3 {
+            poke(address);
+            assert_eq!(told.recv_timeout(LONG), Ok("ready"));
+        }
+        pool.stop();
+        assert_eq!(told.recv_timeout(LONG), Ok("dropped"));
+    }
+
+    #[test]
+    fn a_panic_ends_its_own_state_and_nothing_else() {
+        let pool = one();
+        let handle = &pool.handles()[0];
+        let (bad, bad_told) = probe(handle, |_, _| panic!("on purpose"), nothing);
+        let (good, good_told) = probe(handle, Probe::read, nothing);
+        poke(bad);
+        assert_eq!(bad_told.recv_timeout(LONG), Ok("ready"));
+        assert_eq!(bad_told.recv_timeout(LONG), Ok("dropped"));
+        handle.run(Box::new(|_| panic!("a job, on purpose"))).unwrap();
+        handle
+            .run(Box::new(|worker| worker.spawn(async { panic!("a task, on purpose") })))
+            .unwrap();
+        poke(good);
+        assert_eq!(good_told.recv_timeout(LONG), Ok("ready"));
+        let (tell, told) = channel();
+        let job = |worker: &Worker| worker.spawn(async move { tell.send(()).unwrap() });
+        handle.run(Box::new(job)).unwrap();
+        told.recv_timeout(LONG).unwrap();
+        assert_eq!(handle.load().panics.load(Relaxed), 3);
+    }
+
+    #[test]
+    fn a_timer_fires_though_the_worker_is_idle_and_a_moved_one_only_once() {
+        let pool = one();
+        let in_5_ms = |probe: &Probe, worker: &Worker| {
+            worker.wake_at(probe.token(), Some(worker.now() + LONG));
+            worker.wake_at(probe.token(), Some(worker.now() + Duration::from_millis(5)));
+        };
+        let before = clock::now();
+        let (_, told) = probe(&pool.handles()[0], nothing, in_5_ms);
+        assert_eq!(told.recv_timeout(LONG), Ok("timeout"));
+        let passed = clock::now() - before;
+        assert!(
+            passed >= Duration::from_millis(4) && passed < Duration::from_secs(2),
+            "{passed:?}"
+        );
+        assert!(told.recv_timeout(Duration::from_millis(30)).is_err());
+    }
+
+    #[test]
+    fn a_timer_set_to_now_by_its_own_timeout_does_not_starve_events() {
+        let pool = one();
+        let handle = &pool.handles()[0];
+        let again = |probe: &Probe, worker: &Worker| {
+            worker.wake_at(probe.token(), Some(worker.now()));
+        };
+        let (_, _told) = probe(handle, again, again);
+        let (address, told) = probe(handle, Probe::read, nothing);
+        poke(address);
+        assert_eq!(told.recv_timeout(LONG), Ok("ready"));
+    }
+
+    #[test]
+    fn a_released_token_gets_no_event_of_the_batch_it_was_in() {
+        struct Rival {
+            socket: UdpSocket,
+            other: OnceCell<Token>,
+            tell: Sender<&'static str>,
+        }
+        impl Driven for Rival {
+            fn ready(self: Rc<Self>, _: Ready, worker: &Worker) {
+                let _ = self.socket.recv(&mut [0; 64]);
+                // The slot is free, and taken again at once: the old event must not reach it.
+                worker.release(*self.other.get().unwrap());
+                let (socket, tell) = (self.socket.try_clone().unwrap(), self.tell.clone());
+                worker.adopt(Rc::new(Rival { socket, other: OnceCell::new(), tell }));
+                let _ = self.tell.send("ready");
             }
+            fn timeout(self: Rc<Self>, _: &Worker) {}
         }
-        wait(&worker, &mut events, meter.due());
-        for event in events.iter() {
-            worker.dispatch(event);
-        }
-        let packets = worker.inner.packets.get();
-        shared.load.packets.store(packets, Relaxed);
-        meter.tick(packets, &shared.load, worker.now());
+        let pool = one();
+        let (tell, told) = channel();
+        let job = move |worker: &Worker| {
+            let rivals = [(); 2].map(|()| {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                socket.set_nonblocking(true).unwrap();
+                Rc::new(Rival { socket, other: OnceCell::new(), tell: tell.clone() })
+            });
+            let tokens =
+                [0, 1].map(|n: usize| worker.adopt(Rc::clone(&rivals[n]) as Rc<dyn Driven>));
+            for (n, rival) in rivals.iter().enumerate() {
+                rival.other.set(tokens[1 - n]).unwrap();
+                worker.register(tokens[n], 0, &rival.socket, Interest::Read).unwrap();
+            }
+            // Both are ready before the next wait, hence in one batch.
+            for rival in &rivals {
+                poke(rival.socket.local_addr().unwrap());
+            }
+        };
+        pool.handles()[0].run(Box::new(job)).unwrap();
+        assert_eq!(told.recv_timeout(LONG), Ok("ready"));
+        assert!(told.recv_timeout(Duration::from_millis(50)).is_err());
     }
-    run_jobs(&worker, &mut jobs); // what was sent before the stop
-    drop(shared.close());
-    worker.clear();
-}
 
-/// The executor, as a future that never ends.
-fn run_tasks<'a>(executor: &'a LocalExecutor<'static>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
-    Box::pin(executor.run(pending()))
-}
-
-fn run_jobs(worker: &Worker, jobs: &mut VecDeque<Job>) {
-    worker.inner.shared.take_jobs(jobs);
-    for job in jobs.drain(..) {
-        worker.guarded("a job", || job(worker));
+    #[test]
+    fn interest_can_be_taken_back_and_given_again() {
+        let pool = one();
+        let give_again = |probe: &Probe, worker: &Worker| {
+            worker.modify(probe.token(), 3, &probe.socket, Interest::Read).unwrap();
+        };
+        let take_back = |probe: &Probe, worker: &Worker| {
+            worker.modify(probe.token(), 3, &probe.socket, Interest::None).unwrap();
+            worker.modify(probe.token(), 3, &probe.socket, Interest::None).unwrap();
+            poke(probe.socket.local_addr().unwrap());
+            worker.wake_at(probe.token(), Some(worker.now() + Duration::from_millis(20)));
+        };
+        let (_, told) = probe(&pool.handles()[0], give_again, take_back);
+        assert_eq!(told.recv_timeout(LONG), Ok("timeout"), "not ready before");
+        assert_eq!(told.recv_timeout(LONG), Ok("ready"));
     }
-}
 
-/// Waits for events until a timer is due; not at all when another thread has left something.
-fn wait(worker: &Worker, events: &mut Events, meter: Instant) {
-    let shared = &worker.inner.shared;
-    events.clear();
-    let next = worker.inner.table.borrow().timers.next();
-    let until = next.map_or(meter, |timer| timer.min(meter));
-    let pause = if shared.may_sleep() { until.since(clock::now()) } else { Duration::ZERO };
-    let result = shared.poller.wait(events, Some(pause));
-    shared.awake();
-    worker.inner.now.set(clock::now());
-    if let Err(error) = result
-        && error.kind() != io::ErrorKind::Interrupted
-    {
-        // Nothing that traffic can cause; not spinning is all that is left to do.
-        log::error!("worker {}: waiting failed: {error}", worker.id());
-        std::thread::sleep(Duration::from_millis(100));
+    #[test]
+    fn what_is_deregistered_or_released_is_silent() {
+        let pool = one();
+        let handle = &pool.handles()[0];
+        let (address, told) = probe(handle, nothing, |probe, worker| {
+            worker.deregister(probe.token(), &probe.socket).unwrap();
+            assert!(worker.deregister(probe.token(), &probe.socket).is_err(), "not twice");
+        });
+        let (released, released_told) = probe(handle, nothing, |probe, worker| {
+            worker.wake_at(probe.token(), Some(worker.now()));
+            worker.release(probe.token());
+            worker.release(probe.token());
+            let again = worker.register(probe.token(), 3, &probe.socket, Interest::Read);
+            assert!(again.is_err());
+        });
+        poke(address);
+        poke(released);
+        assert_eq!(released_told.recv_timeout(LONG), Ok("dropped"));
+        assert!(told.recv_timeout(Duration::from_millis(30)).is_err());
+        assert_eq!(handle.load().panics.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_source_or_token_out_of_range_is_an_error() {
+        let pool = one();
+        let handle = &pool.handles()[0];
+        let (address, _told) = probe(handle, Probe::read, |probe, worker| {
+            let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let token = probe.token();
+            assert!(worker.register(token, SOURCE_MAX, &other, Interest::Read).is_ok());
+            assert!(worker.register(token, SOURCE_MAX + 1, &other, Interest::Read).is_err());
+            assert!(worker.register(Token::NONE, 0, &other, Interest::Read).is_err());
+            worker.wake_at(Token::NONE, Some(worker.now()));
+            worker.release(Token::NONE);
+        });
+        poke(address);
+        settle(handle);
+        assert_eq!(handle.load().panics.load(Relaxed), 0);
     }
 }

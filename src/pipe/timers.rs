@@ -7,7 +7,7 @@
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::reactor::Token;
+use super::table::Token;
 use crate::clock::Instant;
 
 /// The part of a timer that its token's slot keeps.

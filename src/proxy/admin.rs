@@ -177,7 +177,7 @@ impl Inner {
         let source = self.source.lock().await;
         let mut secrets = (*self.shared.generation().secrets).clone();
         change(&mut secrets).map_err(|wrong| {
-            let status = if matches!(wrong, SecretError::Unknown { .. }) { 404 } else { 422 };
+            let status = if matches!(wrong, SecretError::Unknown) { 404 } else { 422 };
             Problem::new(status, wrong.to_string())
         })?;
         source.keep_secrets(&secrets).await.map_err(not_stored)?;

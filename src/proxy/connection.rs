@@ -26,7 +26,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
     shared::{Admission, Entry, Shared, lock},
-    tracks::{Peers, TrackSockets},
+    tracks::{Peers, Place, TrackSockets},
 };
 use crate::{
     auth::{client::Signer, server::Decision},
@@ -388,7 +388,9 @@ impl Inner {
 
     fn tick(&mut self, token: Token, worker: &Worker) {
         let now = worker.now();
-        self.tracks.report(&mut self.session);
+        if !self.tracks.report(&mut self.session) {
+            self.session.handle(Input::End(Fault::NoPorts), now);
+        }
         let late = self.origin.as_ref().and_then(|o| o.connecting).is_some_and(|at| at <= now);
         if late {
             self.connect_done(Err(io::ErrorKind::TimedOut.into()), token, worker);
@@ -487,9 +489,8 @@ impl Inner {
                 let origin = self.origin.as_ref().map_or(self.local_ip, |origin| origin.peer_ip);
                 let client = self.client_addr.ip().to_canonical();
                 let peers = Peers { client, origin, endpoints };
-                let opened = self.tracks.open(
-                    track, plan, peers, &self.shared, &self.entry, worker, token,
-                );
+                let place = Place { shared: &self.shared, entry: &self.entry, worker, token };
+                let opened = self.tracks.open(track, plan, peers, place);
                 if let Err(error) = opened {
                     warn!("{}: track {track} cannot be relayed: {error}", self.entry.id);
                     self.session.handle(Input::End(Fault::NoPorts), now);
@@ -883,7 +884,7 @@ impl Frames {
         tracks: &mut TrackSockets,
         now: Instant,
     ) {
-        match session.frame(from, channel, now) {
+        match session.frame(from, channel, payload, now) {
             Some(FrameRoute::Frame(there)) => {
                 let outbox = session.outbox(from.other());
                 let before = outbox.dropped();

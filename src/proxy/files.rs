@@ -17,5 +17,6 @@ pub(super) fn raise_limit(wanted: u64) -> u64 {
             limit.rlim_cur = wanted;
         }
     }
+    #[allow(clippy::useless_conversion)] // rlim_t has 32 bits on armv7
     u64::from(limit.rlim_cur)
 }

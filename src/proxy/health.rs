@@ -19,7 +19,11 @@ use crate::{
     config::HealthCheck,
     limits::HEAD_MAX_BYTES,
     origin::{Health, Origin, Outcome},
-    rtsp::{Head, Method, Version, framing::{Framer, Progress, Unit}, write},
+    rtsp::{
+        Head, Method, Version,
+        framing::{Framer, Progress, Unit},
+        write,
+    },
 };
 
 /// How often it is looked whether a check is due.
@@ -46,7 +50,8 @@ pub(super) async fn watch(shared: Arc<Shared>, executor: Rc<LocalExecutor<'stati
                 executor.spawn(resolve(Arc::clone(origin))).detach();
             }
             let settings = origin.settings();
-            if settings.check == HealthCheck::Off || due.get(origin.name()).is_some_and(|at| *at > now)
+            if settings.check == HealthCheck::Off
+                || due.get(origin.name()).is_some_and(|at| *at > now)
             {
                 continue;
             }

@@ -138,7 +138,9 @@ fn read_secrets(path: &PathBuf) -> Result<Secrets, String> {
         let line = error.span().map_or(0, |span| {
             1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
         });
-        format!("{place}:{line}: [[user]] takes name, password; [[credential]] name, user, password")
+        format!(
+            "{place}:{line}: [[user]] takes name, password; [[credential]] name, user, password"
+        )
     })?;
     let mut secrets = Secrets::default();
     let named = |name: &str, error| format!("{place}: {name}: {error}");

@@ -3,7 +3,7 @@
 
 use core::{
     net::{IpAddr, SocketAddr},
-    sync::atomic::Ordering::Relaxed,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 use std::{io, sync::Arc};
 
@@ -30,7 +30,7 @@ enum Path {
     /// Both sides UDP: lives on whichever worker has the least to do.
     Pipe(UdpPipe),
     /// One side UDP, the other interleaved on this connection.
-    Half { leg: UdpLeg, side: Side },
+    Half { leg: Box<UdpLeg>, side: Side },
     /// Both sides interleaved: no socket of its own.
     Frames,
 }
@@ -41,6 +41,15 @@ pub(super) struct Peers {
     pub(super) client: IpAddr,
     pub(super) origin: IpAddr,
     pub(super) endpoints: Endpoints,
+}
+
+/// Where a connection lives.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) entry: &'a Entry,
+    pub(super) worker: &'a Worker,
+    pub(super) token: Token,
 }
 
 /// All sockets of a session's tracks.
@@ -62,7 +71,9 @@ impl TrackSockets {
     ) -> io::Result<(Option<(u16, u16)>, Option<(u16, u16)>)> {
         let bind = |ip: Option<IpAddr>| ip.map(|ip| pipe::bind(&shared.ports, ip)).transpose();
         let bound = Bound { client: bind(client)?, origin: bind(origin)? };
-        let ports = |pair: &Option<BoundPair>| pair.as_ref().map(|bound| (bound.pair.rtp(), bound.pair.rtcp()));
+        let ports = |pair: &Option<BoundPair>| {
+            pair.as_ref().map(|bound| (bound.pair.rtp(), bound.pair.rtcp()))
+        };
         let numbers = (ports(&bound.client), ports(&bound.origin));
         self.bound.retain(|(id, _)| *id != track);
         self.bound.push((track, bound));
@@ -75,10 +86,7 @@ impl TrackSockets {
         track: u8,
         plan: Plan,
         peers: Peers,
-        shared: &Shared,
-        entry: &Entry,
-        worker: &Worker,
-        token: Token,
+        place: Place<'_>,
     ) -> io::Result<()> {
         let at = self.bound.iter().position(|(id, _)| *id == track);
         let bound = at.map(|at| self.bound.swap_remove(at).1).unwrap_or_default();
@@ -93,22 +101,24 @@ impl TrackSockets {
                     leg(plan.origin, peers.origin, peers.endpoints),
                     leg(plan.client, peers.client, peers.endpoints),
                 );
-                let pipe = UdpPipe::start(sockets, relay, &shared.pool, worker.id())
+                let pipe = UdpPipe::start(sockets, relay, &place.shared.pool, place.worker.id())
                     .map_err(io::Error::other)?;
-                lock(&entry.facts).pipes.push(Arc::clone(pipe.counters()));
+                lock(&place.entry.facts).pipes.push(Arc::clone(pipe.counters()));
                 Path::Pipe(pipe)
             }
             (Leg::Udp { .. }, Leg::Tcp { .. }) => self.half(
                 bound.client.ok_or_else(missing)?,
                 leg(plan.client, peers.client, peers.endpoints),
                 Side::Client,
-                (track, entry, worker, token),
+                track,
+                place,
             )?,
             (Leg::Tcp { .. }, Leg::Udp { .. }) => self.half(
                 bound.origin.ok_or_else(missing)?,
                 leg(plan.origin, peers.origin, peers.endpoints),
                 Side::Origin,
-                (track, entry, worker, token),
+                track,
+                place,
             )?,
             (Leg::Tcp { .. }, Leg::Tcp { .. }) => Path::Frames,
         };
@@ -121,13 +131,14 @@ impl TrackSockets {
         pair: BoundPair,
         core: pipe::Leg,
         side: Side,
-        (track, entry, worker, token): (u8, &Entry, &Worker, Token),
+        track: u8,
+        place: Place<'_>,
     ) -> io::Result<Path> {
         let leg = UdpLeg::new(pair, core, side);
         let source = FIRST_SOURCE + 2 * track;
-        leg.register(worker, token, source, source + 1)?;
-        lock(&entry.facts).pipes.push(Arc::clone(leg.counters()));
-        Ok(Path::Half { leg, side })
+        leg.register(place.worker, place.token, source, source + 1)?;
+        lock(&place.entry.facts).pipes.push(Arc::clone(leg.counters()));
+        Ok(Path::Half { leg: Box::new(leg), side })
     }
 
     /// Stops relaying a track and gives its ports back.
@@ -169,13 +180,12 @@ impl TrackSockets {
         let rtcp = session.tracks().channel(side.other(), track, Flow::Rtcp)?;
         let outbox: &mut Outbox = session.outbox(side.other());
         let dropped = outbox.dropped();
-        let (mut packets, mut media) = (0, false);
+        let mut packets = 0;
         let mut scratch = worker.scratch().borrow_mut();
         let received = leg.recv(flow, &mut scratch.slots, now, |kind, payload| {
             let channel = if kind == Flow::Rtp { rtp } else { rtcp };
             outbox.push_frame(channel, payload, now);
             packets += 1;
-            media |= kind == Flow::Rtp;
         });
         if let Err(error) = received {
             log::warn!("{}: a UDP leg of track {track} failed: {error}", entry.id);
@@ -183,21 +193,32 @@ impl TrackSockets {
         }
         entry.dropped.fetch_add(outbox.dropped() - dropped, Relaxed);
         worker.count_packets(packets);
-        if media || (packets > 0 && side == Side::Client) {
-            session.alive(side, now);
-        }
         Some(side)
     }
 
-    /// Tells the session what went through pipes since it last looked.
-    pub(super) fn report(&self, session: &mut Session) {
+    /// Tells the session what went through its sockets since it last looked. False when a pipe has
+    /// ended by itself: its sockets are of no use any more.
+    pub(super) fn report(&self, session: &mut Session) -> bool {
+        let mut whole = true;
+        let mut ended = false;
         for (_, path) in &self.open {
-            if let Path::Pipe(pipe) = path {
-                let figures = pipe.counters().figures();
-                session.alive(Side::Origin, Instant::from_millis(figures.last_from_origin_ms));
-                session.alive(Side::Client, Instant::from_millis(figures.last_from_client_ms));
-            }
+            let counters = match path {
+                Path::Pipe(pipe) => {
+                    whole &= !pipe.has_ended();
+                    pipe.counters()
+                }
+                Path::Half { leg, .. } => leg.counters(),
+                Path::Frames => continue,
+            };
+            let since = |ms: &AtomicU64| Instant::from_millis(ms.load(Relaxed));
+            session.alive(Side::Origin, since(&counters.media_from_origin_ms));
+            session.alive(Side::Client, since(&counters.last_from_client_ms));
+            ended |= counters.origin_said_bye.load(Relaxed);
         }
+        if ended {
+            session.media_ended();
+        }
+        whole
     }
 }
 

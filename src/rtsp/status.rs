@@ -54,10 +54,16 @@ pub const fn reason(status: u16) -> &'static str {
         505 => "RTSP Version Not Supported",
         551 => "Option not supported",
         553 => "Proxy Unavailable",
-        100..=199 => "Continue",
-        200..=299 => "OK",
-        300..=399 => "Redirection",
-        400..=499 => "Client Error",
+        _ => class(status),
+    }
+}
+
+const fn class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "Continue",
+        2 => "OK",
+        3 => "Redirection",
+        4 => "Client Error",
         _ => "Server Error",
     }
 }

@@ -374,9 +374,8 @@ impl Session {
             None => Some(Credentials::Strip),
         };
         let modern = head.version() == Ok(Version::V2);
-        let via = (modern || !self.around.via.is_empty()).then(|| {
-            if self.around.via.is_empty() { VIA_DEFAULT } else { self.around.via.as_str() }
-        });
+        let adds_via = modern || !self.around.via.is_empty();
+        let via = adds_via.then(|| self.pseudonym());
         let change = RequestChange { cseq: number, transport, via, authorization };
         let bytes = rewrite::request(&head, &pending.raw, head_len, mapping, change);
         if self.to_origin.push_reply(&bytes).is_err() {

@@ -39,19 +39,20 @@ use core::{net::IpAddr, time::Duration};
 use std::{collections::VecDeque, sync::Arc};
 
 use self::{cseq::Outstanding, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping};
-pub use crate::pipe::{Kind as Flow, Side};
 pub use self::{
     fault::{Fault, Whose},
     inbox::{Flow as Feed, Inbox},
     outbox::{Bounds, Outbox, Stuck},
     tracks::{Leg, Plan, Route as FrameRoute, Track, Tracks},
 };
+pub use crate::pipe::{Kind as Flow, Side};
 use crate::{
     auth::client::Signer,
     clock::Instant,
     config,
     limits::REPLY_QUEUE_SOFT_BYTES,
     origin::Table,
+    pipe::says_bye,
     rtsp::{Method, Version},
 };
 
@@ -338,9 +339,19 @@ impl Session {
 
     /// What happens to a frame that came in on this channel; none: not negotiated, to be dropped
     /// and counted.
-    pub fn frame(&mut self, from: Side, channel: u8, now: Instant) -> Option<FrameRoute> {
-        let route = self.tracks.route(from, channel)?;
-        self.alive(from, now);
+    pub fn frame(
+        &mut self,
+        from: Side,
+        channel: u8,
+        payload: &[u8],
+        now: Instant,
+    ) -> Option<FrameRoute> {
+        let (flow, route) = self.tracks.route(from, channel)?;
+        match (from, flow) {
+            (Side::Origin, Flow::Rtcp) if says_bye(payload) => self.media_ended(),
+            (Side::Origin, Flow::Rtcp) => {}
+            _ => self.alive(from, now),
+        }
         Some(route)
     }
 

@@ -135,19 +135,20 @@ impl Tracks {
         Some(self.all.remove(at))
     }
 
-    /// Where a frame that came in on this channel goes.
-    pub fn route(&self, from: Side, channel: u8) -> Option<Route> {
+    /// Where a frame that came in on this channel goes, and what it carries.
+    pub fn route(&self, from: Side, channel: u8) -> Option<(Flow, Route)> {
         self.all.iter().find_map(|track| {
             let (here, there) = match from {
                 Side::Client => (&track.plan.client, &track.plan.origin),
                 Side::Origin => (&track.plan.origin, &track.plan.client),
             };
             let flow = here.flow(channel)?;
-            Some(match (*there, flow) {
+            let route = match (*there, flow) {
                 (Leg::Tcp { rtp, .. }, Flow::Rtp) => Route::Frame(rtp),
                 (Leg::Tcp { rtcp, .. }, Flow::Rtcp) => Route::Frame(rtcp),
                 (Leg::Udp { .. }, flow) => Route::Datagram(track.id, flow),
-            })
+            };
+            Some((flow, route))
         })
     }
 
@@ -193,12 +194,13 @@ mod tests {
         tracks.put(track(0, client, origin)).unwrap();
         tracks.put(track(1, Leg::Tcp { rtp: 2, rtcp: 3 }, UDP)).unwrap();
         tracks.put(track(2, UDP, Leg::Tcp { rtp: 0, rtcp: 1 })).unwrap();
-        assert_eq!(tracks.route(Side::Origin, 8), Some(Route::Frame(0)));
-        assert_eq!(tracks.route(Side::Origin, 11), Some(Route::Frame(1)));
-        assert_eq!(tracks.route(Side::Client, 1), Some(Route::Frame(11)));
-        assert_eq!(tracks.route(Side::Client, 3), Some(Route::Datagram(1, Flow::Rtcp)));
-        assert_eq!(tracks.route(Side::Origin, 0), Some(Route::Datagram(2, Flow::Rtp)));
-        assert_eq!(tracks.route(Side::Client, 8), None, "not negotiated on this side");
+        let route = |from, channel| tracks.route(from, channel).map(|(_, route)| route);
+        assert_eq!(route(Side::Origin, 8), Some(Route::Frame(0)));
+        assert_eq!(route(Side::Origin, 11), Some(Route::Frame(1)));
+        assert_eq!(route(Side::Client, 1), Some(Route::Frame(11)));
+        assert_eq!(route(Side::Client, 3), Some(Route::Datagram(1, Flow::Rtcp)));
+        assert_eq!(route(Side::Origin, 0), Some(Route::Datagram(2, Flow::Rtp)));
+        assert_eq!(route(Side::Client, 8), None, "not negotiated on this side");
         assert_eq!(tracks.channel(Side::Client, 1, Flow::Rtp), Some(2));
     }
 
