@@ -390,4 +390,44 @@ mod tests {
         let via: Vec<&[u8]> = head.all("Via").map(|header| header.value).collect();
         assert_eq!(via, [b"a", b"b"]);
     }
+
+    #[test]
+    fn the_start_line_in_its_two_shapes() {
+        let head = Head::parse(b"X-ODD rtsp://h RTSP/1.0\n\n").unwrap();
+        assert_eq!(head.start(), Start::Request { method: b"X-ODD", uri: b"rtsp://h" });
+        assert_eq!((head.method(), head.line_end()), (Method::Other, &b"\n"[..]));
+        let head = Head::parse(b"RTSP/1.0 461  Unsupported Transport \r\n\r\n").unwrap();
+        let reason = &b"Unsupported Transport"[..];
+        assert_eq!(head.start(), Start::Response { status: 461, reason });
+        assert_eq!((head.method(), head.line_end()), (Method::Other, &b"\r\n"[..]));
+        let head = Head::parse(b"RTSP/1.0 200\r\n\r\n").unwrap();
+        assert_eq!(head.start(), Start::Response { status: 200, reason: b"" });
+    }
+
+    #[test]
+    fn content_length_however_it_is_written() {
+        for (text, length) in [
+            ("content-LENGTH :  007 ", 7),
+            ("Content-Length:\r\n 7", 7),
+            ("X: 7", 0),
+            ("Content-Length: x", 0),
+        ] {
+            let text = format!("OPTIONS * RTSP/1.0\r\n{text}\r\n\r\n");
+            assert_eq!(Head::parse(text.as_bytes()).unwrap().content_length(), length, "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_are_bounded_and_odd_names_pass() {
+        let text = |count: usize| format!("OPTIONS * RTSP/1.0\n{}\n", "A: b\n".repeat(count));
+        assert_eq!(Head::parse(text(HEADERS_MAX).as_bytes()).unwrap().headers().count(), 64);
+        let error = Head::parse(text(HEADERS_MAX + 1).as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "byte 339: head > number of headers");
+        let bytes = b"OPTIONS * RTSP/1.0\n\xff x\0: 1\n:2\n\n";
+        let head = Head::parse(bytes).unwrap();
+        let names: Vec<&[u8]> = head.headers().map(|header| &bytes[header.name_span]).collect();
+        assert_eq!(names, [&b"\xff x\0"[..], b""]);
+        let error = Head::parse(b"OPTIONS * RTSP/1.0\nno colon\n\n").unwrap_err();
+        assert_eq!(error.to_string(), "byte 19: header > name and colon");
+    }
 }

@@ -86,4 +86,14 @@ mod tests {
         let kinds: Vec<&[u8]> = medias(sdp.as_bytes()).map(|media| media.kind).collect();
         assert_eq!(kinds, [&b"video"[..], b"audio"]);
     }
+
+    #[test]
+    fn the_session_may_have_no_control() {
+        let sdp = b"v=0\nm=video 0 RTP/AVP 96\na=control:t1\nm=audio 0 RTP/AVP 0";
+        assert_eq!(session_control(sdp), None);
+        let lines: Vec<&[u8]> = medias(sdp).map(|media| &sdp[media.line_span]).collect();
+        assert_eq!(lines, [&b"m=video 0 RTP/AVP 96\n"[..], b"m=audio 0 RTP/AVP 0"]);
+        let found = session_control(b"a=control: *\r\nm=video").unwrap();
+        assert_eq!((found.value, found.span, found.media), (&b"*"[..], 11..12, None));
+    }
 }

@@ -67,3 +67,23 @@ const fn class(status: u16) -> &'static str {
         _ => "Server Error",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_that_the_gateway_gives_has_a_phrase_of_its_own() {
+        let given = [
+            400, 401, 403, 404, 405, 407, 413, 414, 451, 453, 454, 455, 459, 460, 461, 463, 501,
+            502, 503, 504, 505, 551, 553,
+        ];
+        for status in given {
+            assert_ne!(reason(status), class(status), "{status}");
+        }
+        assert_eq!(
+            (reason(299), reason(499), reason(65_535)),
+            ("OK", "Client Error", "Server Error")
+        );
+    }
+}
