@@ -7,6 +7,9 @@
 
 /// Longest request line or status line. Camera URLs with tokens reach about 1 KiB.
 pub const START_LINE_MAX_BYTES: usize = 4096;
+/// Longest method. The longest known one, GET_PARAMETER, has 13; text of another protocol that never
+/// ends a word is told apart here.
+pub const METHOD_MAX_BYTES: usize = 64;
 /// Longest header line, folded continuation lines included. Digest Authorization stays under 1 KiB.
 pub const HEADER_LINE_MAX_BYTES: usize = 4096;
 /// Most headers in one message. Players send about 10, cameras about 15.

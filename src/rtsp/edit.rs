@@ -38,7 +38,7 @@ impl<'e> Edits<'e> {
         order.sort_by_key(|(span, _)| (span.start, span.end));
         let mut at = 0;
         for (span, with) in order {
-            if span.start < at || span.end > source.len() {
+            if span.start < at || span.end < span.start || span.end > source.len() {
                 debug_assert!(false, "edits overlap or lie outside of the buffer");
                 continue;
             }

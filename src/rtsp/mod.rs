@@ -17,7 +17,13 @@ pub mod write;
 
 use core::fmt;
 
-pub use self::{edit::Edits, head::Head};
+pub use self::{
+    edit::Edits,
+    framing::{Framer, FramingError, Progress, Unit},
+    head::{Head, Header, Start},
+    transport::Spec,
+    url::{Base, Url},
+};
 
 /// The two versions that are relayed, like for like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,7 +96,6 @@ impl Method {
 #[allow(missing_docs)] // their texts are below
 pub enum Rule {
     StartLine,
-    Method,
     Uri,
     Version,
     Status,
@@ -109,7 +114,6 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::StartLine => "start line",
-            Self::Method => "request line > method",
             Self::Uri => "request line > URI",
             Self::Version => "start line > version",
             Self::Status => "status line > status",
@@ -142,3 +146,39 @@ impl fmt::Display for ParseError {
 }
 
 impl core::error::Error for ParseError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_keep_their_names_and_their_case() {
+        for (method, name) in METHODS {
+            assert_eq!((Method::from_bytes(name.as_bytes()), method.as_str()), (method, name));
+        }
+        assert_eq!(Method::from_bytes(b"play"), Method::Other);
+        assert_eq!(Method::Other.as_str(), "");
+    }
+
+    #[test]
+    fn every_error_says_where_and_which_rule() {
+        let rules = [
+            (Rule::StartLine, "byte 18: start line"),
+            (Rule::Uri, "byte 18: request line > URI"),
+            (Rule::Version, "byte 18: start line > version"),
+            (Rule::Status, "byte 18: status line > status"),
+            (Rule::HeaderName, "byte 18: header > name and colon"),
+            (Rule::ContentLength, "byte 18: Content-Length > one number"),
+            (Rule::Url, "byte 18: URL > scheme, host, port"),
+            (Rule::TooManyHeaders, "byte 18: head > number of headers"),
+            (Rule::StartLineTooLong, "byte 18: start line > length"),
+            (Rule::HeaderLineTooLong, "byte 18: header > length"),
+            (Rule::HeadTooLong, "byte 18: head > length"),
+            (Rule::BodyTooLong, "byte 18: body > length"),
+            (Rule::BlankTooLong, "byte 18: empty lines before a message > length"),
+        ];
+        for (rule, text) in rules {
+            assert_eq!(ParseError { offset: 18, rule }.to_string(), text);
+        }
+    }
+}

@@ -72,4 +72,11 @@ mod tests {
         assert_eq!(found("seq=1;rtptime=2"), Vec::<&str>::new());
         assert_eq!(found("url=\"broken"), Vec::<&str>::new());
     }
+
+    #[test]
+    fn dahua_query_url_with_appended_track() {
+        let value =
+            "url=rtsp://h:554/cam/realmonitor?channel=1&subtype=0/trackID=0;seq=1;rtptime=2";
+        assert_eq!(found(value), ["rtsp://h:554/cam/realmonitor?channel=1&subtype=0/trackID=0"]);
+    }
 }

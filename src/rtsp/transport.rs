@@ -54,16 +54,33 @@ pub struct Spec<'a> {
     text: &'a [u8],
 }
 
-/// The specs of a header's value, the preferred first; at most [`TRANSPORT_SPECS_MAX`].
+/// The specs of a header's value, the preferred first; at most [`TRANSPORT_SPECS_MAX`]. Those
+/// without a protocol are left out.
+///
+/// ```
+/// use edgeweir::rtsp::transport::{Lower, specs};
+///
+/// let mut list = specs(b"RTP/AVP/TCP;interleaved=0, RTP/AVP;unicast;client_port=5000");
+/// let tcp = list.next().unwrap();
+/// assert_eq!((tcp.lower(), tcp.interleaved().map(|c| c.rtcp)), (Lower::Tcp, Some(1)));
+/// let mut out = Vec::new();
+/// list.next().unwrap().edit().set("client_port", b"6000-6001").write(&mut out);
+/// assert_eq!(out, b"RTP/AVP;unicast;client_port=6000-6001");
+/// ```
 pub fn specs(value: &[u8]) -> impl Iterator<Item = Spec<'_>> {
     split(value, b',')
         .map(<[u8]>::trim_ascii)
-        .filter(|text| !text.is_empty())
-        .take(TRANSPORT_SPECS_MAX)
         .map(|text| Spec { text })
+        .filter(|spec| !spec.protocol().is_empty())
+        .take(TRANSPORT_SPECS_MAX)
 }
 
 impl<'a> Spec<'a> {
+    /// The whole spec as it came, without spaces around it.
+    pub const fn text(&self) -> &'a [u8] {
+        self.text
+    }
+
     /// `RTP/AVP`, `RTP/AVP/TCP`, … as it came.
     pub fn protocol(&self) -> &'a [u8] {
         split(self.text, b';').next().unwrap_or_default().trim_ascii()
@@ -128,6 +145,19 @@ impl<'a> Spec<'a> {
         addrs(self.param("src_addr")?)
     }
 
+    /// Whether it asks to publish: `mode=RECORD` (RFC 2326), or `receive`, as some encoders say.
+    pub fn mode_record(&self) -> bool {
+        let modes = self.param("mode").map(unquoted).unwrap_or_default();
+        modes.split(|byte| *byte == b',').map(|mode| unquoted(mode.trim_ascii())).any(|mode| {
+            mode.eq_ignore_ascii_case(b"record") || mode.eq_ignore_ascii_case(b"receive")
+        })
+    }
+
+    /// Whether RTP and RTCP share one port (RFC 7826 18.54).
+    pub fn rtcp_mux(&self) -> bool {
+        self.has("RTCP-mux")
+    }
+
     /// Value of a parameter; empty for one without.
     pub fn param(&self, name: &str) -> Option<&'a [u8]> {
         split(self.text, b';').skip(1).find_map(|part| {
@@ -167,17 +197,22 @@ impl SpecEdit<'_> {
         self
     }
 
-    /// Sets a parameter, in its place if it is there.
+    /// Sets a parameter: its value in place, with the spelling of its name, or else at the end. One
+    /// that is there twice is there once afterwards, so that no reader takes the other.
     #[must_use]
     pub fn set(mut self, name: &str, value: &[u8]) -> Self {
-        let part = [name.as_bytes(), b"=", value].concat();
-        match self.place(name) {
-            Some(at) => {
-                if let Some(old) = self.parts.get_mut(at) {
-                    *old = part;
-                }
-            }
-            None => self.parts.push(part),
+        let Some(at) = self.place(name, 1) else {
+            self.parts.push([name.as_bytes(), b"=", value].concat());
+            return self;
+        };
+        while let Some(again) = self.place(name, at + 1) {
+            self.parts.remove(again);
+        }
+        if let Some(part) = self.parts.get_mut(at) {
+            let key = part.iter().position(|byte| *byte == b'=').unwrap_or(part.len());
+            part.truncate(key);
+            part.push(b'=');
+            part.extend_from_slice(value);
         }
         self
     }
@@ -185,7 +220,7 @@ impl SpecEdit<'_> {
     /// Takes a parameter out.
     #[must_use]
     pub fn remove(mut self, name: &str) -> Self {
-        while let Some(at) = self.place(name) {
+        while let Some(at) = self.place(name, 1) {
             self.parts.remove(at);
         }
         self
@@ -196,26 +231,33 @@ impl SpecEdit<'_> {
         out.extend_from_slice(&self.parts.join(&b';'));
     }
 
-    fn place(&self, name: &str) -> Option<usize> {
-        self.parts
-            .iter()
-            .skip(1)
-            .position(|part| {
-                let key = split_at_byte(part, b'=').map_or(part.trim_ascii(), |(key, _)| key);
-                key.eq_ignore_ascii_case(name.as_bytes())
-            })
-            .map(|at| at + 1)
+    /// Where the parameter stands, not looking before `from`; 0 is the protocol.
+    fn place(&self, name: &str, from: usize) -> Option<usize> {
+        let found = self.parts.iter().skip(from).position(|part| {
+            let key = split_at_byte(part, b'=').map_or(part.trim_ascii(), |(key, _)| key);
+            key.eq_ignore_ascii_case(name.as_bytes())
+        });
+        found.map(|at| from + at)
     }
 }
 
-/// Splits outside of quotes.
+/// Splits outside of quotes. A quote that is never closed is a byte like others: what follows it
+/// stays readable.
 fn split(text: &[u8], by: u8) -> impl Iterator<Item = &[u8]> {
-    let mut quoted = false;
-    text.split(move |byte| {
-        if *byte == b'"' {
-            quoted = !quoted;
-        }
-        *byte == by && !quoted
+    let last_quote = text.iter().rposition(|byte| *byte == b'"');
+    let mut left = Some(text);
+    core::iter::from_fn(move || {
+        let rest = left?;
+        let base = text.len() - rest.len();
+        let mut quoted = false;
+        let end = rest.iter().enumerate().position(|(at, byte)| {
+            if *byte == b'"' {
+                quoted = !quoted && last_quote.is_some_and(|last| base + at < last);
+            }
+            *byte == by && !quoted
+        });
+        left = end.and_then(|end| rest.get(end + 1..));
+        rest.get(..end.unwrap_or(rest.len()))
     })
 }
 
@@ -231,7 +273,7 @@ fn ports(text: &[u8]) -> Option<Ports> {
 fn range(text: &[u8]) -> Option<(u32, u32)> {
     match split_at_byte(text, b'-') {
         Some((first, second)) => Some((decimal(first)?, decimal(second)?)),
-        None => decimal(text).map(|first| (first, first + 1)),
+        None => decimal(text).and_then(|first| Some((first, first.checked_add(1)?))),
     }
 }
 
@@ -323,7 +365,60 @@ mod tests {
             .set("interleaved", b"0-1")
             .write(&mut out);
         let expected =
-            "RTP/AVP/TCP;unicast;ssrc=  DEADBEEF;MODE=record; x ;y=\"a;b\";interleaved=0-1";
+            "RTP/AVP/TCP;unicast;ssrc=  DEADBEEF;mode=record; x ;y=\"a;b\";interleaved=0-1";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn oddities_of_the_field_are_read() {
+        type Case = (&'static str, &'static str, Lower, Option<(u16, u16)>);
+        let cases: [Case; 8] = [
+            (
+                "hikvision ssrc with initial spaces",
+                "RTP/AVP;unicast;client_port=9000-9001;server_port=8200-8201;ssrc=    63F3B5A;mode=\"play\"",
+                Lower::Udp,
+                Some((9000, 9001)),
+            ),
+            ("savp", "RTP/SAVP;unicast;client_port=9000-9001", Lower::Udp, Some((9000, 9001))),
+            ("udp named", "RTP/AVP/UDP;client_port=9000-9001", Lower::Udp, Some((9000, 9001))),
+            ("avpf over tcp", "rtp/avpf/tcp;unicast;interleaved=0-1", Lower::Tcp, None),
+            ("neither odd nor adjacent", "RTP/AVP;client_port=9001-7", Lower::Udp, Some((9001, 7))),
+            ("spaces after semicolons", "RTP/AVP ; client_port=1-2 ;", Lower::Udp, Some((1, 2))),
+            ("an open quote", "RTP/AVP;x=\"a;client_port=1-2", Lower::Udp, Some((1, 2))),
+            ("ports past 32 bits", "RTP/AVP;client_port=4294967295", Lower::Udp, None),
+        ];
+        for (name, text, lower, ports) in cases {
+            assert_eq!((one(text).lower(), ports_of(text)), (lower, ports), "{name}");
+        }
+        for text in ["", ";unicast", "MP2T/H2221/UDP", "RTP/AVP/DCCP", "RTP", "RTP/"] {
+            assert!(specs(text.as_bytes()).all(|spec| spec.lower() == Lower::Unknown), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_open_quote_does_not_hide_the_next_spec() {
+        let list: Vec<&[u8]> =
+            specs(b"RTP/AVP;a=\"b,c\";d=\"e, RTP/AVP/TCP").map(|spec| spec.text()).collect();
+        assert_eq!(list, [&b"RTP/AVP;a=\"b,c\";d=\"e"[..], b"RTP/AVP/TCP"]);
+    }
+
+    #[test]
+    fn modes_and_flags() {
+        for text in ["mode=record", "mode=\"RECORD\"", "MODE = receive", "mode=\"PLAY,RECORD\""] {
+            assert!(one(&format!("RTP/AVP;{text}")).mode_record(), "{text}");
+        }
+        for text in ["mode=play", "mode", "x=record", "mode=\"recorder\""] {
+            assert!(!one(&format!("RTP/AVP;{text}")).mode_record(), "{text}");
+        }
+        assert!(one("RTP/AVP;rtcp-mux").rtcp_mux() && !one("RTP/AVP;x").rtcp_mux());
+        assert!(one("RTP/AVP;multicast").is_multicast() && !one("RTP/AVP").is_multicast());
+    }
+
+    #[test]
+    fn a_parameter_given_twice_is_set_once() {
+        let mut out = Vec::new();
+        let spec = one("RTP/AVP; Client_Port =1-2;x;client_port=3-4;flag");
+        spec.edit().set("client_port", b"5-6").set("flag", b"1").write(&mut out);
+        assert_eq!(out, b"RTP/AVP; Client_Port =5-6;x;flag=1");
     }
 }

@@ -56,3 +56,31 @@ fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtsp::Head;
+
+    #[test]
+    fn an_answer_has_cseq_first_and_content_length_only_with_a_body() {
+        let mut out = Vec::new();
+        response(&mut out, Version::V1, 454, Some(b"007"), &[("Server", b"x")], b"");
+        let expected: &[u8] = b"RTSP/1.0 454 Session Not Found\r\nCSeq: 007\r\nServer: x\r\n\r\n";
+        assert_eq!(out, expected);
+        out.clear();
+        response(&mut out, Version::V2, 200, None, &[], b"ab");
+        assert_eq!(out, b"RTSP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nab");
+    }
+
+    #[test]
+    fn a_request_reads_as_it_was_written() {
+        let mut out = Vec::new();
+        let headers: [(&str, &[u8]); 1] = [("Session", b"a")];
+        request(&mut out, Version::V1, Method::SetParameter, b"rtsp://h/", 7, &headers, b"x: 1");
+        let head = Head::parse(&out).unwrap();
+        assert_eq!((head.method(), head.uri()), (Method::SetParameter, Some(&b"rtsp://h/"[..])));
+        assert_eq!((head.cseq(), head.content_length()), (Some(7), 4));
+        assert!(out[head.first_header_at()..].starts_with(b"CSeq: 7\r\n"));
+    }
+}
