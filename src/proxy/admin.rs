@@ -135,7 +135,7 @@ impl Inner {
         let sequence = self.shared.generation().sequence;
         let sequence = source.keep(&config, sequence).await.map_err(not_stored)?;
         let changed = self.apply(Box::new(config), sequence).await;
-        info!("configuration changed: {changed}");
+        info!("configuration taken: {changed}");
         Ok(changed)
     }
 

@@ -698,7 +698,11 @@ impl Inner {
         }
         let totals = self.entry.totals();
         let path = String::from_utf8_lossy(self.session.path()).into_owned();
-        let (id, addr, origin) = (self.entry.id, self.client_addr, self.session.origin_name());
+        let (id, addr) = (self.entry.id, self.client_addr);
+        let origin = match self.session.origin_name() {
+            "" => "no origin",
+            name => name,
+        };
         let line = format!(
             "{id}: {addr} {path} from {origin}: ended: {fault}; {} packets, {} bytes, {} lost \
              before us, {} dropped",
@@ -884,6 +888,9 @@ impl Frames {
         tracks: &mut TrackSockets,
         now: Instant,
     ) {
+        if session.ended().is_some() {
+            return; // the last frames before the origin has seen TEARDOWN
+        }
         match session.frame(from, channel, payload, now) {
             Some(FrameRoute::Frame(there)) => {
                 let outbox = session.outbox(from.other());

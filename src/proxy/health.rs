@@ -5,7 +5,7 @@
 use core::{fmt::Write as _, net::IpAddr, net::SocketAddr, time::Duration};
 use std::{collections::HashMap, io, net::TcpStream, rc::Rc, sync::Arc};
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 use smol::{
     Async, LocalExecutor, Timer,
     future::FutureExt,
@@ -18,7 +18,7 @@ use crate::{
     clock::{self, Instant},
     config::HealthCheck,
     limits::HEAD_MAX_BYTES,
-    origin::{Health, Origin, Outcome},
+    origin::{Origin, Outcome},
     rtsp::{
         Head, Method, Version,
         framing::{Framer, Progress, Unit},
@@ -82,7 +82,6 @@ async fn resolve(origin: Arc<Origin>) {
 }
 
 async fn check(origin: Arc<Origin>, signer: Option<Signer>, limit: Duration) {
-    let before = origin.health();
     let asked = ask(&origin, signer);
     let outcome = asked
         .or(async {
@@ -91,14 +90,7 @@ async fn check(origin: Arc<Origin>, signer: Option<Signer>, limit: Duration) {
         })
         .await;
     origin.observe(outcome, clock::now());
-    let after = origin.health();
-    match (matches!(before, Health::Down { .. }), matches!(after, Health::Down { .. })) {
-        (false, true) => {
-            warn!("origin {} is down: {}", origin.name(), origin.status(clock::now()).reason);
-        }
-        (true, false) => info!("origin {} is back", origin.name()),
-        _ => debug!("origin {}: {outcome:?}", origin.name()),
-    }
+    debug!("origin {}: {outcome:?}", origin.name());
 }
 
 async fn ask(origin: &Origin, mut signer: Option<Signer>) -> Outcome {

@@ -15,7 +15,11 @@ mod source;
 mod tracks;
 
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
-use std::{collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 use log::{info, warn};
 use smol::{LocalExecutor, Task, Timer, channel, future::FutureExt};
@@ -30,6 +34,7 @@ use self::{
 use crate::{
     clock,
     control::{gateway::Gateway, server, socket::ControlSocket},
+    origin::Health,
     pipe::{Pool, PortPool},
     session::Fault,
 };
@@ -96,10 +101,12 @@ async fn control(
         format!("cannot listen on {addr}: {error}: another program may have it; see gateway.listen")
     })?;
     let gateway: Arc<dyn Gateway> = Arc::new(admin.clone());
+    // Kept here to the end: dropping it takes the file away.
     let socket = ControlSocket::bind(&options.control)?;
+    let unix = socket.listener().try_clone().map_err(|error| format!("control socket: {error}"))?;
     let serving = Arc::clone(&gateway);
     let _unix = executor.spawn(async move {
-        if let Err(error) = server::serve_unix(socket.listener(), serving).await {
+        if let Err(error) = server::serve_unix(&unix, serving).await {
             warn!("control socket: {error}");
         }
     });
@@ -195,9 +202,10 @@ impl Listeners {
     }
 }
 
-/// Bit rates of sessions and origins, once a second.
+/// Bit rates of sessions and origins, and what changed about the origins' health, once a second.
 async fn measure(shared: Arc<Shared>) {
     let mut last = clock::now();
+    let mut down: HashSet<String> = HashSet::new();
     loop {
         Timer::after(Duration::from_secs(1)).await;
         let now = clock::now();
@@ -207,15 +215,25 @@ async fn measure(shared: Arc<Shared>) {
         for entry in shared.entries() {
             let bytes = entry.totals().bytes;
             let before = entry.seen_bytes.swap(bytes, Relaxed);
-            let now = u32::try_from(bytes.saturating_sub(before) * 8 / elapsed_ms).unwrap_or(0);
+            let rate = u32::try_from(bytes.saturating_sub(before) * 8 / elapsed_ms).unwrap_or(0);
             // Half old, half new: a figure that one can read.
-            let smooth = u32::midpoint(entry.kbit.load(Relaxed), now);
+            let smooth = u32::midpoint(entry.kbit.load(Relaxed), rate);
             entry.kbit.store(smooth, Relaxed);
             let origin = shared::lock(&entry.facts).status.origin.clone();
             *by_origin.entry(origin).or_default() += smooth;
         }
         for origin in shared.generation().table.origins() {
             origin.set_kbit(by_origin.get(origin.name()).copied().unwrap_or(0));
+            let name = origin.name().to_owned();
+            let is_down = matches!(origin.health(), Health::Down { .. });
+            if is_down && down.insert(name.clone()) {
+                let text = format!("origin {name} is down: {}", origin.status(now).reason);
+                warn!("{text}");
+                shared.event(text);
+            } else if !is_down && down.remove(&name) {
+                info!("origin {name} is back");
+                shared.event(format!("origin {name} is back"));
+            }
         }
     }
 }
