@@ -105,6 +105,7 @@ impl World {
             idle_timeout: Duration::from_secs(60),
             silence_timeout: Duration::from_secs(10),
             media_queue: Bounds { bytes: 4096, age: Duration::from_secs(2) },
+            detach: seed.is_multiple_of(3),
         };
         let now = Instant::from_millis(1);
         Self {
@@ -362,6 +363,13 @@ impl World {
                 self.connected = false;
                 self.inboxes[1] = Inbox::default();
                 self.to_origin.clear();
+            }
+            Output::Find(_) => self.session.handle(Input::NotFound, self.now),
+            Output::Detach(_) => {
+                // Its client comes back at once; what it had asked is not answered any more.
+                self.asked.clear();
+                self.to_client.clear();
+                self.session.handle(Input::Attached, self.now);
             }
             Output::Seen(..) | Output::Note(_) => {}
             Output::End(fault) => {

@@ -127,6 +127,7 @@ impl Play {
             idle_timeout: Duration::from_secs(60),
             silence_timeout: Duration::from_secs(10),
             media_queue: Bounds { bytes: 65_536, age: Duration::from_secs(2) },
+            detach: first("detach").is_some(),
         };
         let now = Instant::from_millis(1_000);
         Self {
@@ -157,6 +158,7 @@ impl Play {
                 "client closes" => {
                     self.session.handle(Input::SideClosed(Side::Client), self.now);
                 }
+                "client comes back" => self.session.handle(Input::Attached, self.now),
                 "origin closes" => {
                     self.session.handle(Input::SideClosed(Side::Origin), self.now);
                 }
@@ -279,6 +281,13 @@ impl Play {
                 self.session.handle(Input::Bound { client, origin }, now);
             }
             Output::Seen(..) => {}
+            Output::Find(id) => {
+                self.does(&format!("find session {}", String::from_utf8_lossy(&id)));
+                self.session.handle(Input::NotFound, now);
+            }
+            Output::Detach(id) => {
+                self.does(&format!("detach session {}", String::from_utf8_lossy(&id)));
+            }
             Output::DropOrigin => {
                 self.inboxes[1] = Inbox::default();
                 self.does("drop the origin's connection");

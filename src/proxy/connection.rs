@@ -68,7 +68,8 @@ struct Inner {
     entry: Arc<Entry>,
     session: Session,
     generation: u64,
-    client: TcpStream,
+    /// None while the session waits for its client, and when the client was handed over.
+    client: Option<TcpStream>,
     client_addr: SocketAddr,
     local_ip: IpAddr,
     inbox: Inbox,
@@ -138,6 +139,7 @@ fn try_begin(
             bytes: usize::from(config.limits.media_queue_kib) * 1024,
             age: Duration::from_millis(config.limits.media_queue_ms.into()),
         },
+        detach: config.limits.detached_sessions,
     };
     let now = worker.now();
     let entry = shared.enter(addr, worker.id());
@@ -146,7 +148,7 @@ fn try_begin(
         entry: Arc::clone(&entry),
         session: Session::new(around, Arc::clone(&generation.table), now),
         generation: generation.number,
-        client: stream,
+        client: Some(stream),
         client_addr: addr,
         local_ip: local.ip().to_canonical(),
         inbox: Inbox::default(),
@@ -166,7 +168,11 @@ fn try_begin(
     let token = worker.adopt(Rc::clone(&connection) as Rc<dyn Driven>);
     connection.token.set(Some(token));
     let mut inner = connection.inner.borrow_mut();
-    if let Err(error) = worker.register(token, CLIENT, &inner.client, Interest::Read) {
+    let registered = match &inner.client {
+        Some(client) => worker.register(token, CLIENT, client, Interest::Read),
+        None => Ok(()),
+    };
+    if let Err(error) = registered {
         // `leave` runs when the last reference drops, here or in `release`.
         drop(inner);
         worker.release(token);
@@ -175,6 +181,24 @@ fn try_begin(
     HERE.with_borrow_mut(|here| here.insert(entry.id, Rc::downgrade(&connection)));
     inner.settle(token, worker);
     Ok(())
+}
+
+/// A client came back to its session: its new connection, and what it has sent there, go to the
+/// connection that drives the session; called on that one's worker.
+fn come_back(id: u64, stream: TcpStream, bytes: &[u8], worker: &Worker) {
+    let found = HERE.with_borrow(|here| here.get(&id).and_then(Weak::upgrade));
+    let Some(connection) = found else { return };
+    let Some(token) = connection.token.get() else { return };
+    let mut inner = connection.inner.borrow_mut();
+    if inner.closing.is_some() || worker.register(token, CLIENT, &stream, Interest::Read).is_err() {
+        return; // the client sees its connection closed, as it would by a session that ended
+    }
+    inner.client = Some(stream);
+    inner.client_open = true;
+    inner.client_interest = Interest::Read;
+    inner.session.handle(Input::Attached, worker.now());
+    inner.feed_client(bytes, token, worker);
+    inner.settle(token, worker);
 }
 
 /// Ends a session for a reason of the operator's; called on its worker.
@@ -218,8 +242,9 @@ impl Inner {
             if self.closing.is_none() && !self.session.wants(Side::Client) {
                 return;
             }
+            let Some(mut client) = self.client.as_ref() else { return };
             let mut scratch = worker.scratch().borrow_mut();
-            match self.client.read(&mut scratch.stream[..]) {
+            match client.read(&mut scratch.stream[..]) {
                 Ok(0) => {
                     self.client_open = false;
                     drop(scratch);
@@ -424,7 +449,9 @@ impl Inner {
             let written = !self.client_open || self.session.outbox(Side::Client).is_empty();
             if written && self.client_open {
                 // Half closed, so that the last answer is not overtaken by a reset.
-                let _ = self.client.shutdown(std::net::Shutdown::Write);
+                if let Some(client) = &self.client {
+                    let _ = client.shutdown(std::net::Shutdown::Write);
+                }
             }
             let heard = self.origin.is_none() || !self.session.lingers();
             if (written && !self.client_open && heard) || now >= until {
@@ -484,6 +511,17 @@ impl Inner {
                 let verdict = self.bind(track, client, origin, first);
                 self.session.handle(verdict, now);
             }
+            Output::Find(id) => self.hand_over(id, token, worker),
+            Output::Detach(id) => {
+                if let Some(client) = self.client.take() {
+                    let _ = worker.deregister(token, &client);
+                }
+                self.client_open = false;
+                self.inbox = Inbox::default();
+                self.head_since = None;
+                let client = self.client_addr.ip().to_canonical();
+                self.shared.detach(id, client, self.entry.id);
+            }
             Output::Open(track, plan) => {
                 let endpoints = self.route_endpoints();
                 let origin = self.origin.as_ref().map_or(self.local_ip, |origin| origin.peer_ip);
@@ -502,6 +540,31 @@ impl Inner {
             Output::Note(fault) => self.note(fault),
             Output::End(fault) => self.ended(fault, now),
         }
+    }
+
+    /// Gives this client's connection to the one that drives its session.
+    fn hand_over(&mut self, id: Vec<u8>, token: Token, worker: &Worker) {
+        let now = worker.now();
+        let client_ip = self.client_addr.ip().to_canonical();
+        let found = self.shared.find(id, client_ip);
+        let handle = found.as_ref().and_then(|entry| {
+            self.shared.pool.handles().iter().find(|handle| handle.id() == entry.worker)
+        });
+        let (Some(entry), Some(handle), Some((raw, _))) = (&found, handle, self.session.deciding())
+        else {
+            return self.session.handle(Input::NotFound, now);
+        };
+        let bytes = [raw, self.inbox.rest()].concat();
+        let Some(client) = self.client.take() else { return };
+        let _ = worker.deregister(token, &client);
+        let id = entry.id;
+        let job = Box::new(move |worker: &_| come_back(id, client, &bytes, worker));
+        if handle.run(job).is_err() {
+            self.shared.count("refused_busy");
+        }
+        self.client_open = false;
+        self.inbox = Inbox::default();
+        self.session.handle(Input::End(Fault::ClientGone), now);
     }
 
     fn authenticate(&self, scheme: Auth, now: Instant) -> Input {
@@ -717,7 +780,9 @@ impl Inner {
 
     fn finish(&mut self, token: Token, worker: &Worker) {
         self.drop_origin(token, worker);
-        let _ = worker.deregister(token, &self.client);
+        if let Some(client) = self.client.take() {
+            let _ = worker.deregister(token, &client);
+        }
         HERE.with_borrow_mut(|here| here.remove(&self.entry.id));
         worker.release(token);
     }
@@ -737,8 +802,9 @@ impl Inner {
         if !self.client_open {
             return;
         }
+        let Some(client) = &self.client else { return };
         let outbox = self.session.outbox(Side::Client);
-        let wrote = write(&self.client, outbox);
+        let wrote = write(client, outbox);
         let waits = !outbox.is_empty();
         match wrote {
             Ok(0) => {}
@@ -753,7 +819,9 @@ impl Inner {
         let interest = interest(reads && self.client_open, waits && self.client_open);
         if interest != self.client_interest {
             self.client_interest = interest;
-            let _ = worker.modify(token, CLIENT, &self.client, interest);
+            if let Some(client) = &self.client {
+                let _ = worker.modify(token, CLIENT, client, interest);
+            }
         }
     }
 

@@ -61,6 +61,9 @@ pub(super) struct Shared {
     pub(super) half_open: AtomicU32,
     counters: Mutex<BTreeMap<&'static str, u64>>,
     events: Mutex<VecDeque<String>>,
+    /// Sessions that wait for their client, by id and client address: the connection that drives
+    /// them.
+    detached: Mutex<HashMap<(Vec<u8>, IpAddr), u64>>,
     /// No new sessions are taken.
     pub(super) draining: AtomicBool,
     /// Seed of this run, for choices that should not repeat from run to run.
@@ -216,6 +219,7 @@ impl Shared {
             half_open: AtomicU32::new(0),
             counters: Mutex::default(),
             events: Mutex::default(),
+            detached: Mutex::default(),
             draining: AtomicBool::new(false),
             seed,
         }
@@ -262,6 +266,7 @@ impl Shared {
     pub(super) fn leave(&self, entry: &Entry) {
         let mut sessions = lock(&self.sessions);
         if sessions.remove(&entry.id).is_some() {
+            lock(&self.detached).retain(|_, connection| *connection != entry.id);
             self.connections.fetch_sub(1, Relaxed);
             for (name, value) in entry.totals().named() {
                 self.add(name, value);
@@ -301,6 +306,17 @@ impl Shared {
         drop(clients);
         self.count("sessions_opened");
         Ok(Admission { shared: Arc::clone(self), client })
+    }
+
+    /// Keeps a session to be found by its client.
+    pub(super) fn detach(&self, session: Vec<u8>, client: IpAddr, connection: u64) {
+        lock(&self.detached).insert((session, client), connection);
+    }
+
+    /// The connection that drives this session of this client; it is not found again.
+    pub(super) fn find(&self, session: Vec<u8>, client: IpAddr) -> Option<Arc<Entry>> {
+        let connection = lock(&self.detached).remove(&(session, client))?;
+        self.entry(connection)
     }
 
     /// Sessions now.

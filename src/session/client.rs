@@ -58,6 +58,11 @@ impl Session {
                 let tags = head.header("Proxy-Require").map(|h| h.value).unwrap_or_default();
                 self.refuse(cseq, Fault::ProxyRequire, &[("Unsupported", tags)]);
             }
+            Err(Fault::NoSession) if self.around.detach && self.id.is_none() => {
+                let id = head.session().map(|session| session.id.to_vec()).unwrap_or_default();
+                self.deciding = Some(Deciding { raw: bytes.to_vec(), head: head_len, setup: None });
+                self.outputs.push_back(Output::Find(id));
+            }
             Err(fault) => self.refuse(cseq, fault, &[]),
             Ok(()) if head.uri() == Some(b"*") => self.answer_star(&head, cseq),
             Ok(()) => {

@@ -120,6 +120,25 @@ impl Session {
         }
     }
 
+    /// The client closed its connection: the end of the session, unless it may go on without.
+    pub(super) fn client_closed(&mut self, now: Instant) {
+        let goes_on = self.around.detach
+            && self.state != State::Init
+            && self.tracks.iter().all(|track| !track.plan.client.is_tcp());
+        match &self.id {
+            Some(id)
+                if goes_on && !self.requests.open().any(|(_, p)| p.method == Method::Teardown) =>
+            {
+                self.outputs.push_back(Output::Detach(id.clone()));
+                self.detached = true;
+                self.close_when_answered = false;
+                self.deciding = None;
+                self.to_client = super::Outbox::new(self.around.media_queue);
+            }
+            _ => self.end(Fault::ClientGone, now),
+        }
+    }
+
     /// Ends the session: the client's open requests are answered, the origin is told.
     pub(super) fn end(&mut self, fault: Fault, now: Instant) {
         if self.ended.is_some() {

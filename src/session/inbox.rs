@@ -54,6 +54,11 @@ impl Inbox {
         self.rest.len()
     }
 
+    /// What waits.
+    pub fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()

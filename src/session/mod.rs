@@ -100,6 +100,9 @@ pub struct Surroundings {
     pub silence_timeout: Duration,
     /// Media that may wait for a slow interleaved peer.
     pub media_queue: Bounds,
+    /// Whether a UDP session outlives its RTSP connection (RFC 2326 1.1), for its client to come
+    /// back to.
+    pub detach: bool,
 }
 
 /// The pseudonym in RTSP/2.0 when the configuration names none (RFC 7826 18.57 demands one).
@@ -129,6 +132,10 @@ pub enum Input {
     },
     /// Answer to [`Output::Bind`]: not to be had, and why.
     NotBound(Fault),
+    /// Answer to [`Output::Find`]: no such session waits for its client.
+    NotFound,
+    /// A client came back to its session, on another connection.
+    Attached,
     /// A side's connection was closed by the peer or by an error.
     SideClosed(Side),
     /// The session is to end, for a reason of the shell's.
@@ -175,6 +182,11 @@ pub enum Output {
         /// Whether this begins a session, so that the bounds on sessions apply.
         first: bool,
     },
+    /// The request in [`Session::deciding`] names this session, which may wait for its client. Hand
+    /// the connection over to it, and forget this one; or answer that there is none.
+    Find(Vec<u8>),
+    /// The client's connection is gone and the session goes on: keep it to be found by this id.
+    Detach(Vec<u8>),
     /// Relay this track with the ports bound for it.
     Open(u8, Plan),
     /// Stop relaying this track, give its ports back.
@@ -279,6 +291,8 @@ pub struct Session {
     last_media: Instant,
     last_client: Instant,
     close_when_answered: bool,
+    /// The client's connection is gone, its media flow on.
+    detached: bool,
     outputs: VecDeque<Output>,
     ended: Option<Fault>,
     user_agent: String,
@@ -315,6 +329,7 @@ impl Session {
             last_media: now,
             last_client: now,
             close_when_answered: false,
+            detached: false,
             outputs: VecDeque::new(),
             ended: None,
             user_agent: String::new(),
@@ -396,7 +411,12 @@ impl Session {
                 self.note(fault);
                 self.fail_requests(fault);
             }
-            Input::SideClosed(Side::Client) => self.end(Fault::ClientGone, now),
+            Input::NotFound => self.refuse_decided(Fault::NoSession),
+            Input::Attached => {
+                self.detached = false;
+                self.last_client = now;
+            }
+            Input::SideClosed(Side::Client) => self.client_closed(now),
             Input::SideClosed(Side::Origin) => self.origin_closed(now),
             Input::End(fault) => self.end(fault, now),
         }
@@ -516,12 +536,19 @@ impl Session {
 
     fn flush_answers(&mut self) {
         while let Some(answer) = self.requests.ready() {
+            if self.detached {
+                continue; // nobody is there to hear it
+            }
             if self.to_client.push_reply(&answer).is_err() && self.ended.is_none() {
                 self.ended = Some(Fault::Stuck);
                 self.outputs.push_back(Output::End(Fault::Stuck));
             }
         }
-        if self.close_when_answered && self.requests.is_empty() && self.ended.is_none() {
+        if self.close_when_answered
+            && !self.detached
+            && self.requests.is_empty()
+            && self.ended.is_none()
+        {
             self.ended = Some(Fault::ClientGone);
             self.outputs.push_back(Output::End(Fault::ClientGone));
         }

@@ -383,6 +383,12 @@ impl Session {
             return self.note(Fault::OriginReply);
         };
         let Some(mapping) = &self.mapping else { return };
+        if self.detached {
+            let mut answer = Vec::new();
+            write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
+            let _ = self.to_origin.push_reply(&answer);
+            return;
+        }
         // Not reading the origin would freeze its media: past the bound it is answered for the
         // client.
         if !self.origin_requests.has_room() {
