@@ -2,7 +2,8 @@
 
 Usage: target/peers/venv/bin/python aiortsp_player.py URL [--transport udp|tcp] [--seconds 5]
 
-Prints one line of JSON when the time is up or the stream has ended:
+Plays so many seconds from the first packet, which may take 15 seconds to come. Then, or when the
+stream has ended, prints one line of JSON:
   packets          RTP packets
   frames           access units, by the marker bit
   lost             gaps in the sequence numbers
@@ -36,6 +37,8 @@ async def play(arguments):
             async for packet in reader.iter_packets():
                 if seen["first_ms"] is None:
                     seen["first_ms"] = elapsed()
+                    now = asyncio.get_running_loop().time()
+                    limit.reschedule(now + arguments.seconds)
                 seen["packets"] += 1
                 seen["frames"] += packet.m
                 if previous is not None:
@@ -43,9 +46,10 @@ async def play(arguments):
                 previous = packet.seq
 
     try:
-        await asyncio.wait_for(read(), arguments.seconds)
+        async with asyncio.timeout(arguments.seconds + 15) as limit:
+            await read()
         seen["ended"] = "closed"
-    except asyncio.TimeoutError:
+    except TimeoutError:
         seen["ended"] = "time"
     seen["ended_ms"] = elapsed()
     print(json.dumps(seen), flush=True)

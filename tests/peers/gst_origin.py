@@ -5,11 +5,11 @@ Usage: gst_origin.py [--address 127.0.0.1] [--port 0]
 
 Mounts:
   /open     H.264, 320x240, 25 frames a second, a key frame each half second
-  /av       the same with a second track, G.711 audio
+  /av       the same with a second track, G.711 audio; /av2 is the same once more
+  /big      raw video, about 23 Mbit/s
   /digest   as /open, for user "viewer" with password "letmein" (RTSP digest)
   /record   accepts ANNOUNCE and RECORD of one H.264 track
   /watch    what is being recorded into /record
-  /live/NAME  as /open, for each NAME in --names (so that a route with a pattern has something)
 
 Prints `ready PORT` once it listens, then one line for each thing that happened:
 `connected`, `describe PATH`, `play PATH`, `pause PATH`, `record PATH`, `teardown PATH`, `closed`,
@@ -39,6 +39,10 @@ AUDIO = (
     "audiotestsrc is-live=true samplesperbuffer=160 ! audio/x-raw,rate=8000,channels=1"
     " ! alawenc ! rtppcmapay name=pay1 pt=8 min-ptime=20000000 max-ptime=20000000"
 )
+BIG = (
+    "videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=240,framerate=25/1"
+    " ! rtpvrawpay name=pay0 pt=97 mtu=1400"
+)
 RECORD = (
     "rtph264depay name=depay0 ! h264parse config-interval=-1"
     " ! video/x-h264,stream-format=byte-stream,alignment=au"
@@ -58,7 +62,7 @@ def say(*words):
 
 
 class Origin:
-    def __init__(self, address, port, names):
+    def __init__(self, address, port):
         self.valves = []
         self.frozen = False
         self.given = []
@@ -68,10 +72,11 @@ class Origin:
         self.server.set_service(str(port))
         self.server.connect("client-connected", self.on_client)
         self.mounts = self.server.get_mount_points()
-        everyone = [("/open", VIDEO), ("/av", VIDEO + "   " + AUDIO), ("/watch", WATCH)]
-        everyone += [(f"/live/{name}", VIDEO) for name in names]
+        two = VIDEO + "   " + AUDIO
+        everyone = [("/open", VIDEO), ("/av", two), ("/av2", two), ("/big", BIG)]
         for path, launch in everyone:
             self.mount(path, launch)
+        self.mount("/watch", WATCH, shared=True)
         self.mount("/digest", VIDEO, private=True)
         self.mount("/record", RECORD, record=True)
         self.server.set_auth(self.auth())
@@ -87,10 +92,11 @@ class Origin:
         auth.set_default_token(anonymous)
         return auth
 
-    def mount(self, path, launch, private=False, record=False):
+    def mount(self, path, launch, private=False, record=False, shared=False):
         factory = GstRtspServer.RTSPMediaFactory()
         factory.set_launch("( " + launch + " )")
-        factory.set_shared(not record)
+        # Not shared: each player gets pictures from the first one, which decode without complaint.
+        factory.set_shared(shared)
         factory.set_latency(50)
         factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP | GstRtsp.RTSPLowerTrans.TCP)
         if record:
@@ -159,10 +165,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--names", nargs="*", default=[])
     arguments = parser.parse_args()
     Gst.init(None)
-    origin = Origin(arguments.address, arguments.port, arguments.names)
+    origin = Origin(arguments.address, arguments.port)
     if origin.server.attach(None) == 0:
         sys.exit(f"cannot listen on {arguments.address}:{arguments.port}")
     loop = GLib.MainLoop()

@@ -3,7 +3,8 @@
 
 Usage: gst_player.py URL [--transport udp|tcp] [--rtsp 1|2] [--seconds 5]
 
-Prints one line of JSON when the time is up or the stream has ended:
+Plays so many seconds from the first picture, which may take 15 seconds to come. Then, or when the
+stream has ended, prints one line of JSON:
   video, audio     decoded buffers of each kind
   lost             packets that the jitter buffers gave up on
   first_ms         milliseconds from the start to the first decoded picture; null if none
@@ -46,7 +47,8 @@ class Player:
         bus = self.pipeline.get_bus()
         bus.add_signal_watch()
         bus.connect("message", self.on_message)
-        GLib.timeout_add(int(arguments.seconds * 1000), self.end, "time")
+        self.seconds = arguments.seconds
+        GLib.timeout_add(int((arguments.seconds + 15) * 1000), self.end, "time")
 
     def elapsed(self):
         return int((time.monotonic() - self.began) * 1000)
@@ -75,6 +77,7 @@ class Player:
             self.last = self.elapsed()
             if self.first is None:
                 self.first = self.last
+                GLib.timeout_add(int(self.seconds * 1000), self.end, "time")
 
     def on_message(self, _bus, message):
         if message.type == Gst.MessageType.EOS:
