@@ -39,6 +39,37 @@ pub const REPLY_QUEUE_HARD_BYTES: usize = 256 * 1024;
 /// Interleaved channels: one byte.
 pub const CHANNELS_MAX: usize = 256;
 
+// --- Origins ------------------------------------------------------------------------------------
+
+/// Addresses kept for the host name of an origin; more are left out.
+pub const ORIGIN_ADDRS_MAX: usize = 4;
+/// First wait for an origin that failed (RFC 7826 10.7).
+pub const BACKOFF_FIRST_MS: u64 = 5_000;
+/// Longest wait, before the jitter of 0.5 to 1.5.
+pub const BACKOFF_LONGEST_MS: u64 = 30 * 60 * 1000;
+/// Soft failures in a row that take an origin out of service.
+pub const SOFT_FAILURES_TO_DOWN: u8 = 3;
+/// A trial whose end nobody reports is over after so long: connecting and one answer fit twice.
+pub const TRIAL_LONGEST_MS: u64 = 30_000;
+/// What a client is told to wait for an origin whose name is not resolved yet.
+pub const UNRESOLVED_RETRY_MS: u64 = 2_000;
+/// Traffic assumed for a session too new to be measured: a camera's main stream.
+pub const SESSION_ESTIMATE_KBIT: u32 = 4_000;
+
+// --- Authentication -----------------------------------------------------------------------------
+
+/// Longest value of WWW-Authenticate or Authorization that is looked at.
+pub const AUTH_VALUE_MAX_BYTES: usize = 4096;
+/// Most parameters in one challenge or Authorization; digest has about a dozen.
+pub const AUTH_PARAMS_MAX: usize = 32;
+/// Most challenges looked at in one answer.
+pub const AUTH_CHALLENGES_MAX: usize = 8;
+/// Age at which a nonce of ours is stale.
+pub const NONCE_LIFETIME_MS: u64 = 5 * 60 * 1000;
+/// Challenges in a row that the gateway answers before it takes its password for wrong: the first
+/// and one new nonce. Cameras lock an account after about five wrong answers.
+pub const CHALLENGES_IN_A_ROW_MAX: u8 = 2;
+
 // --- Configuration ------------------------------------------------------------------------------
 
 /// Longest name of an origin, user, credential, or Via pseudonym.
@@ -63,3 +94,58 @@ pub const USERS_MAX: usize = 32;
 pub const CREDENTIALS_MAX: usize = 32;
 /// Previous configurations kept for rollback.
 pub const CONFIG_HISTORY: usize = 4;
+/// Largest configuration text that is read. The longest one that means something is under 40 KiB;
+/// the rest is room for comments.
+pub const CONFIG_TEXT_MAX_BYTES: usize = 256 * 1024;
+/// Longest user name toward an origin.
+pub const CREDENTIAL_USER_MAX_BYTES: usize = 64;
+/// Longest password, of a user and toward an origin.
+pub const PASSWORD_MAX_BYTES: usize = 128;
+/// Longest bearer token of the control API.
+pub const CONTROL_TOKEN_MAX_BYTES: usize = 64;
+/// Shortest bearer token of the control API: 16 characters of base64 are 96 bits.
+pub const CONTROL_TOKEN_MIN_BYTES: usize = 16;
+/// Smallest store on flash: five of the largest configurations and the secrets, with room to move.
+pub const STORE_MIN_BYTES: u32 = 512 * 1024;
+/// Largest store on flash. Recognising a store reads it once, which takes a second at this size.
+pub const STORE_MAX_BYTES: u32 = 64 * 1024 * 1024;
+
+// --- Media --------------------------------------------------------------------------------------
+
+/// Longest UDP payload over IPv4; longer ones (IPv6, interleaved frames) cannot be relayed.
+pub const DATAGRAM_MAX_BYTES: usize = 65_507;
+/// Datagrams taken or sent by one system call.
+pub const BATCH_DATAGRAMS: usize = 16;
+/// Batches that one socket may have in one round, so that a flood does not starve the others.
+pub const BATCHES_PER_ROUND: usize = 8;
+/// Events that a worker takes from the kernel at once.
+pub const EVENTS_PER_WAIT: usize = 256;
+/// Jobs waiting for one worker (connections handed over, pipes opened); past that `Busy`.
+pub const MAILBOX_MAX: usize = 4096;
+/// Receive buffer asked for on a media socket: 212,992 bytes (the default) hold about 92 datagrams
+/// and lose the burst of a key frame.
+pub const MEDIA_SOCKET_BUFFER_BYTES: usize = 1 << 20;
+/// Port pairs tried for one pipe when other programs hold ports of the range.
+pub const PORT_TRIES_MAX: usize = 64;
+
+// --- Control API --------------------------------------------------------------------------------
+
+/// Longest body of a request to the control API. The largest configuration is under 100 KiB of TOML.
+pub const CONTROL_BODY_MAX_BYTES: usize = 256 * 1024;
+/// Longest head of a request to the control API.
+pub const CONTROL_HEAD_MAX_BYTES: usize = 16 * 1024;
+/// Most headers of a request to the control API.
+pub const CONTROL_HEADERS_MAX: usize = 64;
+/// Connections to the control API at once, on the Unix socket and again on TCP; later ones wait.
+pub const CONTROL_CONNECTIONS_MAX: usize = 16;
+/// Seconds that a client of the control API has for a head, for a body, and for reading the answer.
+pub const CONTROL_TIMEOUT_S: u64 = 10;
+/// Longest answer that the command line reads. 65,535 sessions of 400 bytes of JSON fit.
+pub const CONTROL_ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+// --- Log ----------------------------------------------------------------------------------------
+
+/// Lines waiting for a slow stderr; later ones are dropped and counted.
+pub const LOG_QUEUE_LINES: usize = 1024;
+/// Longest log line; longer ones are cut.
+pub const LOG_LINE_MAX_BYTES: usize = 1024;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: everything is in the library, the command line in [`edgeweir::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    edgeweir::cli::main()
+}

@@ -1,4 +1,17 @@
 //! What the gateway is told: the schema of the configuration, in bounded types only.
+//!
+//! ```text
+//!   TOML text --text--> Config --rules--> Config that may run --image--> bytes for the store
+//!             <--print-                                       <--image--
+//! ```
+//!
+//! - `text` reads what people write, `print` writes what they read; `rules` is the one place
+//!   that says which values are allowed, whichever way they came in.
+//! - `image` is the form on flash, `secrets` what must never be printed, `diff` what a change
+//!   means for a running gateway.
+//!
+//! Not in here: files, flash, clocks. Those are the room `flash` and the command line (`cli`,
+//! the only part of this room that opens files).
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -9,6 +22,20 @@ use crate::limits::{
     LISTEN_MAX, NAME_MAX_BYTES, ORIGIN_URL_MAX_BYTES, ORIGINS_MAX, ROUTE_ORIGINS_MAX,
     ROUTE_PATH_MAX_BYTES, ROUTES_MAX,
 };
+
+pub mod cli;
+mod defaults;
+pub mod diff;
+pub mod image;
+pub mod print;
+mod reader;
+pub mod rules;
+pub mod secrets;
+mod size;
+pub mod text;
+
+/// A commented configuration that parses, printed by `edgeweir config example`.
+pub const EXAMPLE: &str = include_str!("example.toml");
 
 /// A name of an origin, user or credential.
 pub type Name = String<NAME_MAX_BYTES>;

@@ -122,3 +122,103 @@ pub struct Problem {
     /// What went wrong and the remedy.
     pub detail: String,
 }
+
+impl Problem {
+    /// An error with the name that HTTP gives to `status`.
+    pub fn new(status: u16, detail: impl Into<String>) -> Self {
+        let title = match status {
+            400 => "bad request",
+            401 => "not authorised",
+            404 => "not found",
+            405 => "method not allowed",
+            408 => "too slow",
+            409 => "conflict",
+            413 => "too large",
+            422 => "refused",
+            503 => "unavailable",
+            _ => "error",
+        };
+        Self { title: title.to_owned(), status, detail: detail.into() }
+    }
+}
+
+impl core::fmt::Display for Problem {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl core::error::Error for Problem {}
+
+/// The answer to a change, `200 OK`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What changed, one line for people.
+    pub changed: String,
+}
+
+/// One stored configuration, `GET /v1/config/history`, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// How far back: 0 is the newest.
+    pub back: u8,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// What is known of it, one line for people.
+    pub summary: String,
+}
+
+/// Body of `PUT /v1/secrets/users/{name}`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Password {
+    /// The password, 1 to 128 bytes.
+    pub password: String,
+}
+
+/// Body of `PUT /v1/secrets/credentials/{name}`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credential {
+    /// The user name that the origin knows, 1 to 64 bytes.
+    pub user: String,
+    /// The password, 1 to 128 bytes.
+    pub password: String,
+}
+
+/// Body of `PUT /v1/secrets/token`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The bearer token, 16 to 64 visible ASCII characters.
+    pub token: String,
+}
+
+// Secrets never reach a log by way of `{:?}`.
+impl core::fmt::Debug for Password {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
+
+impl core::fmt::Debug for Token {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Token(hidden)")
+    }
+}
+
+impl core::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Credential(hidden)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_show_in_debug_output() {
+        let password = Password { password: "hunter2".into() };
+        let credential = Credential { user: "admin".into(), password: "hunter2".into() };
+        let token = Token { token: "hunter2".into() };
+        assert!(!format!("{password:?} {credential:?} {token:?}").contains("hunter2"));
+    }
+}

@@ -1,1 +1,474 @@
-//! TODO-ROOM origin
+//! Which origin, and is it well.
+//!
+//! [`Table`] is made from a configuration and never changes; a new configuration makes a new table
+//! that takes over what lives on (sessions, health, counters) from the old one. A session asks
+//! [`Table::route`] for its route, then [`Table::pick`] for an origin of it, and holds the
+//! [`Reservation`] until it ends.
+//!
+//! ```text
+//! path ──route──▶ Route ──candidates──▶ balance::pick ──▶ Origin::enter ──▶ Reservation
+//!                           ▲ health, sessions, kbit          │ lost the race: next candidate
+//!                           └─────────────────────────────────┘
+//! ```
+//!
+//! Workers share these values as atomics: nobody waits for anybody, on no path. Not in here:
+//! sockets, the resolver of host names, the active checks (the control thread does both and
+//! reports through [`Origin::set_addrs`] and [`Origin::observe`]), a clock, a log.
+
+mod addrs;
+pub mod balance;
+mod entry;
+pub mod health;
+pub mod route;
+pub mod vitals;
+
+use core::ops::Deref;
+use core::time::Duration;
+use std::sync::Arc;
+
+use self::{balance::Draw, health::Health::Down};
+pub use self::{
+    balance::Key,
+    entry::{Keepalive, Origin},
+    health::{Health, Outcome},
+    route::{Lookup, Route},
+};
+use crate::{
+    clock::Instant,
+    config::Config,
+    limits::{ROUTE_ORIGINS_MAX, UNRESOLVED_RETRY_MS},
+};
+
+/// The origins and routes of one configuration.
+#[derive(Debug)]
+pub struct Table {
+    origins: Vec<Arc<Origin>>,
+    routes: Vec<Route>,
+    seed: u64,
+}
+
+/// Why there is no origin for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoOrigin {
+    /// None is well: 503 with `Retry-After`.
+    AllDown {
+        /// Until the first of them may be tried again.
+        retry_in: Duration,
+    },
+    /// Those that are well have as many sessions as they may: 453.
+    AllFull,
+    /// The route has none, or all were excluded: 502 after failed attempts.
+    None,
+}
+
+impl core::fmt::Display for NoOrigin {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::AllDown { retry_in } => {
+                let seconds = retry_in.as_millis().div_ceil(1000);
+                write!(f, "no origin of the route is well, the next trial is in {seconds} s")
+            }
+            Self::AllFull => f.write_str("every origin of the route has max_sessions sessions"),
+            Self::None => f.write_str("no origin of the route is left to try"),
+        }
+    }
+}
+
+impl core::error::Error for NoOrigin {}
+
+impl Table {
+    /// The table of `config`. An origin whose name and URL are in `previous` keeps its sessions,
+    /// health and counters, and its very pointer when nothing about it changed.
+    pub fn new(config: &Config, previous: Option<&Self>, seed: u64) -> Self {
+        let origins: Vec<Arc<Origin>> = config
+            .origins
+            .iter()
+            .map(|settings| {
+                let old = previous.and_then(|table| table.named(&settings.name));
+                match old {
+                    Some(old) if old.settings() == settings => Arc::clone(old),
+                    _ => Arc::new(Origin::new(settings, old.map(AsRef::as_ref), seed)),
+                }
+            })
+            .collect();
+        let routes = config
+            .routes
+            .iter()
+            .map(|route| {
+                let at = |name: &str| origins.iter().position(|origin| origin.name() == name);
+                Route::new(route, route.origins.iter().filter_map(|name| at(name)).collect())
+            })
+            .collect();
+        Self { origins, routes, seed }
+    }
+
+    /// All origins, in the order of the configuration.
+    pub fn origins(&self) -> &[Arc<Origin>] {
+        &self.origins
+    }
+
+    /// All routes, in the order of the configuration.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The origin of that name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Origin>> {
+        self.origins.iter().find(|origin| origin.name() == name)
+    }
+
+    /// Whether an origin of the configuration is at this host (IPv6 in brackets) and port.
+    pub fn has_at(&self, host: &[u8], port: u16) -> bool {
+        let host = unbracketed(host);
+        self.origins.iter().any(|origin| {
+            let name = unbracketed(origin.host().as_bytes());
+            origin.port() == port && name.eq_ignore_ascii_case(host)
+        })
+    }
+
+    /// Index of the route for `path` (a query may follow), if any.
+    pub fn route(&self, path: &[u8], how: Lookup) -> Option<usize> {
+        route::find(&self.routes, path, how)
+    }
+
+    /// Chooses an origin for a session of route number `route` and reserves its place. `exclude`
+    /// names origins, by index in [`Table::origins`], that this session has tried.
+    ///
+    /// An origin that is down takes part when its wait is over, for one session at a time: when
+    /// nobody else can serve, or when no active check would find out that it is back.
+    pub fn pick(
+        &self,
+        route: usize,
+        key: &Key,
+        exclude: &[usize],
+        now: Instant,
+    ) -> Result<Reservation, NoOrigin> {
+        let route = self.routes.get(route).ok_or(NoOrigin::None)?;
+        let draw = Draw { turn: route.next_turn(), seed: self.seed };
+        let field: heapless::Vec<(usize, &Arc<Origin>), ROUTE_ORIGINS_MAX> = route
+            .origins
+            .iter()
+            .filter(|index| !exclude.contains(index))
+            .filter_map(|index| Some((*index, self.origins.get(*index)?)))
+            .take(ROUTE_ORIGINS_MAX)
+            .collect();
+        for last_resort in [false, true] {
+            let mut candidates: heapless::Vec<_, ROUTE_ORIGINS_MAX> = field
+                .iter()
+                .map(|(_, origin)| origin.candidate(may_serve(origin, now, last_resort)))
+                .collect();
+            while let Some(at) = balance::pick(route.policy, &candidates, key, draw) {
+                let Some((index, origin)) = field.get(at) else { break };
+                if let Some(held) = reserve(*index, origin, now) {
+                    return Ok(held);
+                }
+                // Somebody was faster; it is out, so this ends.
+                if let Some(lost) = candidates.get_mut(at) {
+                    lost.healthy = false;
+                }
+            }
+        }
+        Err(why_none(field.iter().map(|(_, origin)| origin.as_ref()), now))
+    }
+}
+
+fn unbracketed(host: &[u8]) -> &[u8] {
+    host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host)
+}
+
+fn may_serve(origin: &Origin, now: Instant, last_resort: bool) -> bool {
+    let turn = match origin.health() {
+        Down { until, .. } => now >= until && (last_resort || !origin.checks_itself()),
+        _ => true,
+    };
+    turn && origin.addr().is_some()
+}
+
+fn reserve(index: usize, origin: &Arc<Origin>, now: Instant) -> Option<Reservation> {
+    if !origin.enter() {
+        return None;
+    }
+    let held = Reservation { origin: Arc::clone(origin), index };
+    let is_down = matches!(origin.health(), Down { .. });
+    (!is_down || origin.begin_trial(now)).then_some(held)
+}
+
+fn why_none<'a>(field: impl Iterator<Item = &'a Origin>, now: Instant) -> NoOrigin {
+    let mut retry_in: Option<Duration> = None;
+    for origin in field {
+        let wait = match (origin.addr(), origin.health_state().health()) {
+            (None, _) => Duration::from_millis(UNRESOLVED_RETRY_MS),
+            (_, Down { until, .. }) => until.since(now),
+            _ => return NoOrigin::AllFull,
+        };
+        retry_in = Some(retry_in.map_or(wait, |least| least.min(wait)));
+    }
+    retry_in.map_or(NoOrigin::None, |retry_in| NoOrigin::AllDown { retry_in })
+}
+
+/// A place for one session at an origin, given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    origin: Arc<Origin>,
+    index: usize,
+}
+
+impl Reservation {
+    /// Index of the origin in [`Table::origins`] of the table that made this reservation.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+}
+
+impl Deref for Reservation {
+    type Target = Arc<Origin>;
+    fn deref(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.origin.leave();
+    }
+}
+
+/// Spreads a number over 64 bits (the finaliser of SplitMix64).
+pub(crate) fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A hash that stays the same from run to run and machine to machine (FNV-1a, then SplitMix64). Not
+/// for tables that a peer could fill.
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
+    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::config;
+
+    const KEY: Key = Key { client_hash: 1, path_hash: 2, attempt: 0 };
+    const ANSWERED: Outcome = Outcome::Answered { rtt_us: 1000 };
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    /// Origins `a`, `b`, … with these bounds; one route `/**` to all of them.
+    fn config(policy: config::Policy, bounds: &[u16]) -> Config {
+        let names = ["a", "b", "c", "d"];
+        let origins =
+            names.iter().zip(bounds).enumerate().map(|(index, (name, bound))| config::Origin {
+                name: (*name).try_into().unwrap(),
+                url: format!("rtsp://192.0.2.{index}").as_str().try_into().unwrap(),
+                max_sessions: *bound,
+                ..config::Origin::default()
+            });
+        let origins: heapless::Vec<_, _> = origins.collect();
+        let route = config::Route {
+            path: "/**".try_into().unwrap(),
+            origins: origins.iter().map(|origin| origin.name.clone()).collect(),
+            policy,
+            ..config::Route::default()
+        };
+        Config { origins, routes: [route].into_iter().collect(), ..Config::default() }
+    }
+
+    fn table(bounds: &[u16]) -> Table {
+        Table::new(&config(config::Policy::First, bounds), None, 7)
+    }
+
+    fn picked(table: &Table, exclude: &[usize], ms: u64) -> Result<usize, NoOrigin> {
+        table.pick(0, &KEY, exclude, at(ms)).map(|held| held.index())
+    }
+
+    #[test]
+    fn a_reservation_gives_its_place_back_when_dropped() {
+        let table = table(&[2]);
+        let one = table.pick(0, &KEY, &[], at(0)).unwrap();
+        let two = table.pick(0, &KEY, &[], at(0)).unwrap();
+        assert_eq!((one.sessions(), one.name()), (2, "a"));
+        assert_eq!(table.pick(0, &KEY, &[], at(0)).unwrap_err(), NoOrigin::AllFull);
+        drop(two);
+        assert_eq!(one.sessions(), 1);
+        assert!(table.pick(0, &KEY, &[], at(0)).is_ok());
+    }
+
+    #[test]
+    fn a_full_origin_is_passed_over() {
+        let table = table(&[1, 0]);
+        let held = table.pick(0, &KEY, &[], at(0)).unwrap();
+        assert_eq!(picked(&table, &[], 0), Ok(1));
+        drop(held);
+        assert_eq!(picked(&table, &[], 0), Ok(0));
+    }
+
+    #[test]
+    fn failover_goes_on_to_what_was_not_tried() {
+        let table = table(&[0, 0, 0]);
+        assert_eq!(picked(&table, &[0], 0), Ok(1));
+        table.origins()[1].observe(Outcome::ConnectFailed, at(0));
+        assert_eq!(picked(&table, &[0], 0), Ok(2));
+        assert_eq!(picked(&table, &[0, 1, 2], 0), Err(NoOrigin::None));
+        assert_eq!(picked(&table, &[9], 0), Ok(0));
+        assert_eq!(table.pick(1, &KEY, &[], at(0)).unwrap_err(), NoOrigin::None, "no such route");
+    }
+
+    #[test]
+    fn when_all_are_down_the_first_whose_wait_is_over_is_tried_by_one_session() {
+        let table = table(&[0, 0]);
+        table.origins()[0].observe(Outcome::ConnectFailed, at(0));
+        table.origins()[1].observe(Outcome::ConnectFailed, at(100_000));
+        let Err(NoOrigin::AllDown { retry_in }) = picked(&table, &[], 1000) else {
+            panic!("an origin that is down was chosen");
+        };
+        assert!((1500..=6500).contains(&retry_in.as_millis()), "{retry_in:?}");
+        let until = 1000 + u64::try_from(retry_in.as_millis()).unwrap();
+        assert!(picked(&table, &[], until - 1).is_err());
+        let trial = table.pick(0, &KEY, &[], at(until)).unwrap();
+        assert_eq!(trial.index(), 0);
+        assert!(
+            matches!(picked(&table, &[], until), Err(NoOrigin::AllDown { .. })),
+            "one at a time"
+        );
+        assert_eq!(table.origins()[0].sessions(), 1, "the second gave its place back");
+        trial.observe(ANSWERED, at(until + 10));
+        assert_eq!(picked(&table, &[], until + 10), Ok(0));
+    }
+
+    #[test]
+    fn while_another_is_well_sessions_try_only_what_no_check_would_find() {
+        for (check, wanted) in [(config::HealthCheck::Options, 1), (config::HealthCheck::Off, 0)] {
+            let mut config = config(config::Policy::First, &[0, 0]);
+            config.origins[0].check = check;
+            let table = Table::new(&config, None, 7);
+            table.origins()[0].observe(Outcome::ConnectFailed, at(0));
+            assert_eq!(picked(&table, &[], 1000), Ok(1));
+            assert_eq!(picked(&table, &[], 8000), Ok(wanted));
+            assert_eq!(picked(&table, &[], 8000), Ok(1), "the trial is taken");
+        }
+    }
+
+    #[test]
+    fn one_that_is_full_and_one_that_is_down_are_full_together() {
+        let table = table(&[1, 0]);
+        let _held = table.pick(0, &KEY, &[], at(0)).unwrap();
+        table.origins()[1].observe(Outcome::ConnectFailed, at(0));
+        assert_eq!(picked(&table, &[], 1000), Err(NoOrigin::AllFull));
+        assert_eq!(picked(&table, &[], 8000), Ok(1), "its wait is over");
+    }
+
+    #[test]
+    fn an_origin_without_an_address_waits_for_the_resolver() {
+        let mut config = config(config::Policy::First, &[0]);
+        config.origins[0].url = "rtsp://nvr.example".try_into().unwrap();
+        let table = Table::new(&config, None, 7);
+        let retry_in = Duration::from_millis(UNRESOLVED_RETRY_MS);
+        assert_eq!(picked(&table, &[], 0), Err(NoOrigin::AllDown { retry_in }));
+        table.origins()[0].set_addrs(&[[192, 0, 2, 1].into()]);
+        assert_eq!(picked(&table, &[], 0), Ok(0));
+    }
+
+    #[test]
+    fn max_sessions_holds_while_eight_threads_come_and_go() {
+        let policies = [config::Policy::LeastSessions, config::Policy::RoundRobin];
+        for policy in policies {
+            let table = Table::new(&config(policy, &[3, 2]), None, 7);
+            let (most, refused) = (AtomicU32::new(0), AtomicU32::new(0));
+            std::thread::scope(|scope| {
+                for thread in 0..8 {
+                    let (table, most, refused) = (&table, &most, &refused);
+                    scope.spawn(move || {
+                        let mut held = Vec::new();
+                        for round in 0..5000_u64 {
+                            match table.pick(0, &KEY, &[], at(0)) {
+                                Ok(one) => held.push(one),
+                                Err(NoOrigin::AllFull) => {
+                                    refused.fetch_add(1, Ordering::Relaxed);
+                                }
+                                Err(other) => panic!("{other:?}"),
+                            }
+                            for (origin, bound) in table.origins().iter().zip([3, 2]) {
+                                assert!(origin.sessions() <= bound);
+                            }
+                            let all = table.origins().iter().map(|one| one.sessions()).sum();
+                            most.fetch_max(all, Ordering::Relaxed);
+                            if mix(round ^ thread << 32).is_multiple_of(2) {
+                                held.pop();
+                            }
+                        }
+                    });
+                }
+            });
+            assert_eq!(most.load(Ordering::Relaxed), 5, "all places were taken at times");
+            assert!(refused.load(Ordering::Relaxed) > 0);
+            assert!(table.origins().iter().all(|origin| origin.sessions() == 0));
+        }
+    }
+
+    #[test]
+    fn a_burst_of_sessions_spreads_before_its_traffic_is_measured() {
+        let table = Table::new(&config(config::Policy::LeastTraffic, &[0, 0]), None, 7);
+        table.origins()[0].set_kbit(10_000);
+        let held: Vec<_> = (0..20).map(|_| table.pick(0, &KEY, &[], at(0)).unwrap()).collect();
+        let first = held.iter().filter(|one| one.index() == 0).count();
+        assert!((7..=10).contains(&first), "{first} of 20");
+    }
+
+    #[test]
+    fn a_new_configuration_keeps_sessions_and_health_of_what_did_not_move() {
+        let mut config = config(config::Policy::First, &[2, 0, 0]);
+        let old = Table::new(&config, None, 7);
+        let held = old.pick(0, &KEY, &[], at(0)).unwrap();
+        old.origins()[1].observe(Outcome::ConnectFailed, at(0));
+        old.origins()[2].observe(Outcome::ConnectFailed, at(0));
+
+        config.origins[0].max_sessions = 1;
+        config.origins[2].url = "rtsp://192.0.2.99".try_into().unwrap();
+        let new = Table::new(&config, Some(&old), 8);
+        assert!(Arc::ptr_eq(&new.origins()[1], &old.origins()[1]), "unchanged");
+        assert_eq!(new.origins()[0].sessions(), 1);
+        assert_eq!(new.origins()[2].health(), Health::Unknown, "moved");
+        assert_eq!(picked(&new, &[], 0), Ok(2), "the first has one session and may have one");
+        drop(held);
+        assert_eq!(new.origins()[0].sessions(), 0);
+        assert_eq!(picked(&new, &[], 0), Ok(0));
+
+        config.origins[0].credentials = Some("nvr".try_into().unwrap());
+        let newer = Table::new(&config, Some(&new), 8);
+        assert_eq!(newer.named("a").and_then(|origin| origin.credentials()), Some("nvr"));
+    }
+
+    #[test]
+    fn a_route_skips_names_that_no_origin_has() {
+        let mut config = config(config::Policy::First, &[0, 0]);
+        config.routes[0].origins[0] = "gone".try_into().unwrap();
+        let table = Table::new(&config, None, 7);
+        assert_eq!(table.routes()[0].origins, [1]);
+        assert_eq!(table.route(b"/x?y", Lookup::Presentation), Some(0));
+        assert_eq!(picked(&table, &[], 0), Ok(1));
+    }
+
+    #[test]
+    fn refusals_read_well() {
+        let retry_in = Duration::from_millis(2500);
+        let all = [NoOrigin::AllDown { retry_in }, NoOrigin::AllFull, NoOrigin::None];
+        assert_eq!(
+            all.map(|one| one.to_string()),
+            [
+                "no origin of the route is well, the next trial is in 3 s",
+                "every origin of the route has max_sessions sessions",
+                "no origin of the route is left to try",
+            ]
+        );
+    }
+}

@@ -1,1 +1,221 @@
-//! TODO-ROOM proxy
+//! The running gateway: accepts, drives sessions, checks origins, answers the control API.
+//!
+//! One control thread runs on smol (accept, health checks, control API, timers); media and RTSP
+//! connections live on the workers of [`crate::pipe`].
+
+mod admin;
+mod connection;
+mod files;
+mod health;
+mod listener;
+mod options;
+mod shared;
+mod signals;
+mod source;
+mod tracks;
+
+use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
+
+use log::{info, warn};
+use smol::{LocalExecutor, Task, Timer, channel, future::FutureExt};
+
+pub use self::options::RunOptions;
+use self::{
+    admin::Admin,
+    shared::{Generation, Shared},
+    signals::Signal,
+    source::Source,
+};
+use crate::{
+    clock,
+    control::{gateway::Gateway, server, socket::ControlSocket},
+    pipe::{Pool, PortPool},
+    session::Fault,
+};
+
+/// How long sessions may still run after SIGTERM before they are ended.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Descriptors wanted: a session of two UDP tracks takes ten, and the usual soft limit is 1024.
+const FILES_WANTED: u64 = 65_536;
+
+/// Runs the gateway in the foreground until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A text for people: what cannot be read, bound or started, and the remedy.
+pub fn run(options: RunOptions) -> Result<(), String> {
+    let files = files::raise_limit(FILES_WANTED);
+    let source = smol::block_on(Source::open(&options))?;
+    let loaded = smol::block_on(source.load())?;
+    let (seed, nonce_key) = random()?;
+    let notes = loaded.notes.clone();
+    let generation = Generation::first(loaded, seed, nonce_key);
+    let gateway = &generation.config.gateway;
+    let workers = match gateway.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count.into(),
+    };
+    let pool = Pool::start(workers.min(crate::limits::WORKERS_MAX))
+        .map_err(|error| format!("workers cannot be started: {error}"))?;
+    let ports = PortPool::new(gateway.media_ports.first, gateway.media_ports.last);
+    let listen: Vec<SocketAddr> = gateway.listen.iter().copied().collect();
+    let shared = Arc::new(Shared::new(generation, pool, ports, seed, nonce_key));
+    for note in notes {
+        warn!("{note}");
+        shared.event(note);
+    }
+    info!("edgeweir {}: {workers} workers, {files} descriptors", env!("CARGO_PKG_VERSION"));
+    let executor = Rc::new(LocalExecutor::new());
+    let result = smol::block_on(executor.run(control(&executor, &shared, source, listen, options)));
+    shared.pool.stop();
+    result
+}
+
+/// What should not repeat from run to run, and what nobody should guess.
+fn random() -> Result<(u64, [u8; 32]), String> {
+    let mut key = [0; 32];
+    let mut seed = [0; 8];
+    getrandom::fill(&mut key)
+        .and_then(|()| getrandom::fill(&mut seed))
+        .map_err(|error| format!("the system gives no random numbers: {error}"))?;
+    Ok((u64::from_ne_bytes(seed), key))
+}
+
+async fn control(
+    executor: &Rc<LocalExecutor<'static>>,
+    shared: &Arc<Shared>,
+    source: Source,
+    listen: Vec<SocketAddr>,
+    options: RunOptions,
+) -> Result<(), String> {
+    let (changed, changes) = channel::bounded(16);
+    let admin = Admin::new(Arc::clone(shared), source, changed);
+    let mut listeners = Listeners::default();
+    listeners.follow(executor, shared, &listen).map_err(|(addr, error)| {
+        format!("cannot listen on {addr}: {error}: another program may have it; see gateway.listen")
+    })?;
+    let gateway: Arc<dyn Gateway> = Arc::new(admin.clone());
+    let socket = ControlSocket::bind(&options.control)?;
+    let serving = Arc::clone(&gateway);
+    let _unix = executor.spawn(async move {
+        if let Err(error) = server::serve_unix(socket.listener(), serving).await {
+            warn!("control socket: {error}");
+        }
+    });
+    let _tcp = match shared.generation().config.gateway.control {
+        Some(addr) => {
+            let listener = std::net::TcpListener::bind(addr)
+                .map_err(|error| format!("control address {addr}: {error}"))?;
+            Some(executor.spawn(async move {
+                if let Err(error) = server::serve_tcp(listener, gateway).await {
+                    warn!("control address {addr}: {error}");
+                }
+            }))
+        }
+        None => None,
+    };
+    let _health = executor.spawn(health::watch(Arc::clone(shared), Rc::clone(executor)));
+    let _rates = executor.spawn(measure(Arc::clone(shared)));
+    let mut signals = signals::Signals::new().map_err(|error| format!("signals: {error}"))?;
+    loop {
+        enum News {
+            Signal(Signal),
+            Listen(Vec<SocketAddr>),
+        }
+        let news = async { News::Signal(signals.next().await) }
+            .or(async {
+                match changes.recv().await {
+                    Ok(listen) => News::Listen(listen),
+                    Err(_) => core::future::pending().await,
+                }
+            })
+            .await;
+        match news {
+            News::Signal(Signal::Reload) => admin.reload().await,
+            News::Signal(Signal::Stop) => break,
+            News::Listen(listen) => {
+                if let Err((addr, error)) = listeners.follow(executor, shared, &listen) {
+                    warn!("cannot listen on {addr}: {error}");
+                    shared.event(format!("cannot listen on {addr}: {error}"));
+                }
+            }
+        }
+    }
+    info!("stopping: {} sessions", shared.admitted());
+    drop(listeners);
+    drain(shared).await;
+    Ok(())
+}
+
+/// Ends what still runs: origins get their TEARDOWN, clients a closed connection.
+async fn drain(shared: &Arc<Shared>) {
+    shared.draining.store(true, Relaxed);
+    for entry in shared.entries() {
+        close_session(shared, entry.id, Fault::Shutdown);
+    }
+    let until = clock::now() + DRAIN;
+    while shared.connections.load(Relaxed) > 0 && clock::now() < until {
+        Timer::after(Duration::from_millis(20)).await;
+    }
+}
+
+/// Ends one session; false when there is none of that number.
+fn close_session(shared: &Shared, id: u64, fault: Fault) -> bool {
+    let Some(entry) = shared.entry(id) else { return false };
+    let handle = shared.pool.handles().iter().find(|handle| handle.id() == entry.worker);
+    handle.is_some_and(|handle| {
+        handle.run(Box::new(move |worker| connection::close(id, fault, worker))).is_ok()
+    })
+}
+
+/// Addresses listened on, by address.
+#[derive(Default)]
+struct Listeners {
+    tasks: HashMap<SocketAddr, Task<()>>,
+}
+
+impl Listeners {
+    /// Opens what is new, closes what is gone; what stays is not touched.
+    fn follow(
+        &mut self,
+        executor: &LocalExecutor<'static>,
+        shared: &Arc<Shared>,
+        listen: &[SocketAddr],
+    ) -> Result<(), (SocketAddr, std::io::Error)> {
+        self.tasks.retain(|addr, _| listen.contains(addr));
+        for addr in listen {
+            if !self.tasks.contains_key(addr) {
+                let listener = listener::open(*addr).map_err(|error| (*addr, error))?;
+                let task = executor.spawn(listener::accept(Arc::clone(shared), listener));
+                self.tasks.insert(*addr, task);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bit rates of sessions and origins, once a second.
+async fn measure(shared: Arc<Shared>) {
+    let mut last = clock::now();
+    loop {
+        Timer::after(Duration::from_secs(1)).await;
+        let now = clock::now();
+        let elapsed_ms = u64::try_from(now.since(last).as_millis()).unwrap_or(1).max(1);
+        last = now;
+        let mut by_origin: HashMap<String, u32> = HashMap::new();
+        for entry in shared.entries() {
+            let bytes = entry.totals().bytes;
+            let before = entry.seen_bytes.swap(bytes, Relaxed);
+            let now = u32::try_from(bytes.saturating_sub(before) * 8 / elapsed_ms).unwrap_or(0);
+            // Half old, half new: a figure that one can read.
+            let smooth = u32::midpoint(entry.kbit.load(Relaxed), now);
+            entry.kbit.store(smooth, Relaxed);
+            let origin = shared::lock(&entry.facts).status.origin.clone();
+            *by_origin.entry(origin).or_default() += smooth;
+        }
+        for origin in shared.generation().table.origins() {
+            origin.set_kbit(by_origin.get(origin.name()).copied().unwrap_or(0));
+        }
+    }
+}

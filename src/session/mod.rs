@@ -1,1 +1,541 @@
-//! TODO-ROOM session
+//! One client connection, its origin and its tracks: the conversation as a state machine.
+//!
+//! [`Session`] is told what happened ([`Session::handle`], [`Session::message`],
+//! [`Session::frame`], [`Session::tick`]) and says what is to be done ([`Session::poll_output`],
+//! [`Session::outbox`], [`Session::deadline`]). **After each call, drain the outputs until there
+//! is none, then write the outboxes, before waiting for anything.**
+//!
+//! ```text
+//!            SETUP 200          PLAY 200
+//!   Init ───────────────▶ Ready ─────────▶ Playing
+//!    ▲                     │ ▲   RECORD     │  │
+//!    │      TEARDOWN 200   │ └──────────────┘  │ PAUSE 200, PLAY again: the pipes stay as they are
+//!    └─────────────────────┴───────────────────┘
+//! ```
+//!
+//! Decisions that are not its own leave as outputs and come back as inputs: who the client is
+//! ([`Output::Authenticate`]), which origin to use ([`Output::Connect`]), which ports
+//! ([`Output::Bind`]). It cannot tell whether a table, a guest or a test gave the verdict.
+//!
+//! One connection holds one session at a time, bound to one origin; after TEARDOWN it may begin
+//! another. Until SETUP is answered an origin that fails is replaced by another of the route, and
+//! the requests without an answer are sent to that one.
+//!
+//! Not in here: sockets, threads, the clock, the log, and datagrams, which never come near it.
+
+mod client;
+mod cseq;
+mod end;
+mod fault;
+mod inbox;
+mod keepalive;
+mod negotiate;
+mod origin;
+mod outbox;
+mod rewrite;
+mod tracks;
+
+use core::{net::IpAddr, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
+
+use self::{cseq::Outstanding, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping};
+pub use self::{
+    fault::{Fault, Whose},
+    inbox::{Flow as Feed, Inbox},
+    outbox::{Bounds, Outbox, Stuck},
+    tracks::{Leg, Plan, Route as FrameRoute, Track, Tracks},
+};
+pub use crate::pipe::{Kind as Flow, Side};
+use crate::{
+    auth::client::Signer,
+    clock::Instant,
+    config,
+    limits::REPLY_QUEUE_SOFT_BYTES,
+    origin::Table,
+    pipe::says_bye,
+    rtsp::{Method, Version},
+};
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No track is set up.
+    Init,
+    /// Tracks are set up, nothing flows.
+    Ready,
+    /// Media flows to the client.
+    Playing,
+    /// Media flows to the origin.
+    Recording,
+}
+
+impl State {
+    /// As `sessions` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Ready => "ready",
+            Self::Playing => "playing",
+            Self::Recording => "recording",
+        }
+    }
+}
+
+/// What a session has to know of its surroundings.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Address of the client's connection.
+    pub client_ip: IpAddr,
+    /// Our address on the client's side, as the client is told it.
+    pub local_ip: IpAddr,
+    /// `rtsp://host:port` of ours, for requests that name no host.
+    pub authority: Vec<u8>,
+    /// Pseudonym for Via; empty: none in RTSP/1.0.
+    pub via: String,
+    /// How long an origin may take for an answer.
+    pub answer_timeout: Duration,
+    /// How long a client may be without a sign of life.
+    pub idle_timeout: Duration,
+    /// How long promised media may stay away; zero: for ever.
+    pub silence_timeout: Duration,
+    /// Media that may wait for a slow interleaved peer.
+    pub media_queue: Bounds,
+}
+
+/// The pseudonym in RTSP/2.0 when the configuration names none (RFC 7826 18.57 demands one).
+pub const VIA_DEFAULT: &str = "edgeweir";
+
+/// An answer to an [`Output`], or news from a connection.
+#[derive(Debug)]
+pub enum Input {
+    /// Answer to [`Output::Authenticate`]: the client may.
+    Granted,
+    /// Answer to [`Output::Authenticate`]: 401 with these values of WWW-Authenticate.
+    Challenge(Vec<String>),
+    /// Answer to [`Output::Authenticate`]: never.
+    Denied,
+    /// Answer to [`Output::Connect`]: an origin was chosen and its connection is open.
+    Connected(Box<OriginLink>),
+    /// Answer to [`Output::Connect`]: this origin was chosen and cannot be reached.
+    ConnectFailed(usize),
+    /// Answer to [`Output::Connect`]: there is no origin to be had.
+    NoOrigin(Fault),
+    /// Answer to [`Output::Bind`]: ports toward the client and toward the origin, where asked for.
+    Bound {
+        /// RTP and RTCP port toward the client.
+        client: Option<(u16, u16)>,
+        /// RTP and RTCP port toward the origin.
+        origin: Option<(u16, u16)>,
+    },
+    /// Answer to [`Output::Bind`]: not to be had, and why.
+    NotBound(Fault),
+    /// A side's connection was closed by the peer or by an error.
+    SideClosed(Side),
+    /// The session is to end, for a reason of the shell's.
+    End(Fault),
+}
+
+/// What the session has to know of the origin that was chosen.
+#[derive(Debug)]
+pub struct OriginLink {
+    /// Its place in the table.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// `rtsp://host:port` and path of its URL.
+    pub base: crate::rtsp::url::Base,
+    /// Signs requests, when the gateway has credentials for it.
+    pub signer: Option<Signer>,
+    /// Method that keeps its sessions alive, if known from earlier ones.
+    pub keepalive: Option<Method>,
+}
+
+/// What is to be done by the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Check the client of the request in [`Session::deciding`] by this scheme.
+    Authenticate(config::Auth),
+    /// Choose an origin of this route, none of those, and connect to it.
+    Connect {
+        /// The route's place in the table.
+        route: usize,
+        /// The path asked for.
+        path: Vec<u8>,
+        /// Origins tried for this session already.
+        exclude: Vec<usize>,
+    },
+    /// Bind port pairs for this track.
+    Bind {
+        /// The track.
+        track: u8,
+        /// Whether a pair toward the client is needed.
+        client: bool,
+        /// Whether a pair toward the origin is needed.
+        origin: bool,
+        /// Whether this begins a session, so that the bounds on sessions apply.
+        first: bool,
+    },
+    /// Relay this track with the ports bound for it.
+    Open(u8, Plan),
+    /// Stop relaying this track, give its ports back.
+    Close(u8),
+    /// Close the origin's connection; what it still sends is of no interest.
+    DropOrigin,
+    /// What was seen of the origin with this place in the table.
+    Seen(usize, Sight),
+    /// A request was refused or a session hurt: for the log and the counters.
+    Note(Fault),
+    /// The session has ended: write what waits, then close both connections.
+    End(Fault),
+}
+
+/// What a session saw of an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// An answer, after so long.
+    Answered(Duration),
+    /// No answer in time.
+    Silent,
+    /// An answer that makes no sense.
+    BadReply,
+    /// A 5xx.
+    ServerError(u16),
+    /// It closed its connection over an unanswered request.
+    Closed,
+    /// Promised media stays away.
+    MediaSilent,
+    /// This method keeps its sessions alive.
+    Keepalive(Method),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Down,
+    Wanted,
+    Up,
+}
+
+/// What is remembered for a request of the client.
+#[derive(Debug, Default)]
+struct Note {
+    setup: Option<SetupNote>,
+    signed: u8,
+    retried: bool,
+    not_before: Option<Instant>,
+    sent_at: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SetupNote {
+    track: u8,
+    spec: usize,
+    client: Leg,
+    asked: Leg,
+    ours: Option<(u16, u16)>,
+}
+
+/// A request of the gateway's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Own {
+    Keepalive,
+    Teardown,
+}
+
+/// The client's request that waits for a verdict.
+#[derive(Debug)]
+struct Deciding {
+    raw: Vec<u8>,
+    head: usize,
+    setup: Option<(SetupNote, Wish)>,
+}
+
+/// One client connection and the session on it.
+#[derive(Debug)]
+pub struct Session {
+    around: Surroundings,
+    table: Arc<Table>,
+    version: Version,
+    to_client: Outbox,
+    to_origin: Outbox,
+    requests: Outstanding<Note>,
+    own: Outstanding<Own>,
+    origin_requests: Outstanding<()>,
+    deciding: Option<Deciding>,
+    granted: Option<usize>,
+    route: Option<usize>,
+    path: Vec<u8>,
+    link: Link,
+    origin: Option<OriginLink>,
+    tried: Vec<usize>,
+    mapping: Option<Mapping>,
+    presentation: Vec<u8>,
+    /// Control URLs whose media is not audio or video, by their last bytes.
+    quiet_controls: Vec<Vec<u8>>,
+    id: Option<Vec<u8>>,
+    tracks: Tracks,
+    state: State,
+    keepalive: Keepalive,
+    media_promised: bool,
+    last_media: Instant,
+    last_client: Instant,
+    close_when_answered: bool,
+    outputs: VecDeque<Output>,
+    ended: Option<Fault>,
+    user_agent: String,
+}
+
+impl Session {
+    /// A connection that was just accepted.
+    pub fn new(around: Surroundings, table: Arc<Table>, now: Instant) -> Self {
+        let bounds = around.media_queue;
+        Self {
+            around,
+            table,
+            version: Version::V1,
+            to_client: Outbox::new(bounds),
+            to_origin: Outbox::new(bounds),
+            requests: Outstanding::default(),
+            own: Outstanding::default(),
+            origin_requests: Outstanding::default(),
+            deciding: None,
+            granted: None,
+            route: None,
+            path: Vec::new(),
+            link: Link::Down,
+            origin: None,
+            tried: Vec::new(),
+            mapping: None,
+            presentation: Vec::new(),
+            quiet_controls: Vec::new(),
+            id: None,
+            tracks: Tracks::default(),
+            state: State::Init,
+            keepalive: Keepalive::new(None, now),
+            media_promised: false,
+            last_media: now,
+            last_client: now,
+            close_when_answered: false,
+            outputs: VecDeque::new(),
+            ended: None,
+            user_agent: String::new(),
+        }
+    }
+
+    /// One whole message of a side: `bytes`, of which the head takes the first `head`.
+    pub fn message(&mut self, side: Side, bytes: &[u8], head: usize, now: Instant) {
+        if self.ended.is_some() {
+            if side == Side::Origin {
+                self.late_answer(bytes, head);
+            }
+            return;
+        }
+        match side {
+            Side::Client => self.client_message(bytes, head, now),
+            Side::Origin => self.origin_message(bytes, head, now),
+        }
+        self.flush_answers();
+        self.check_invariants();
+    }
+
+    /// What happens to a frame that came in on this channel; none: not negotiated, to be dropped
+    /// and counted.
+    pub fn frame(
+        &mut self,
+        from: Side,
+        channel: u8,
+        payload: &[u8],
+        now: Instant,
+    ) -> Option<FrameRoute> {
+        let (flow, route) = self.tracks.route(from, channel)?;
+        match (from, flow) {
+            (Side::Origin, Flow::Rtcp) if says_bye(payload) => self.media_ended(),
+            (Side::Origin, Flow::Rtcp) => {}
+            _ => self.alive(from, now),
+        }
+        Some(route)
+    }
+
+    /// A side gave a sign of life other than a message: a frame, a datagram through a pipe, media
+    /// that it took.
+    pub fn alive(&mut self, side: Side, at: Instant) {
+        match side {
+            Side::Client => self.last_client = self.last_client.max(at),
+            Side::Origin => self.last_media = self.last_media.max(at),
+        }
+    }
+
+    /// The origin said that its media is at an end (RTCP BYE, the end of a recording): silence is
+    /// no fault until the next PLAY.
+    pub fn media_ended(&mut self) {
+        self.media_promised = false;
+    }
+
+    /// An answer to an output, or news.
+    pub fn handle(&mut self, input: Input, now: Instant) {
+        if self.ended.is_some() {
+            return;
+        }
+        match input {
+            Input::Granted => {
+                self.granted = self.route;
+                self.admit(now);
+            }
+            Input::Challenge(values) => self.challenge(&values),
+            Input::Denied => self.refuse_decided(Fault::Forbidden),
+            Input::Bound { client, origin } => self.bound(client, origin, now),
+            Input::NotBound(fault) => self.refuse_decided(fault),
+            Input::Connected(link) => self.connected(*link, now),
+            Input::ConnectFailed(index) => {
+                self.tried.push(index);
+                self.link = Link::Down;
+                self.pump(now);
+            }
+            Input::NoOrigin(fault) => {
+                self.link = Link::Down;
+                self.tried.clear();
+                self.note(fault);
+                self.fail_requests(fault);
+            }
+            Input::SideClosed(Side::Client) => self.end(Fault::ClientGone, now),
+            Input::SideClosed(Side::Origin) => self.origin_closed(now),
+            Input::End(fault) => self.end(fault, now),
+        }
+        self.flush_answers();
+        self.check_invariants();
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What waits to be written to a side.
+    pub fn outbox(&mut self, side: Side) -> &mut Outbox {
+        match side {
+            Side::Client => &mut self.to_client,
+            Side::Origin => &mut self.to_origin,
+        }
+    }
+
+    /// Whether a side's connection is to be read now. A client with ten requests outstanding, or
+    /// with answers that it does not fetch, is not (RFC 7826 10.2).
+    pub fn wants(&self, side: Side) -> bool {
+        match side {
+            Side::Origin => true,
+            Side::Client => {
+                self.deciding.is_none()
+                    && self.requests.has_room()
+                    && self.to_client.reply_bytes() < REPLY_QUEUE_SOFT_BYTES
+            }
+        }
+    }
+
+    /// The configuration changed: the next session on this connection goes by this table. One that
+    /// is under way keeps its origin.
+    pub fn set_table(&mut self, table: Arc<Table>) {
+        if self.tracks.is_empty() && self.requests.is_empty() && self.deciding.is_none() {
+            if self.link != Link::Down {
+                self.outputs.push_back(Output::DropOrigin);
+            }
+            self.unbind();
+            self.granted = None;
+            self.table = table;
+        }
+    }
+
+    /// The table that this session goes by.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// Whole request that waits for a verdict, and the length of its head.
+    pub fn deciding(&self) -> Option<(&[u8], usize)> {
+        self.deciding.as_ref().map(|deciding| (&deciding.raw[..], deciding.head))
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Its tracks.
+    pub fn tracks(&self) -> &Tracks {
+        &self.tracks
+    }
+
+    /// Name of its origin, empty before one is chosen.
+    pub fn origin_name(&self) -> &str {
+        self.origin.as_ref().map_or("", |origin| &origin.name)
+    }
+
+    /// The route it goes by.
+    pub fn route(&self) -> Option<usize> {
+        self.route
+    }
+
+    /// The path that was asked for.
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// The client's User-Agent.
+    pub fn user_agent(&self) -> &str {
+        &self.user_agent
+    }
+
+    /// Why it ended.
+    pub fn ended(&self) -> Option<Fault> {
+        self.ended
+    }
+
+    /// Whether something is still to be heard from the origin after the end: the answer to
+    /// TEARDOWN.
+    pub fn lingers(&self) -> bool {
+        self.ended.is_some() && !self.own.is_empty()
+    }
+
+    fn unbind(&mut self) {
+        self.route = None;
+        self.link = Link::Down;
+        self.origin = None;
+        self.tried.clear();
+        self.mapping = None;
+        self.id = None;
+        self.quiet_controls.clear();
+    }
+
+    fn note(&mut self, fault: Fault) {
+        self.outputs.push_back(Output::Note(fault));
+    }
+
+    fn seen(&mut self, sight: Sight) {
+        if let Some(origin) = &self.origin {
+            self.outputs.push_back(Output::Seen(origin.index, sight));
+        }
+    }
+
+    fn flush_answers(&mut self) {
+        while let Some(answer) = self.requests.ready() {
+            if self.to_client.push_reply(&answer).is_err() && self.ended.is_none() {
+                self.ended = Some(Fault::Stuck);
+                self.outputs.push_back(Output::End(Fault::Stuck));
+            }
+        }
+        if self.close_when_answered && self.requests.is_empty() && self.ended.is_none() {
+            self.ended = Some(Fault::ClientGone);
+            self.outputs.push_back(Output::End(Fault::ClientGone));
+        }
+    }
+
+    fn check_invariants(&self) {
+        debug_assert!(
+            self.state == State::Init || !self.tracks.is_empty(),
+            "a session beyond Init has a track"
+        );
+        debug_assert!(
+            self.link != Link::Up || self.origin.is_some(),
+            "an open connection belongs to a known origin"
+        );
+        debug_assert!(self.outputs.len() < 256, "outputs are drained after each call");
+    }
+}

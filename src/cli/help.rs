@@ -1,0 +1,404 @@
+//! Every command: its words, options, operands and the text of `--help`.
+//!
+//! Not in here: taking arguments apart ([`super::args`]).
+
+use std::ffi::OsStr;
+
+/// An option.
+#[derive(Clone, Copy, Debug)]
+pub struct Opt {
+    /// Its long name, without dashes.
+    pub name: &'static str,
+    /// What its value is called; empty: it has none.
+    pub value: &'static str,
+    /// One line for people.
+    pub text: &'static str,
+}
+
+const fn opt(name: &'static str, value: &'static str, text: &'static str) -> Opt {
+    Opt { name, value, text }
+}
+
+/// A command or a group of commands.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Its words, behind `edgeweir`.
+    pub words: &'static [&'static str],
+    /// One line for the list of commands.
+    pub brief: &'static str,
+    /// Names of its operands; those in brackets may be left out.
+    pub operands: &'static [&'static str],
+    /// Its options, beside those that every command takes.
+    pub options: &'static [Opt],
+    /// The rest of its help: explanation and examples.
+    pub text: &'static str,
+}
+
+/// Options of every command.
+const COMMON: [Opt; 3] = [
+    opt("control", "PATH", "the gateway's control socket [/run/edgeweir.sock, EDGEWEIR_CONTROL]"),
+    opt("help", "", "this page (-h)"),
+    opt("version", "", "the version (-V)"),
+];
+
+const FLASH: Opt = opt("flash", "FILE", "work on this store while no gateway runs on it");
+const JSON: Opt = opt("json", "", "JSON in place of a table");
+const LOG: Opt = opt("log", "LEVEL", "off, error, warn, info, debug or trace [info, EDGEWEIR_LOG]");
+
+/// The program itself.
+pub static ROOT: Spec = Spec {
+    words: &[],
+    brief: "an RTSP gateway between players and cameras or recorders",
+    operands: &[],
+    options: &[],
+    text: "Examples:
+  edgeweir config example > gateway.toml    a configuration to start from
+  edgeweir run --config gateway.toml        the gateway, in the foreground
+  edgeweir probe rtsp://127.0.0.1:8554/cam1 does media come through?
+  edgeweir status --watch                   what goes on, once a second
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+",
+};
+
+static COMMANDS: &[Spec] = &[
+    Spec {
+        words: &["run"],
+        brief: "run the gateway in the foreground",
+        operands: &[],
+        options: &[
+            opt("config", "FILE.toml", "configuration as text; changes are not kept"),
+            opt("flash", "DEVICE_OR_FILE", "store with configuration and secrets [EDGEWEIR_FLASH]"),
+            opt("secrets", "FILE.toml", "users and credentials as text, beside --config"),
+            LOG,
+        ],
+        text:
+            "The log goes to stderr. SIGTERM and SIGINT end sessions properly, then the gateway; \
+               SIGHUP\nreads the configuration again.
+
+Examples:
+  edgeweir run --config gateway.toml --control /tmp/edgeweir.sock --log debug
+  edgeweir flash format store.bin && edgeweir config import gateway.toml --flash store.bin &&
+    edgeweir run --flash store.bin
+",
+    },
+    Spec {
+        words: &["status"],
+        brief: "the gateway, its origins, workers and sessions",
+        operands: &[],
+        options: &[opt("watch", "", "again once a second, on the whole screen; q ends it"), JSON],
+        text: "Without a terminal, --watch prints one snapshot a second as lines of text, or with \
+               --json\nas one line of JSON.
+
+Examples:
+  edgeweir status --watch
+  edgeweir status --json | jq '.origins[] | select(.health != \"up\")'
+",
+    },
+    Spec {
+        words: &["sessions"],
+        brief: "list the sessions",
+        operands: &[],
+        options: &[JSON],
+        text: "Examples:
+  edgeweir sessions
+  edgeweir sessions close 17
+",
+    },
+    Spec {
+        words: &["sessions", "close"],
+        brief: "end a session",
+        operands: &["ID"],
+        options: &[],
+        text: "The player is disconnected and the origin gets its TEARDOWN.
+
+Example:
+  edgeweir sessions close 17
+",
+    },
+    Spec {
+        words: &["config"],
+        brief: "read and change the configuration",
+        operands: &[],
+        options: &[],
+        text: "Changes go to the running gateway, which checks, stores and applies them; with \
+               --flash\nthey go to a store that no gateway has open. A wrong file never replaces a \
+               good one.
+
+Examples:
+  edgeweir config edit
+  edgeweir config import gateway.toml
+  edgeweir config rollback
+",
+    },
+    Spec {
+        words: &["config", "check"],
+        brief: "say whether a file is a configuration",
+        operands: &["FILE"],
+        options: &[],
+        text:
+            "Needs no gateway. `-` is stdin. An error names line, key, what was found and what is \
+               allowed.
+
+Example:
+  edgeweir config check gateway.toml
+",
+    },
+    Spec {
+        words: &["config", "import"],
+        brief: "make a file the configuration",
+        operands: &["FILE"],
+        options: &[FLASH],
+        text: "Sessions under routes that did not change go on. `-` is stdin.
+
+Examples:
+  edgeweir config import gateway.toml
+  edgeweir config import gateway.toml --flash store.bin
+",
+    },
+    Spec {
+        words: &["config", "export"],
+        brief: "print the configuration as TOML",
+        operands: &[],
+        options: &[FLASH],
+        text: "Secrets are not in it.
+
+Example:
+  edgeweir config export > gateway.toml
+",
+    },
+    Spec {
+        words: &["config", "edit"],
+        brief: "edit the configuration with $VISUAL or $EDITOR",
+        operands: &[],
+        options: &[FLASH],
+        text: "What is saved is checked and put in force; when it is wrong, one may edit again.
+
+Example:
+  EDITOR=nano edgeweir config edit
+",
+    },
+    Spec {
+        words: &["config", "history"],
+        brief: "list the stored configurations",
+        operands: &[],
+        options: &[FLASH, JSON],
+        text: "Example:
+  edgeweir config history
+",
+    },
+    Spec {
+        words: &["config", "rollback"],
+        brief: "go back to an earlier configuration",
+        operands: &["[N]"],
+        options: &[FLASH],
+        text: "N says how far back, 1 when it is left out; `edgeweir config history` counts.
+
+Example:
+  edgeweir config rollback 2
+",
+    },
+    Spec {
+        words: &["config", "example"],
+        brief: "print a commented configuration",
+        operands: &[],
+        options: &[],
+        text: "Example:
+  edgeweir config example > gateway.toml
+",
+    },
+    Spec {
+        words: &["config", "user"],
+        brief: "set or remove a user of routes with auth digest or basic",
+        operands: &["NAME"],
+        options: &[opt("remove", "", "remove the user"), FLASH],
+        text: "The password is asked for, or read as one line from stdin. It is stored as a digest.
+
+Examples:
+  edgeweir config user anna
+  edgeweir config user anna --remove
+",
+    },
+    Spec {
+        words: &["config", "secret"],
+        brief: "set or remove credentials toward origins",
+        operands: &["NAME"],
+        options: &[opt("remove", "", "remove the credentials"), FLASH],
+        text: "NAME is what `credentials = \"NAME\"` of an origin says. The line user:password is \
+               asked for, or\nread from stdin; the password may have colons.
+
+Examples:
+  edgeweir config secret nvr
+  echo admin:swordfish | edgeweir config secret nvr
+",
+    },
+    Spec {
+        words: &["config", "token"],
+        brief: "set or remove the bearer token of the control API over TCP",
+        operands: &[],
+        options: &[opt("remove", "", "remove the token: nobody may control over TCP"), FLASH],
+        text: "The token (16 to 64 characters) is asked for, or read as one line from stdin. It \
+               matters where\n`gateway.control` names an address; the Unix socket needs none.
+
+Example:
+  head -c 24 /dev/urandom | base64 | tee token | edgeweir config token
+",
+    },
+    Spec {
+        words: &["flash"],
+        brief: "make and look at stores",
+        operands: &[],
+        options: &[],
+        text: "Examples:
+  edgeweir flash format store.bin
+  edgeweir flash info store.bin
+",
+    },
+    Spec {
+        words: &["flash", "format"],
+        brief: "make an empty store",
+        operands: &["FILE"],
+        options: &[
+            opt("size", "BYTES", "size of a file that is made; K and M may follow [1M]"),
+            opt("force", "", "even over something that is there"),
+        ],
+        text: "Examples:
+  edgeweir flash format store.bin
+  edgeweir flash format store.bin --size 2M --force
+",
+    },
+    Spec {
+        words: &["flash", "info"],
+        brief: "geometry, use and wear of a store",
+        operands: &["FILE"],
+        options: &[JSON],
+        text: "Example:
+  edgeweir flash info store.bin
+",
+    },
+];
+
+/// The command that `word` names under `above`.
+pub fn below(above: &Spec, word: &OsStr) -> Option<&'static Spec> {
+    let word = word.to_str()?;
+    COMMANDS.iter().find(|spec| {
+        spec.words.split_last().is_some_and(|(last, rest)| *last == word && rest == above.words)
+    })
+}
+
+/// The option of that name which the command takes.
+pub fn option(spec: &Spec, name: &str) -> Option<&'static Opt> {
+    spec.options.iter().chain(&COMMON).find(|option| option.name == name)
+}
+
+impl Spec {
+    /// The command as it is typed.
+    pub fn full_name(&self) -> String {
+        core::iter::once("edgeweir").chain(self.words.iter().copied()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether it does nothing without another word.
+    pub fn is_group(&self) -> bool {
+        matches!(self.words, [] | ["config" | "flash"])
+    }
+
+    /// What `--help` prints.
+    pub fn page(&self) -> String {
+        let mut page = format!("{}: {}\n\nUsage: {}", self.full_name(), self.brief, self.usage());
+        let under: Vec<&Spec> = COMMANDS
+            .iter()
+            .filter(|spec| {
+                spec.words.len() > self.words.len() && spec.words.starts_with(self.words)
+            })
+            .filter(|spec| !spec.is_group())
+            .collect();
+        if !under.is_empty() {
+            page.push_str("\n\nCommands:\n");
+            let rows = under.iter().map(|spec| (spec.call(), spec.brief));
+            page.push_str(&listing(rows));
+        } else {
+            page.push_str("\n\n");
+        }
+        page.push_str("\nOptions:\n");
+        let options = self.options.iter().chain(&COMMON);
+        page.push_str(&listing(options.map(|option| (option.call(), option.text))));
+        if !self.text.is_empty() {
+            page.push('\n');
+            page.push_str(self.text);
+        }
+        page.replace("\n\n\n", "\n\n")
+    }
+
+    fn usage(&self) -> String {
+        let rest = if self.is_group() { "COMMAND [OPTION]...".to_owned() } else { self.rest() };
+        format!("{} {rest}", self.full_name())
+    }
+
+    fn rest(&self) -> String {
+        let operands = self.operands.iter().copied();
+        operands.chain(core::iter::once("[OPTION]...")).collect::<Vec<_>>().join(" ")
+    }
+
+    fn call(&self) -> String {
+        let words = self.words.iter().chain(self.operands).copied();
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Opt {
+    fn call(&self) -> String {
+        let space = if self.value.is_empty() { "" } else { " " };
+        format!("--{}{space}{}", self.name, self.value)
+    }
+}
+
+/// Two columns.
+fn listing<'a>(rows: impl Iterator<Item = (String, &'a str)>) -> String {
+    let rows: Vec<_> = rows.collect();
+    let wide = rows.iter().map(|(call, _)| call.len()).max().unwrap_or(0);
+    rows.iter().map(|(call, text)| format!("  {call:<wide$}  {text}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_has_usage_options_and_an_example_and_fits_100_columns() {
+        for spec in COMMANDS.iter().chain([&ROOT]) {
+            let page = spec.page();
+            let name = spec.full_name();
+            assert!(page.starts_with(&format!("{name}: ")), "{page}");
+            assert!(
+                page.contains("\n\nUsage: edgeweir") && page.contains("--control PATH"),
+                "{page}"
+            );
+            assert!(page.contains("Example"), "{page}");
+            for line in page.lines() {
+                assert!(line.chars().count() <= 100, "{name}: {line}");
+                assert_eq!(line, line.trim_end(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_command_or_option_is_there_twice() {
+        for (at, spec) in COMMANDS.iter().enumerate() {
+            assert!(COMMANDS.iter().skip(at + 1).all(|other| other.words != spec.words));
+            let names: Vec<_> =
+                spec.options.iter().chain(&COMMON).map(|option| option.name).collect();
+            let mut unique = names.clone();
+            unique.sort_unstable();
+            unique.dedup();
+            assert_eq!(unique.len(), names.len(), "{}", spec.full_name());
+        }
+    }
+
+    #[test]
+    fn the_first_page_lists_every_command() {
+        let page = ROOT.page();
+        for spec in COMMANDS.iter().filter(|spec| !spec.is_group()) {
+            assert!(page.contains(&format!("\n  {}", spec.call())), "{}", spec.full_name());
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Typed access to TOML that remembers where each value stood.
+//!
+//! Not in here: what the keys mean (`text`) and which values are allowed (`rules`).
+
+use core::{cell::RefCell, ops::RangeInclusive};
+
+use heapless::{String as Bounded, Vec as BoundedVec};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    rules,
+    text::{Fault, TextError},
+};
+
+/// The text and the places of the keys read from it, so that a rule broken later finds its line.
+pub(super) struct Source<'t> {
+    text: &'t str,
+    places: RefCell<Vec<(String, usize)>>,
+}
+
+impl<'t> Source<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self { text, places: RefCell::default() }
+    }
+
+    /// Line of a byte offset, counted from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
+        before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// Line of a key, or of the nearest thing around it that was written down.
+    pub(super) fn line_of(&self, key: &str) -> usize {
+        let places = self.places.borrow();
+        let mut key = key;
+        loop {
+            if let Some((_, offset)) = places.iter().find(|(name, _)| name == key) {
+                return self.line(*offset);
+            }
+            match key.rfind(['.', '[']) {
+                Some(cut) => key = key.get(..cut).unwrap_or_default(),
+                None => return 1,
+            }
+        }
+    }
+
+    fn remember(&self, key: &str, offset: usize) {
+        self.places.borrow_mut().push((key.to_owned(), offset));
+    }
+
+    fn error(&self, offset: usize, fault: Fault) -> TextError {
+        TextError { line: self.line(offset), fault }
+    }
+}
+
+/// One table of the text.
+pub(super) struct Section<'s, 't> {
+    source: &'s Source<'t>,
+    /// Key of the table, empty for the whole text.
+    path: String,
+    offset: usize,
+    table: &'s DeTable<'t>,
+}
+
+impl<'s, 't> Section<'s, 't> {
+    pub(super) fn whole(source: &'s Source<'t>, table: &'s DeTable<'t>) -> Self {
+        Self { source, path: String::new(), offset: 0, table }
+    }
+
+    fn key(&self, leaf: &str) -> String {
+        if self.path.is_empty() { leaf.to_owned() } else { format!("{}.{leaf}", self.path) }
+    }
+
+    /// Refuses the first key that is neither `known` nor `later`: the latter are keys of a
+    /// release that is not this one, and `why` says so.
+    pub(super) fn only(
+        &self,
+        known: &[&'static str],
+        later: &[&str],
+        why: &'static str,
+    ) -> Result<(), TextError> {
+        let strange = |name: &str| !known.contains(&name);
+        let first = self
+            .table
+            .keys()
+            .filter(|key| strange(key.get_ref()))
+            .min_by_key(|key| key.span().start);
+        let Some(found) = first else { return Ok(()) };
+        let name = found.get_ref().as_ref();
+        let key = self.key(&shown(name));
+        let fault = if later.contains(&name) {
+            Fault::Later { key, why }
+        } else {
+            let nearest = known.iter().copied().find(|known| alike(name, known));
+            Fault::Unknown { key, nearest, known: known.join(", ") }
+        };
+        Err(self.source.error(found.span().start, fault))
+    }
+
+    /// The value of a key, when it is there.
+    pub(super) fn value(&self, leaf: &str) -> Option<Item<'s, 't>> {
+        let (name, value) = self.table.get_key_value(leaf)?;
+        let key = self.key(leaf);
+        self.source.remember(&key, name.span().start);
+        Some(Item { source: self.source, key, value })
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn required(&self, leaf: &str) -> Result<Item<'s, 't>, TextError> {
+        self.value(leaf).ok_or_else(|| {
+            let fault = Fault::Missing { key: self.key(leaf) };
+            self.source.error(self.offset, fault)
+        })
+    }
+
+    /// A `[table]`, when it is there.
+    pub(super) fn section(&self, leaf: &str) -> Result<Option<Section<'s, 't>>, TextError> {
+        self.value(leaf).map(|item| item.section(&format!("a table, [{leaf}]"))).transpose()
+    }
+
+    /// `[[tables]]`, at most `most`; none when the key is absent.
+    pub(super) fn sections(
+        &self,
+        leaf: &str,
+        most: usize,
+    ) -> Result<Vec<Section<'s, 't>>, TextError> {
+        let Some(item) = self.value(leaf) else { return Ok(Vec::new()) };
+        let form = format!("tables, [[{leaf}]]");
+        item.items(most, &form)?.iter().map(|each| each.section(&form)).collect()
+    }
+}
+
+/// One value of the text.
+pub(super) struct Item<'s, 't> {
+    source: &'s Source<'t>,
+    key: String,
+    value: &'s Spanned<DeValue<'t>>,
+}
+
+impl<'s, 't> Item<'s, 't> {
+    /// The error that this value is not what is `allowed`.
+    pub(super) fn wrong(&self, allowed: impl Into<String>) -> TextError {
+        self.wrong_as(described(self.value.get_ref()), allowed)
+    }
+
+    fn wrong_as(&self, found: String, allowed: impl Into<String>) -> TextError {
+        let broken = rules::Broken { key: self.key.clone(), found, allowed: allowed.into() };
+        self.source.error(self.value.span().start, Fault::Broken(broken))
+    }
+
+    /// The error that this value belongs to another release.
+    pub(super) fn later(&self, why: &'static str) -> TextError {
+        self.source.error(self.value.span().start, Fault::Later { key: self.key.clone(), why })
+    }
+
+    pub(super) fn str(&self) -> Result<&'s str, TextError> {
+        self.value.get_ref().as_str().ok_or_else(|| self.wrong("text in double quotes"))
+    }
+
+    /// A string that fits its bound. A longer one is not repeated in the error: it may hold a
+    /// password that belongs elsewhere.
+    pub(super) fn bounded<const N: usize>(&self) -> Result<Bounded<N>, TextError> {
+        let text = self.str()?;
+        Bounded::try_from(text).map_err(|_| {
+            self.wrong_as(format!("{} bytes", text.len()), format!("at most {N} bytes"))
+        })
+    }
+
+    pub(super) fn number(&self) -> Result<u16, TextError> {
+        let leaf = self.key.rsplit('.').next().unwrap_or_default();
+        let range: RangeInclusive<u16> = rules::range(leaf);
+        let wrong = || self.wrong(rules::words(&range));
+        let integer = self.value.get_ref().as_integer().ok_or_else(wrong)?;
+        let value = i64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| wrong())?;
+        u16::try_from(value).ok().filter(|value| range.contains(value)).ok_or_else(wrong)
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool, TextError> {
+        self.value.get_ref().as_bool().ok_or_else(|| self.wrong("true or false"))
+    }
+
+    /// One of several words.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, TextError> {
+        let word = self.value.get_ref().as_str();
+        if let Some((_, choice)) = choices.iter().find(|(name, _)| Some(*name) == word) {
+            return Ok(*choice);
+        }
+        let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        Err(self.wrong(names.join(", ")))
+    }
+
+    /// Something that is written as text and parsed; `""` is none.
+    pub(super) fn parsed<T: core::str::FromStr>(&self, form: &str) -> Result<Option<T>, TextError> {
+        match self.str()? {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| self.wrong(form)),
+        }
+    }
+
+    /// A bounded list, each element read by `read`.
+    pub(super) fn list<T, const N: usize>(
+        &self,
+        form: &str,
+        read: impl Fn(&Item<'s, 't>) -> Result<T, TextError>,
+    ) -> Result<BoundedVec<T, N>, TextError> {
+        let mut list = BoundedVec::new();
+        for item in self.items(N, form)? {
+            list.push(read(&item)?).map_err(|_| self.wrong(format!("at most {N}")))?;
+        }
+        Ok(list)
+    }
+
+    fn items(&self, most: usize, form: &str) -> Result<Vec<Item<'s, 't>>, TextError> {
+        let Some(array) = self.value.get_ref().as_array() else {
+            return Err(self.wrong(form));
+        };
+        let mut items = Vec::new();
+        for (at, value) in array.iter().enumerate() {
+            let key = format!("{}[{at}]", self.key);
+            let item = Item { source: self.source, key, value };
+            if at == most {
+                return Err(
+                    item.wrong_as(format!("{} of them", array.len()), format!("at most {most}"))
+                );
+            }
+            self.source.remember(&item.key, value.span().start);
+            items.push(item);
+        }
+        Ok(items)
+    }
+
+    fn section(&self, form: &str) -> Result<Section<'s, 't>, TextError> {
+        let Some(table) = self.value.get_ref().as_table() else { return Err(self.wrong(form)) };
+        Ok(Section {
+            source: self.source,
+            path: self.key.clone(),
+            offset: self.value.span().start,
+            table,
+        })
+    }
+}
+
+/// A value as a message shows it.
+fn described(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => rules::quoted(shown(text)),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// The beginning of a text, for a message of one line.
+fn shown(text: &str) -> String {
+    const MOST: usize = 80;
+    if text.chars().count() <= MOST {
+        return text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
+    }
+    let start: String = text.chars().take(MOST).collect();
+    format!("{}…", start.escape_debug())
+}
+
+/// Whether a word is likely a slip for another: at most two letters added, left out or changed.
+fn alike(a: &str, b: &str) -> bool {
+    const SLIPS: usize = 2;
+    if a.len() > 64 || a.len().abs_diff(b.len()) > SLIPS {
+        return false;
+    }
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let at = |row: &[usize], n: usize| row.get(n).copied().unwrap_or(usize::MAX - 1);
+            let change = at(&row, j) + usize::from(x != *y);
+            next.push(change.min(at(&row, j + 1) + 1).min(at(&next, j) + 1));
+        }
+        row = next;
+    }
+    row.last().is_some_and(|slips| *slips <= SLIPS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_recognised_and_other_words_are_not() {
+        assert!(alike("wieght", "weight"));
+        assert!(alike("media_port", "media_ports"));
+        assert!(!alike("colour", "weight"));
+        assert!(!alike(&"a".repeat(1000), "weight"));
+    }
+
+    #[test]
+    fn a_line_past_the_end_is_the_last_one() {
+        let source = Source::new("a\nb\n");
+        assert_eq!(source.line(0), 1);
+        assert_eq!(source.line(2), 2);
+        assert_eq!(source.line(999), 3);
+    }
+}

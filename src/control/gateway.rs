@@ -1,0 +1,72 @@
+//! What the control API asks of the gateway behind it.
+//!
+//! Not in here: HTTP, and any gateway. Tests answer with one that they make up.
+
+use core::{future::Future, pin::Pin};
+
+use super::model::{Credential, HistoryEntry, Problem, SessionStatus, Status};
+
+/// An answer that takes time: flash is written on the way.
+///
+/// The server drives it to its end even when the client has gone, because a write to flash must
+/// not be cancelled half way.
+pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
+
+/// The running gateway, as the control API sees it.
+///
+/// Texts in `Ok` are one line for people: what changed.
+pub trait Gateway: Send + Sync {
+    /// Figures of the whole gateway, its origins and its workers.
+    fn status(&self) -> Status;
+
+    /// The sessions of now, oldest first.
+    fn sessions(&self) -> Vec<SessionStatus>;
+
+    /// The active configuration as TOML, without secrets.
+    fn config_text(&self) -> String;
+
+    /// Checks, stores and applies a configuration.
+    ///
+    /// # Errors
+    /// 422 with line, key and what is allowed, when the text is wrong; nothing has changed then.
+    fn put_config(&self, toml: String) -> Answer<String>;
+
+    /// The stored configurations, newest first.
+    fn history(&self) -> Answer<Vec<HistoryEntry>>;
+
+    /// Goes back by `back` configurations, 1 or more.
+    ///
+    /// # Errors
+    /// 404 when the history is not that long.
+    fn rollback(&self, back: u8) -> Answer<String>;
+
+    /// Sets the password of a user who may sign in at the gateway (`auth = "digest"` or `"basic"`).
+    fn set_user(&self, name: String, password: String) -> Answer<String>;
+
+    /// Forgets a user.
+    ///
+    /// # Errors
+    /// 404 when there is none of that name.
+    fn remove_user(&self, name: String) -> Answer<String>;
+
+    /// Sets what the gateway signs with toward origins that name these credentials.
+    fn set_credential(&self, name: String, credential: Credential) -> Answer<String>;
+
+    /// Forgets credentials.
+    ///
+    /// # Errors
+    /// 404 when there are none of that name.
+    fn remove_credential(&self, name: String) -> Answer<String>;
+
+    /// Sets the bearer token of the API over TCP; none closes it.
+    ///
+    /// # Errors
+    /// 400 when it is too short to be safe or has other than visible ASCII characters.
+    fn set_token(&self, token: Option<String>) -> Answer<String>;
+
+    /// The bearer token of the API over TCP; none: every request over TCP is refused.
+    fn token(&self) -> Option<String>;
+
+    /// Ends a session; false when there is none of that number.
+    fn close_session(&self, id: u64) -> bool;
+}

@@ -1,0 +1,170 @@
+//! Behaviour of the store; power cuts and flipped bits are in `tests/config_cut.rs`.
+
+use super::*;
+use crate::{config::image::tests::largest, flash::sim::SimNor};
+
+fn sim(size: u32, erase_size: u32) -> SimNor {
+    SimNor::new(Geometry { size, erase_size })
+}
+
+fn formatted(nor: &SimNor) -> Store {
+    Store::format(Box::new(nor.clone())).unwrap()
+}
+
+fn config(sessions: u16) -> Config {
+    let mut config = Config::default();
+    config.limits.sessions = sessions;
+    config
+}
+
+/// Sessions of the active configuration, and the notes.
+fn active(store: &mut Store) -> (Option<(u16, u64)>, Vec<String>) {
+    let loaded = store.load_config().unwrap();
+    (loaded.active.map(|(config, sequence)| (config.limits.sessions, sequence)), loaded.notes)
+}
+
+#[test]
+fn the_newest_configuration_is_active_and_four_earlier_ones_are_kept() {
+    let nor = sim(1 << 20, 4096);
+    let mut store = formatted(&nor);
+    assert_eq!(active(&mut store), (None, vec![]));
+    for n in 1..=9 {
+        assert_eq!(store.save_config(&config(n)).unwrap(), u64::from(n));
+    }
+    let mut store = Store::open(Box::new(nor)).unwrap();
+    assert_eq!(active(&mut store), (Some((9, 9)), vec![]));
+    let numbers: Vec<_> = store.history().unwrap().iter().map(|entry| entry.sequence).collect();
+    assert_eq!(numbers, [9, 8, 7, 6, 5]);
+    assert_eq!(store.info().unwrap().configs, 5);
+}
+
+#[test]
+fn saving_what_is_active_writes_nothing() {
+    let nor = sim(1 << 20, 4096);
+    let mut store = formatted(&nor);
+    store.save_config(&config(7)).unwrap();
+    store.save_secrets(&Secrets::default()).unwrap();
+    let steps = nor.steps();
+    assert_eq!(store.save_config(&config(7)).unwrap(), 1);
+    assert_eq!(store.save_secrets(&Secrets::default()).unwrap(), 1);
+    assert_eq!(nor.steps(), steps);
+    store.load_config().unwrap();
+    store.load_secrets().unwrap();
+    drop(Store::open(Box::new(nor.clone())).unwrap());
+    assert_eq!(nor.steps(), steps);
+}
+
+#[test]
+fn rolling_back_makes_the_earlier_one_the_newest() {
+    let mut store = formatted(&sim(1 << 20, 4096));
+    assert!(matches!(store.rollback(1), Err(StoreError::NoSuch { have: 0 })));
+    for n in 1..=3 {
+        store.save_config(&config(n)).unwrap();
+    }
+    assert!(matches!(store.rollback(0), Err(StoreError::NoSuch { have: 2 })));
+    assert!(matches!(store.rollback(3), Err(StoreError::NoSuch { have: 2 })));
+    let (again, sequence) = store.rollback(2).unwrap();
+    assert_eq!((again.limits.sessions, sequence), (1, 4));
+    assert_eq!(active(&mut store).0, Some((1, 4)));
+    store.rollback(1).unwrap();
+    assert_eq!(active(&mut store).0, Some((3, 5)));
+}
+
+#[test]
+fn the_largest_configurations_and_secrets_fit_the_smallest_store_for_ever() {
+    for erase_size in [4, 64, 128, 256].map(|kib| kib << 10) {
+        let nor = sim(crate::limits::STORE_MIN_BYTES, erase_size);
+        let mut store = formatted(&nor);
+        let mut config = largest();
+        let mut secrets = Secrets::default();
+        for n in 0..32 {
+            secrets.set_credential(&format!("{n:032}"), &"u".repeat(64), &"p".repeat(128)).unwrap();
+            secrets.set_user(&format!("{n:032}"), "p").unwrap();
+        }
+        for n in 1..=40 {
+            config.limits.sessions = u16::MAX - n;
+            let sequence = store.save_config(&config).unwrap();
+            assert_eq!(sequence, u64::from(n), "{erase_size}");
+            secrets.set_user(&format!("{n:032}", n = 0), &format!("{n}")).unwrap();
+            store.save_secrets(&secrets).unwrap();
+        }
+        assert_eq!(store.images().unwrap().len(), 5);
+        let wear = nor.wear();
+        let (least, most) = (wear.iter().min().unwrap(), wear.iter().max().unwrap());
+        assert!(most - least <= 1, "{erase_size}: {wear:?}");
+        let block_per_page = store.geometry.page_size().unwrap() / erase_size;
+        let erased: u32 = wear.iter().sum::<u32>() / block_per_page;
+        assert_eq!(store.info().unwrap().pages_erased, erased);
+        assert_eq!(Store::open(Box::new(nor)).unwrap().info().unwrap().pages_erased, erased);
+    }
+}
+
+#[test]
+fn what_is_no_store_is_refused_and_left_alone() {
+    let blank = sim(1 << 20, 4096);
+    assert!(matches!(Store::open(Box::new(blank)), Err(StoreError::NotAStore)));
+    let geometry = Geometry { size: 1 << 20, erase_size: 4096 };
+    let mut noise: Vec<u8> =
+        (0..1u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    // The magic alone, as it stands in this very program, is no mark.
+    noise[1000..1016].copy_from_slice(MAGIC);
+    let nor = SimNor::with_bytes(geometry, noise.clone());
+    assert!(matches!(Store::open(Box::new(nor.clone())), Err(StoreError::NotAStore)));
+    assert_eq!(nor.bytes(), noise);
+}
+
+#[test]
+fn a_store_of_a_newer_release_is_refused_and_left_alone() {
+    let nor = sim(1 << 20, 4096);
+    let mut store = formatted(&nor);
+    let mut newer = mark();
+    newer[16] = 2;
+    let crc = image::crc32(&newer[..18]).to_le_bytes();
+    newer[18..].copy_from_slice(&crc);
+    // Found first only when the old marks are gone: as a newer release would have formatted it.
+    let mut bytes = nor.bytes();
+    while let Some(at) = bytes.windows(22).position(|window| window == mark()) {
+        bytes[at..at + 22].copy_from_slice(&newer);
+    }
+    store.load_config().unwrap();
+    let nor = SimNor::with_bytes(nor.geometry(), bytes.clone());
+    assert!(matches!(Store::open(Box::new(nor.clone())), Err(StoreError::NewerVersion(2))));
+    assert_eq!(nor.bytes(), bytes);
+}
+
+#[test]
+fn a_configuration_of_a_newer_release_is_skipped_with_a_note_and_kept() {
+    let mut store = formatted(&sim(1 << 20, 4096));
+    store.save_config(&config(5)).unwrap();
+    let mut newer = vec![0; 64];
+    let used = image::seal(image::FORMAT + 1, 2, &[9u8; 8], &mut newer).unwrap();
+    store.put(KEY_CONFIG + 2, &newer[..used]).unwrap();
+    let (found, notes) = active(&mut store);
+    assert_eq!(found, Some((5, 1)));
+    assert!(notes[0].contains("newer release") && notes[1] == "configuration 1 is used");
+    assert_eq!(store.save_config(&config(6)).unwrap(), 3);
+    assert_eq!(store.fetch(KEY_CONFIG + 2).unwrap().unwrap(), newer[..used]);
+    assert_eq!(store.history().unwrap()[1].fault.as_ref().map(String::is_empty), Some(false));
+}
+
+#[test]
+fn a_damaged_configuration_gives_way_to_the_previous_one_with_a_note() {
+    let nor = sim(1 << 20, 4096);
+    let mut store = formatted(&nor);
+    store.save_config(&config(5)).unwrap();
+    store.save_config(&config(6)).unwrap();
+    let image = image::encode(&config(6), 2);
+    let mut bytes = nor.bytes();
+    let at = bytes.windows(image.len()).position(|window| window == &image[..]).unwrap();
+    bytes[at + 20] ^= 4;
+    let mut store = Store::open(Box::new(SimNor::with_bytes(nor.geometry(), bytes))).unwrap();
+    let (found, notes) = active(&mut store);
+    assert_eq!(found, Some((5, 1)));
+    assert_eq!(
+        notes,
+        ["configuration 2 was stored but is damaged on flash", "configuration 1 is used"]
+    );
+    // Saving the very one that is used still counts as a change: the note must go away.
+    assert_eq!(store.save_config(&config(5)).unwrap(), 3);
+    assert_eq!(active(&mut store), (Some((5, 3)), vec![]));
+}

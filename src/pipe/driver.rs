@@ -1,0 +1,203 @@
+//! The loop of a worker thread, and what it measures once a second.
+
+use core::{
+    future::pending,
+    num::NonZeroUsize,
+    pin::pin,
+    sync::atomic::Ordering::Relaxed,
+    task::{Context, Waker},
+    time::Duration,
+};
+use std::{collections::VecDeque, io, rc::Rc, sync::Arc};
+
+use polling::{Event, Events};
+use smol::LocalExecutor;
+
+use super::{
+    pool::{Job, Load, Shared},
+    reactor::{Ready, Worker},
+    sys,
+    table::{Table, Token},
+};
+use crate::{
+    clock::{self, Instant},
+    limits::EVENTS_PER_WAIT,
+};
+
+/// The measurements of once a second.
+struct Meter {
+    at: Instant,
+    packets: u64,
+    cpu_us: u64,
+    packets_per_s: u64,
+}
+
+impl Meter {
+    const EVERY: Duration = Duration::from_secs(1);
+
+    fn new(now: Instant) -> Self {
+        Self { at: now, packets: 0, cpu_us: sys::thread_cpu_us(), packets_per_s: 0 }
+    }
+
+    fn due(&self) -> Instant {
+        self.at + Self::EVERY
+    }
+
+    fn tick(&mut self, packets: u64, load: &Load, now: Instant) {
+        if now < self.due() {
+            return;
+        }
+        let ms = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX).max(1);
+        let rate = packets.wrapping_sub(self.packets).saturating_mul(1000) / ms;
+        // Half of the new, half of the old: a burst of a second is not taken for load.
+        self.packets_per_s = u64::midpoint(self.packets_per_s, rate);
+        let cpu_us = sys::thread_cpu_us();
+        let busy = (cpu_us.saturating_sub(self.cpu_us) / ms).min(1000);
+        let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        load.packets_per_s.store(small(self.packets_per_s), Relaxed);
+        load.busy_permille.store(small(busy), Relaxed);
+        let fade = |expected: u32| Some(expected / 2);
+        let _ = load.expected_pps.fetch_update(Relaxed, Relaxed, fade);
+        (self.at, self.packets, self.cpu_us) = (now, packets, cpu_us);
+    }
+}
+
+/// The loop of a worker thread.
+pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
+    sys::sharpen_timers();
+    let executor = Rc::new(LocalExecutor::new());
+    let worker = Worker::new(id, shared, &executor);
+    let waker = Waker::from(Arc::clone(shared));
+    let mut tasks = pin!(executor.run(pending::<()>()));
+    let mut events = Events::with_capacity(NonZeroUsize::MIN.saturating_add(EVENTS_PER_WAIT - 1));
+    let mut jobs = VecDeque::new();
+    let mut meter = Meter::new(worker.now());
+    while !shared.stopping() {
+        run_jobs(&worker, &mut jobs);
+        worker.fire_timers();
+        if shared.take_woken() {
+            let _ = tasks.as_mut().poll(&mut Context::from_waker(&waker));
+        }
+        wait(&worker, &mut events, meter.due());
+        for event in events.iter() {
+            worker.dispatch(event);
+        }
+        let packets = worker.inner.packets.get();
+        shared.load.packets.store(packets, Relaxed);
+        meter.tick(packets, &shared.load, worker.now());
+    }
+    run_jobs(&worker, &mut jobs); // what was sent before the stop
+    drop(shared.close());
+    worker.clear();
+}
+
+fn run_jobs(worker: &Worker, jobs: &mut VecDeque<Job>) {
+    worker.inner.shared.take_jobs(jobs);
+    for job in jobs.drain(..) {
+        worker.guarded("a job", || job(worker));
+    }
+}
+
+/// Waits for events until a timer is due; not at all when another thread has left something.
+fn wait(worker: &Worker, events: &mut Events, meter: Instant) {
+    let shared = &worker.inner.shared;
+    events.clear();
+    let next = worker.inner.table.borrow().timers.next();
+    let until = next.map_or(meter, |timer| timer.min(meter));
+    let pause = if shared.may_sleep() { until.since(clock::now()) } else { Duration::ZERO };
+    let result = shared.poller.wait(events, Some(pause));
+    shared.awake();
+    worker.inner.now.set(clock::now());
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::Interrupted
+    {
+        // Nothing that traffic can cause; not spinning is all that is left to do.
+        log::error!("worker {}: waiting failed: {error}", worker.id());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+impl Worker {
+    /// Tells one event, unless its token was released since the kernel gave it.
+    fn dispatch(&self, event: Event) {
+        let (token, driven) = {
+            let mut table = self.inner.table.borrow_mut();
+            let index = Token::index_of(event.key);
+            let Some(slot) = table.slots.get_mut(index) else { return };
+            let (index, generation) = (index as u32, slot.generation);
+            let token = Token { index, generation };
+            let source = Token::source_of(event.key);
+            let Some(driven) = table.driven(token).filter(|_| token.key(source) == event.key)
+            else {
+                return;
+            };
+            (token, driven)
+        };
+        let what = Ready {
+            source: Token::source_of(event.key),
+            readable: event.readable,
+            writable: event.writable,
+        };
+        if !self.guarded("a connection or pipe", || driven.ready(what, self)) {
+            self.abandon(token);
+        }
+    }
+
+    /// Fires the timers that are due now; those set to now meanwhile wait for the next round.
+    fn fire_timers(&self) {
+        let now = self.now();
+        let due = self.inner.table.borrow().timers.len();
+        for _ in 0..due {
+            let (token, driven) = {
+                let mut table = self.inner.table.borrow_mut();
+                let Some((at, token)) = table.timers.pop(now) else { return };
+                let Table { slots, timers, .. } = &mut *table;
+                let Some(slot) = slots.get_mut(token.index as usize) else { continue };
+                if slot.generation != token.generation
+                    || !timers.fires((at, token), &mut slot.timer, now)
+                {
+                    continue;
+                }
+                let Some(driven) = slot.driven.clone() else { continue };
+                (token, driven)
+            };
+            if !self.guarded("a connection or pipe", || driven.timeout(self)) {
+                self.abandon(token);
+            }
+        }
+    }
+
+    /// Drops all that is driven.
+    fn clear(&self) {
+        for index in 0.. {
+            let token = match self.inner.table.borrow().slots.get(index as usize) {
+                Some(slot) => Token { index, generation: slot.generation },
+                None => return,
+            };
+            self.abandon(token);
+        }
+    }
+
+    /// Releases what has panicked, and may do so once more in its destructor.
+    fn abandon(&self, token: Token) {
+        self.guarded("the end of a connection or pipe", || self.release(token));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_meter_tells_rate_and_forgets_expectations() {
+        let load = Load::default();
+        load.expected_pps.store(1000, Relaxed);
+        let mut meter = Meter::new(Instant::START);
+        for second in 1..=10 {
+            meter.tick(second * 500, &load, Instant::from_millis(second * 1000));
+        }
+        let rate = load.packets_per_s.load(Relaxed);
+        assert!((490..=500).contains(&rate), "{rate}");
+        assert_eq!(load.expected_pps.load(Relaxed), 0);
+    }
+}

@@ -1,0 +1,288 @@
+//! RTP/RTCP port pairs: even and next odd, from a bounded range.
+//!
+//! A freed pair is given out last, so that late packets of an ended session do not reach a new
+//! one. Set-up path only: the lock is never taken for a datagram.
+
+use core::{fmt, net::IpAddr, net::SocketAddr};
+use std::{
+    collections::VecDeque,
+    io,
+    net::UdpSocket,
+    os::fd::AsFd,
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::sys;
+use crate::limits::{MEDIA_SOCKET_BUFFER_BYTES, PORT_TRIES_MAX};
+
+/// The pairs of a port range, shared by all sessions.
+#[derive(Debug)]
+pub struct PortPool {
+    free: Mutex<VecDeque<u16>>,
+    total: usize,
+}
+
+impl PortPool {
+    /// All pairs within `first..=last`; an odd `first` or even `last` is cut off.
+    pub fn new(first: u16, last: u16) -> Arc<Self> {
+        let even = u32::from(first).next_multiple_of(2).max(2);
+        let pairs = (even..u32::from(last)).step_by(2).filter_map(|port| u16::try_from(port).ok());
+        let free: VecDeque<u16> = pairs.collect();
+        Arc::new(Self { total: free.len(), free: Mutex::new(free) })
+    }
+
+    /// A pair, the longest unused one; none when all are taken. It goes back when dropped.
+    pub fn take(self: &Arc<Self>) -> Option<PortPair> {
+        let rtp = self.free().pop_front()?;
+        Some(PortPair { rtp, pool: Arc::clone(self) })
+    }
+
+    /// Pairs that sessions hold.
+    pub fn in_use(&self) -> usize {
+        self.total - self.free().len()
+    }
+
+    /// Pairs in all.
+    pub const fn total(&self) -> usize {
+        self.total
+    }
+
+    fn free(&self) -> MutexGuard<'_, VecDeque<u16>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A pair that is taken; back in its pool when dropped.
+#[derive(Debug)]
+pub struct PortPair {
+    rtp: u16,
+    pool: Arc<PortPool>,
+}
+
+impl PortPair {
+    /// The even port.
+    pub const fn rtp(&self) -> u16 {
+        self.rtp
+    }
+
+    /// The odd port above it.
+    pub const fn rtcp(&self) -> u16 {
+        self.rtp + 1
+    }
+}
+
+impl Drop for PortPair {
+    fn drop(&mut self) {
+        self.pool.free().push_back(self.rtp);
+    }
+}
+
+/// Two bound sockets and the pair they hold. Fields drop in order: the sockets are closed before
+/// the pair can be taken again.
+#[derive(Debug)]
+pub struct BoundPair {
+    /// Media.
+    pub rtp: UdpSocket,
+    /// Reports.
+    pub rtcp: UdpSocket,
+    /// The ports.
+    pub pair: PortPair,
+}
+
+/// Why no pair could be bound.
+#[derive(Debug)]
+pub enum PortError {
+    /// All pairs of the range are taken by sessions.
+    Exhausted {
+        /// Pairs in the range.
+        total: usize,
+    },
+    /// Other programs hold all the ports that were tried.
+    Held {
+        /// Pairs tried.
+        tries: usize,
+    },
+    /// The process may open no more descriptors.
+    Descriptors(io::Error),
+    /// The address cannot be bound.
+    Io(io::Error),
+}
+
+impl fmt::Display for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exhausted { total } => {
+                write!(f, "all {total} port pairs are in use: widen gateway.media_ports")
+            }
+            Self::Held { tries } => write!(
+                f,
+                "other programs hold the {tries} port pairs tried: move gateway.media_ports"
+            ),
+            Self::Descriptors(error) => {
+                write!(f, "no descriptor for a media socket ({error}): raise the limit (ulimit -n)")
+            }
+            Self::Io(error) => write!(f, "media socket cannot be bound: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for PortError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Descriptors(error) | Self::Io(error) => Some(error),
+            Self::Exhausted { .. } | Self::Held { .. } => None,
+        }
+    }
+}
+
+impl From<PortError> for io::Error {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Descriptors(error) | PortError::Io(error) => error,
+            out @ (PortError::Exhausted { .. } | PortError::Held { .. }) => {
+                Self::new(io::ErrorKind::AddrNotAvailable, out)
+            }
+        }
+    }
+}
+
+/// Takes a pair and binds both ports on `ip`, passing over pairs that other programs hold.
+///
+/// # Errors
+/// Each way in which ports run out is its own [`PortError`].
+pub fn bind(pool: &Arc<PortPool>, ip: IpAddr) -> Result<BoundPair, PortError> {
+    // Pairs found held are kept until the end, else one free pair behind them is never reached.
+    let mut held = Vec::new();
+    while held.len() < PORT_TRIES_MAX {
+        let Some(pair) = pool.take() else {
+            let total = pool.total();
+            return Err(match held.len() {
+                0 => PortError::Exhausted { total },
+                tries => PortError::Held { tries },
+            });
+        };
+        let both =
+            socket(ip, pair.rtp()).and_then(|rtp| socket(ip, pair.rtcp()).map(|rtcp| (rtp, rtcp)));
+        match both {
+            Ok((rtp, rtcp)) => return Ok(BoundPair { rtp, rtcp, pair }),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EADDRINUSE | libc::EACCES) => held.push(pair),
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    return Err(PortError::Descriptors(error));
+                }
+                _ => return Err(PortError::Io(error)),
+            },
+        }
+    }
+    Err(PortError::Held { tries: held.len() })
+}
+
+fn socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    let granted = sys::ask_receive_buffer(socket.as_fd(), MEDIA_SOCKET_BUFFER_BYTES);
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let wanted = MEDIA_SOCKET_BUFFER_BYTES / 1024;
+        if granted < MEDIA_SOCKET_BUFFER_BYTES {
+            log::warn!(
+                "media sockets get {} KiB of receive buffer instead of {wanted} KiB: bursts may be \
+                 lost; raise net.core.rmem_max or give CAP_NET_ADMIN",
+                granted / 1024
+            );
+        } else {
+            log::debug!("media sockets get {} KiB of receive buffer", granted / 1024);
+        }
+    });
+    if let Err(error) = sys::report_icmp(socket.as_fd(), ip.is_ipv6()) {
+        log::debug!("ICMP errors are not counted: {error}");
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipe::test_host;
+
+    #[test]
+    fn pairs_are_even_and_next_odd_within_the_range() {
+        for (first, last, total) in
+            [(20_000, 23_999, 2000), (20_001, 20_004, 1), (5, 5, 0), (9, 3, 0), (65_534, 65_535, 1)]
+        {
+            let pool = PortPool::new(first, last);
+            assert_eq!(pool.total(), total, "{first} to {last}");
+            while let Some(pair) = pool.take() {
+                assert!(pair.rtp() % 2 == 0 && pair.rtp() >= first && pair.rtcp() <= last);
+                core::mem::forget(pair);
+            }
+        }
+        assert_eq!(PortPool::new(0, 1).total(), 0, "port 0 means any port");
+    }
+
+    #[test]
+    fn the_range_runs_out_and_a_freed_pair_is_used_last() {
+        let pool = PortPool::new(24_000, 24_005);
+        let first = pool.take().unwrap();
+        let port = first.rtp();
+        drop(first);
+        let order: Vec<PortPair> = core::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(order.last().unwrap().rtp(), port);
+        assert_eq!((pool.in_use(), pool.total()), (3, 3));
+        assert!(pool.take().is_none());
+        drop(order);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn ten_thousand_takings_leave_the_pool_as_it_was() {
+        let pool = PortPool::new(20_000, 23_999);
+        for _ in 0..10_000 {
+            let held: Vec<_> = (0..3).filter_map(|_| pool.take()).collect();
+            assert_eq!(pool.in_use(), held.len());
+        }
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn a_pair_with_a_port_that_another_program_holds_is_passed_over() {
+        let pool = PortPool::new(25_000, 25_003);
+        let other = UdpSocket::bind((test_host(), 25_001)).unwrap();
+        let bound = bind(&pool, test_host()).unwrap();
+        assert_eq!(bound.rtp.local_addr().unwrap().port(), 25_002);
+        assert_eq!(bound.rtcp.local_addr().unwrap().port(), 25_003);
+        assert_eq!(pool.in_use(), 1, "the pair passed over is free again");
+        assert!(matches!(bind(&pool, test_host()), Err(PortError::Held { tries: 1 })));
+        drop((bound, other));
+        let all = (bind(&pool, test_host()).unwrap(), bind(&pool, test_host()).unwrap());
+        assert!(matches!(bind(&pool, test_host()), Err(PortError::Exhausted { total: 2 })));
+        drop(all);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_an_error_of_its_own_and_leaks_no_pair() {
+        let pool = PortPool::new(25_100, 25_103);
+        let elsewhere = "192.0.2.1".parse().unwrap();
+        assert!(matches!(bind(&pool, elsewhere), Err(PortError::Io(_))));
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn errors_say_the_cause_and_the_remedy() {
+        let io = || io::Error::from_raw_os_error(libc::EMFILE);
+        for error in [
+            PortError::Exhausted { total: 2000 },
+            PortError::Held { tries: 64 },
+            PortError::Descriptors(io()),
+            PortError::Io(io()),
+        ] {
+            let text = error.to_string();
+            assert!(!text.ends_with('.') && text.contains(':'), "{text}");
+        }
+    }
+}

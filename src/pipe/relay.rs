@@ -1,0 +1,486 @@
+//! One datagram in, one verdict out: who may send into a pipe, and where it goes.
+//!
+//! Pure: no socket, no clock, no counter of others. The shell asks [`Relay::on_datagram`] for each
+//! datagram and does what the [`Verdict`] says.
+//!
+//! Who may send: a peer is known by the address of its RTSP connection, or the one it announced in
+//! the Transport header. Under [`Mode::Learn`] the port comes from its first datagram when that
+//! differs from the announced one (a NAT, a camera that answers from elsewhere), and is then
+//! pinned: whoever comes later from another port is a stranger. Under [`Mode::Strict`] only the
+//! announced address and port may send. RTP and RTCP are learned apart.
+
+use core::net::{IpAddr, SocketAddr};
+
+pub use super::sequence::SeqTracker;
+use crate::{clock::Instant, limits::DATAGRAM_MAX_BYTES};
+
+/// Shortest RTP packet (RFC 3550 5.1); what is shorter punches holes.
+const RTP_MIN_BYTES: usize = 12;
+/// Shortest RTCP packet: the common header (RFC 3550 6.1).
+const RTCP_MIN_BYTES: usize = 4;
+
+/// One of the two peers of a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The player (or the publisher).
+    Client,
+    /// The server behind the gateway.
+    Origin,
+}
+
+impl Side {
+    /// The other peer.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Origin,
+            Self::Origin => Self::Client,
+        }
+    }
+}
+
+/// RTP or RTCP: of a packet, or of the socket of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Media.
+    Rtp,
+    /// Reports.
+    Rtcp,
+}
+
+/// Whether a port may be learned from the first datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The peer's address, any port; the first one is kept.
+    Learn,
+    /// The announced address and port only.
+    Strict,
+}
+
+/// Where one socket's peer is, and who may claim to be it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    announced: Option<SocketAddr>,
+    pinned: Option<SocketAddr>,
+    mode: Mode,
+    allowed: IpAddr,
+}
+
+impl Endpoint {
+    /// `allowed`: address of the peer's RTSP connection. `announced`: what the Transport header
+    /// says (`client_port`, `server_port`, `source`, `dest_addr`); none or port 0: unknown.
+    pub fn new(mode: Mode, allowed: IpAddr, announced: Option<SocketAddr>) -> Self {
+        let announced = announced.map(canonical).filter(|address| address.port() != 0);
+        Self { announced, pinned: None, mode, allowed: allowed.to_canonical() }
+    }
+
+    /// Where datagrams for this peer go: the learned address, else the announced one.
+    pub fn destination(&self) -> Option<SocketAddr> {
+        self.pinned.or(self.announced)
+    }
+
+    /// The address learned and kept, if any datagram has come.
+    pub const fn pinned(&self) -> Option<SocketAddr> {
+        self.pinned
+    }
+
+    /// Whether `from` may send here; the first that may is pinned.
+    fn admit(&mut self, from: SocketAddr) -> bool {
+        if let Some(pinned) = self.pinned {
+            return same(pinned, from);
+        }
+        let announced = self.announced.is_some_and(|announced| same(announced, from));
+        let admitted = announced
+            || self.mode == Mode::Learn
+                && (from.ip() == self.allowed
+                    || self.announced.is_some_and(|announced| announced.ip() == from.ip()));
+        if admitted {
+            self.pinned = Some(from);
+        }
+        admitted
+    }
+}
+
+/// An address in the form in which two of them can be compared: IPv4 as IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match (address, address.ip().to_canonical()) {
+        (SocketAddr::V6(_), ip @ IpAddr::V4(_)) => SocketAddr::new(ip, address.port()),
+        (address, _) => address,
+    }
+}
+
+/// Same host and port; flow labels and scopes of IPv6 apart.
+fn same(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.ip() == b.ip()
+}
+
+/// One peer: its RTP and its RTCP endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// Where its media come from and go to.
+    pub rtp: Endpoint,
+    /// Where its reports come from and go to.
+    pub rtcp: Endpoint,
+    /// RTP and RTCP share the RTP port (rtcp-mux, RFC 5761).
+    pub mux: bool,
+}
+
+impl Leg {
+    /// A peer with two ports. The arguments are those of [`Endpoint::new`].
+    pub fn new(
+        mode: Mode,
+        allowed: IpAddr,
+        rtp: Option<SocketAddr>,
+        rtcp: Option<SocketAddr>,
+    ) -> Self {
+        Self {
+            rtp: Endpoint::new(mode, allowed, rtp),
+            rtcp: Endpoint::new(mode, allowed, rtcp),
+            mux: false,
+        }
+    }
+
+    /// The same peer with RTP and RTCP on its RTP port.
+    #[must_use]
+    pub const fn muxed(mut self) -> Self {
+        self.mux = true;
+        self
+    }
+
+    /// Who sends, and what: `None` for a stranger.
+    pub fn admit(&mut self, from: SocketAddr, socket: Kind, datagram: &[u8]) -> Option<Kind> {
+        let endpoint = match socket {
+            Kind::Rtp => &mut self.rtp,
+            Kind::Rtcp => &mut self.rtcp,
+        };
+        if !endpoint.admit(canonical(from)) {
+            return None;
+        }
+        let reports = socket == Kind::Rtcp || self.mux && looks_like_rtcp(datagram);
+        Some(if reports { Kind::Rtcp } else { Kind::Rtp })
+    }
+
+    /// Where a packet of this kind goes, and by which socket of the pair.
+    pub fn destination(&self, kind: Kind) -> Option<(Kind, SocketAddr)> {
+        match kind {
+            Kind::Rtcp if !self.mux => Some((Kind::Rtcp, self.rtcp.destination()?)),
+            _ => Some((Kind::Rtp, self.rtp.destination()?)),
+        }
+    }
+}
+
+/// Whether a compound RTCP packet holds a BYE (RFC 3550 6.6).
+pub fn says_bye(mut compound: &[u8]) -> bool {
+    while let [first, kind, high, low, ..] = compound {
+        if first >> 6 != 2 {
+            return false;
+        }
+        if *kind == 203 {
+            return true;
+        }
+        let len = 4 * (usize::from(u16::from_be_bytes([*high, *low])) + 1);
+        compound = compound.get(len..).unwrap_or_default();
+    }
+    false
+}
+
+/// On a shared port, payload types 64 to 95 are RTCP's packet types 192 to 223 (RFC 5761 4).
+fn looks_like_rtcp(datagram: &[u8]) -> bool {
+    datagram.get(1).is_some_and(|byte| (64..=95).contains(&(byte & 0x7f)))
+}
+
+/// Why a datagram is not relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Its source may not send into this pipe.
+    UnknownSource,
+    /// The other peer's address is not known yet.
+    NoPeer,
+    /// Longer than IPv4 UDP carries.
+    Oversized,
+    /// Too short to be a packet: hole punching. Its source was learned.
+    Absorbed,
+}
+
+/// What to do with one datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send it on, unchanged.
+    Forward {
+        /// Where to.
+        to: SocketAddr,
+        /// By which socket of the other side's pair.
+        via: Kind,
+        /// What it is.
+        kind: Kind,
+    },
+    /// Count it and forget it.
+    Drop(Reason),
+}
+
+/// Whether a packet of this kind is too short to be one.
+pub(super) fn is_tiny(kind: Kind, datagram: &[u8]) -> bool {
+    let least = if kind == Kind::Rtp { RTP_MIN_BYTES } else { RTCP_MIN_BYTES };
+    datagram.len() < least
+}
+
+/// The state of a pipe: two peers and the sequence numbers between them.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    origin: Leg,
+    client: Leg,
+    down: SeqTracker,
+    up: SeqTracker,
+    last_from_origin: Option<Instant>,
+    last_from_client: Option<Instant>,
+}
+
+impl Relay {
+    /// A pipe between two peers.
+    pub fn new(origin: Leg, client: Leg) -> Self {
+        Self {
+            origin,
+            client,
+            down: SeqTracker::default(),
+            up: SeqTracker::default(),
+            last_from_origin: None,
+            last_from_client: None,
+        }
+    }
+
+    /// What to do with a datagram that came `from` an address to one `socket` of a `side`'s pair.
+    pub fn on_datagram(
+        &mut self,
+        from: SocketAddr,
+        side: Side,
+        socket: Kind,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Verdict {
+        let (sender, receiver, tracker, last) = match side {
+            Side::Origin => {
+                (&mut self.origin, &self.client, &mut self.down, &mut self.last_from_origin)
+            }
+            Side::Client => {
+                (&mut self.client, &self.origin, &mut self.up, &mut self.last_from_client)
+            }
+        };
+        let Some(kind) = sender.admit(from, socket, datagram) else {
+            return Verdict::Drop(Reason::UnknownSource);
+        };
+        *last = Some(now);
+        if is_tiny(kind, datagram) {
+            return Verdict::Drop(Reason::Absorbed);
+        }
+        if kind == Kind::Rtp {
+            tracker.on_packet(datagram);
+        }
+        if datagram.len() > DATAGRAM_MAX_BYTES {
+            return Verdict::Drop(Reason::Oversized);
+        }
+        match receiver.destination(kind) {
+            Some((via, to)) => Verdict::Forward { to, via, kind },
+            None => Verdict::Drop(Reason::NoPeer),
+        }
+    }
+
+    /// One peer.
+    pub const fn leg(&self, side: Side) -> &Leg {
+        match side {
+            Side::Origin => &self.origin,
+            Side::Client => &self.client,
+        }
+    }
+
+    /// RTP packets from `side` that its sequence numbers say are missing.
+    pub const fn lost(&self, from: Side) -> u64 {
+        match from {
+            Side::Origin => self.down.lost(),
+            Side::Client => self.up.lost(),
+        }
+    }
+
+    /// When a peer that may send was last heard.
+    pub const fn last_from(&self, side: Side) -> Option<Instant> {
+        match side {
+            Side::Origin => self.last_from_origin,
+            Side::Client => self.last_from_client,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Instant = Instant::from_millis(5);
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn rtp(sequence: u16) -> [u8; 16] {
+        let [high, low] = sequence.to_be_bytes();
+        [0x80, 96, high, low, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]
+    }
+
+    fn report() -> [u8; 8] {
+        [0x80, 201, 0, 1, 0, 0, 0, 1]
+    }
+
+    fn leg(mode: Mode, host: &str, port: u16) -> Leg {
+        let ip: IpAddr = host.parse().unwrap();
+        let announced = |port| Some(SocketAddr::new(ip, port));
+        Leg::new(mode, ip, announced(port), announced(port + 1))
+    }
+
+    fn relay(mode: Mode) -> Relay {
+        Relay::new(leg(mode, "192.0.2.20", 6970), leg(mode, "192.0.2.7", 5000))
+    }
+
+    fn down(relay: &mut Relay, from: &str, socket: Kind, datagram: &[u8]) -> Verdict {
+        relay.on_datagram(at(from), Side::Origin, socket, datagram, T0)
+    }
+
+    fn up(relay: &mut Relay, from: &str, socket: Kind, datagram: &[u8]) -> Verdict {
+        relay.on_datagram(at(from), Side::Client, socket, datagram, T0)
+    }
+
+    fn forward(to: &str, kind: Kind) -> Verdict {
+        Verdict::Forward { to: at(to), via: kind, kind }
+    }
+
+    const STRANGER: Verdict = Verdict::Drop(Reason::UnknownSource);
+
+    #[test]
+    fn a_bye_is_found_in_a_compound_packet_and_nowhere_else() {
+        let report = [0x80, 200, 0, 1, 1, 2, 3, 4];
+        let bye = [0x81, 203, 0, 1, 1, 2, 3, 4];
+        assert!(says_bye(&[report, bye].concat()) && says_bye(&bye));
+        assert!(!says_bye(&report) && !says_bye(&[]) && !says_bye(&[0x80, 203]));
+        assert!(!says_bye(&[0x00, 203, 0, 0]), "not RTCP's version");
+        assert!(!says_bye(&[0x80, 200, 0xff, 0xff]), "a length past the end");
+    }
+
+    #[test]
+    fn rtp_goes_down_and_rtcp_both_ways_to_the_announced_ports() {
+        let mut relay = relay(Mode::Strict);
+        let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
+        assert_eq!(media, forward("192.0.2.7:5000", Kind::Rtp));
+        let sender_report = down(&mut relay, "192.0.2.20:6971", Kind::Rtcp, &report());
+        assert_eq!(sender_report, forward("192.0.2.7:5001", Kind::Rtcp));
+        let receiver_report = up(&mut relay, "192.0.2.7:5001", Kind::Rtcp, &report());
+        assert_eq!(receiver_report, forward("192.0.2.20:6971", Kind::Rtcp));
+        let back_channel = up(&mut relay, "192.0.2.7:5000", Kind::Rtp, &rtp(1));
+        assert_eq!(back_channel, forward("192.0.2.20:6970", Kind::Rtp));
+    }
+
+    #[test]
+    fn a_stranger_is_dropped_and_changes_nothing() {
+        for mode in [Mode::Learn, Mode::Strict] {
+            let mut relay = relay(mode);
+            assert_eq!(down(&mut relay, "198.51.100.1:6970", Kind::Rtp, &rtp(1)), STRANGER);
+            assert_eq!(up(&mut relay, "198.51.100.1:5001", Kind::Rtcp, &report()), STRANGER);
+            assert_eq!(relay.last_from(Side::Origin), None);
+            let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
+            assert_eq!(media, forward("192.0.2.7:5000", Kind::Rtp));
+            assert_eq!(relay.last_from(Side::Origin), Some(T0));
+        }
+    }
+
+    #[test]
+    fn another_port_of_the_peer_is_learned_from_the_first_datagram_and_pinned() {
+        let mut relay = relay(Mode::Learn);
+        assert_eq!(
+            up(&mut relay, "192.0.2.7:40001", Kind::Rtcp, &report()),
+            forward("192.0.2.20:6971", Kind::Rtcp)
+        );
+        assert_eq!(
+            down(&mut relay, "192.0.2.20:6971", Kind::Rtcp, &report()),
+            forward("192.0.2.7:40001", Kind::Rtcp)
+        );
+        assert_eq!(up(&mut relay, "192.0.2.7:40002", Kind::Rtcp, &report()), STRANGER);
+        assert_eq!(up(&mut relay, "192.0.2.7:5001", Kind::Rtcp, &report()), STRANGER);
+    }
+
+    #[test]
+    fn strict_takes_the_announced_port_only_and_nobody_when_none_was_announced() {
+        let mut relay = relay(Mode::Strict);
+        assert_eq!(down(&mut relay, "192.0.2.20:6972", Kind::Rtp, &rtp(1)), STRANGER);
+        let ip: IpAddr = "192.0.2.20".parse().unwrap();
+        let mut unknown = Leg::new(Mode::Strict, ip, None, None);
+        assert_eq!(unknown.admit(at("192.0.2.20:6970"), Kind::Rtp, &rtp(1)), None);
+    }
+
+    #[test]
+    fn an_announced_host_other_than_the_connections_may_send() {
+        let connection: IpAddr = "192.0.2.20".parse().unwrap();
+        let source = Some(at("192.0.2.21:7000"));
+        let origin = Leg::new(Mode::Learn, connection, source, None);
+        let mut relay = Relay::new(origin, leg(Mode::Learn, "192.0.2.7", 5000));
+        assert_eq!(
+            down(&mut relay, "192.0.2.21:7400", Kind::Rtp, &rtp(1)),
+            forward("192.0.2.7:5000", Kind::Rtp)
+        );
+    }
+
+    #[test]
+    fn without_a_known_origin_port_reports_wait_until_the_origin_is_heard() {
+        let ip: IpAddr = "192.0.2.20".parse().unwrap();
+        let zero = Some(SocketAddr::new(ip, 0));
+        let origin = Leg::new(Mode::Learn, ip, zero, None);
+        let mut relay = Relay::new(origin, leg(Mode::Learn, "192.0.2.7", 5000));
+        let early = up(&mut relay, "192.0.2.7:5001", Kind::Rtcp, &report());
+        assert_eq!(early, Verdict::Drop(Reason::NoPeer));
+        down(&mut relay, "192.0.2.20:9001", Kind::Rtcp, &report());
+        let later = up(&mut relay, "192.0.2.7:5001", Kind::Rtcp, &report());
+        assert_eq!(later, forward("192.0.2.20:9001", Kind::Rtcp));
+    }
+
+    #[test]
+    fn a_mapped_ipv6_source_is_the_ipv4_peer() {
+        let mut relay = relay(Mode::Strict);
+        let media = down(&mut relay, "[::ffff:192.0.2.20]:6970", Kind::Rtp, &rtp(1));
+        assert_eq!(media, forward("192.0.2.7:5000", Kind::Rtp));
+    }
+
+    #[test]
+    fn hole_punching_is_learned_from_and_absorbed() {
+        for punch in [&b""[..], b"\xce\xfa\xed\xfe", &[0x80; RTP_MIN_BYTES - 1]] {
+            let mut relay = relay(Mode::Learn);
+            let verdict = up(&mut relay, "192.0.2.7:61000", Kind::Rtp, punch);
+            assert_eq!(verdict, Verdict::Drop(Reason::Absorbed));
+            let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
+            assert_eq!(media, forward("192.0.2.7:61000", Kind::Rtp));
+        }
+    }
+
+    #[test]
+    fn the_longest_datagram_passes_and_one_byte_more_does_not() {
+        let mut relay = relay(Mode::Learn);
+        let mut datagram = vec![0x80; DATAGRAM_MAX_BYTES];
+        let passed = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &datagram);
+        assert_eq!(passed, forward("192.0.2.7:5000", Kind::Rtp));
+        datagram.push(0);
+        let dropped = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &datagram);
+        assert_eq!(dropped, Verdict::Drop(Reason::Oversized));
+    }
+
+    #[test]
+    fn a_muxed_peer_sends_and_gets_both_kinds_on_its_rtp_port() {
+        let client = leg(Mode::Learn, "192.0.2.7", 5000).muxed();
+        let mut relay = Relay::new(leg(Mode::Learn, "192.0.2.20", 6970), client);
+        assert_eq!(
+            up(&mut relay, "192.0.2.7:5000", Kind::Rtp, &report()),
+            forward("192.0.2.20:6971", Kind::Rtcp)
+        );
+        assert_eq!(
+            up(&mut relay, "192.0.2.7:5000", Kind::Rtp, &rtp(1)),
+            forward("192.0.2.20:6970", Kind::Rtp)
+        );
+        assert_eq!(
+            down(&mut relay, "192.0.2.20:6971", Kind::Rtcp, &report()),
+            Verdict::Forward { to: at("192.0.2.7:5000"), via: Kind::Rtp, kind: Kind::Rtcp }
+        );
+    }
+}

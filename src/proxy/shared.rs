@@ -1,0 +1,356 @@
+//! What all threads of the gateway share: the configuration in force, who is connected, counters.
+//!
+//! Locks here are taken when something is set up, ended or asked for, never for a packet: media is
+//! counted in atomics that a session owns.
+
+use core::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    auth::server::Verifier,
+    clock::{self, Instant},
+    config::{Config, secrets::Secrets},
+    control::model::SessionStatus,
+    origin::Table,
+    pipe::{PipeCounters, Pool, PortPool},
+    session::Fault,
+};
+
+/// Events that `status` shows.
+const EVENTS_MAX: usize = 16;
+
+/// One configuration and what was made of it.
+#[derive(Debug)]
+pub(super) struct Generation {
+    /// Counts up with each change.
+    pub(super) number: u64,
+    /// Sequence number on flash; 0 when it came from a file.
+    pub(super) sequence: u64,
+    /// As it was read.
+    pub(super) config: Box<Config>,
+    /// Its origins and routes.
+    pub(super) table: Arc<Table>,
+    /// Checks clients, where a route asks for it.
+    pub(super) verifier: Arc<Verifier>,
+    /// Users and credentials.
+    pub(super) secrets: Arc<Secrets>,
+}
+
+/// The gateway's common state.
+#[derive(Debug)]
+pub(super) struct Shared {
+    generation: Mutex<Arc<Generation>>,
+    number: AtomicU64,
+    /// Worker threads.
+    pub(super) pool: Pool,
+    /// UDP ports for media.
+    pub(super) ports: Arc<PortPool>,
+    sessions: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    next_session: AtomicU64,
+    clients: Mutex<HashMap<IpAddr, u16>>,
+    admitted: AtomicU32,
+    /// Connections of clients.
+    pub(super) connections: AtomicU32,
+    /// Connections that have not sent one whole request.
+    pub(super) half_open: AtomicU32,
+    counters: Mutex<BTreeMap<&'static str, u64>>,
+    events: Mutex<VecDeque<String>>,
+    /// No new sessions are taken.
+    pub(super) draining: AtomicBool,
+    /// Seed of this run, for choices that should not repeat from run to run.
+    pub(super) seed: u64,
+    /// Key of this run's nonces.
+    pub(super) nonce_key: [u8; 32],
+}
+
+/// One connection, as `sessions` shows it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Its number in this run.
+    pub(super) id: u64,
+    /// The client.
+    pub(super) client: SocketAddr,
+    /// The worker that drives it.
+    pub(super) worker: u16,
+    /// When it was accepted.
+    pub(super) since: Instant,
+    /// What changes with messages only.
+    pub(super) facts: Mutex<Facts>,
+    /// Interleaved frames relayed, both ways.
+    pub(super) frames: AtomicU64,
+    /// Bytes in them.
+    pub(super) frame_bytes: AtomicU64,
+    /// Frames and datagrams dropped on interleaved legs.
+    pub(super) dropped: AtomicU64,
+    /// Smoothed kbit/s, by the control thread.
+    pub(super) kbit: AtomicU32,
+    /// Bytes at the last look of the control thread.
+    pub(super) seen_bytes: AtomicU64,
+}
+
+/// What changes with messages only.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// State, transports, path and the like.
+    pub(super) status: SessionStatus,
+    /// Its UDP pipes' counters, ended ones included.
+    pub(super) pipes: Vec<Arc<PipeCounters>>,
+}
+
+impl Entry {
+    /// Packets and bytes relayed, packets lost before us, packets dropped by us.
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            packets: self.frames.load(Relaxed),
+            bytes: self.frame_bytes.load(Relaxed),
+            lost: 0,
+            dropped: self.dropped.load(Relaxed),
+        };
+        for pipe in &lock(&self.facts).pipes {
+            let pipe = pipe.figures();
+            totals.packets += pipe.down_packets + pipe.up_packets + pipe.rtcp_down + pipe.rtcp_up;
+            totals.bytes += pipe.down_bytes + pipe.up_bytes;
+            totals.lost += pipe.lost + pipe.lost_up;
+            totals.dropped += pipe.dropped();
+        }
+        totals
+    }
+
+    /// As the control API shows it.
+    pub(super) fn status(&self, now: Instant) -> SessionStatus {
+        let totals = self.totals();
+        SessionStatus {
+            id: self.id,
+            client: self.client.to_string(),
+            age_s: now.since(self.since).as_secs(),
+            kbit: self.kbit.load(Relaxed),
+            packets: totals.packets,
+            bytes: totals.bytes,
+            lost: totals.lost,
+            dropped: totals.dropped,
+            worker: self.worker,
+            ..lock(&self.facts).status.clone()
+        }
+    }
+}
+
+/// Sums over a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    /// Packets relayed.
+    pub(super) packets: u64,
+    /// Bytes relayed.
+    pub(super) bytes: u64,
+    /// Packets missing before the gateway.
+    pub(super) lost: u64,
+    /// Packets dropped by the gateway.
+    pub(super) dropped: u64,
+}
+
+/// A place among the sessions, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Admission {
+    shared: Arc<Shared>,
+    client: IpAddr,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.shared.admitted.fetch_sub(1, Relaxed);
+        let mut clients = lock(&self.shared.clients);
+        if let Some(count) = clients.get_mut(&self.client) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+impl Totals {
+    fn named(&self) -> [(&'static str, u64); 4] {
+        [
+            ("packets_relayed", self.packets),
+            ("bytes_relayed", self.bytes),
+            ("packets_lost_upstream", self.lost),
+            ("packets_dropped", self.dropped),
+        ]
+    }
+}
+
+impl core::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.lost += other.lost;
+        self.dropped += other.dropped;
+    }
+}
+
+impl Shared {
+    /// A gateway that has no connection yet.
+    pub(super) fn new(
+        generation: Generation,
+        pool: Pool,
+        ports: Arc<PortPool>,
+        seed: u64,
+        nonce_key: [u8; 32],
+    ) -> Self {
+        Self {
+            nonce_key,
+            number: AtomicU64::new(generation.number),
+            generation: Mutex::new(Arc::new(generation)),
+            pool,
+            ports,
+            sessions: Mutex::default(),
+            next_session: AtomicU64::new(1),
+            clients: Mutex::default(),
+            admitted: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
+            half_open: AtomicU32::new(0),
+            counters: Mutex::default(),
+            events: Mutex::default(),
+            draining: AtomicBool::new(false),
+            seed,
+        }
+    }
+
+    /// The configuration in force.
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        Arc::clone(&lock(&self.generation))
+    }
+
+    /// Its number, without a lock.
+    pub(super) fn generation_number(&self) -> u64 {
+        self.number.load(Relaxed)
+    }
+
+    /// Puts another configuration in force; connections take it up at their next message.
+    pub(super) fn replace(&self, generation: Generation) {
+        let number = generation.number;
+        *lock(&self.generation) = Arc::new(generation);
+        self.number.store(number, Relaxed);
+    }
+
+    /// Takes in a connection.
+    pub(super) fn enter(&self, client: SocketAddr, worker: u16) -> Arc<Entry> {
+        let id = self.next_session.fetch_add(1, Relaxed);
+        let entry = Arc::new(Entry {
+            id,
+            client,
+            worker,
+            since: clock::now(),
+            facts: Mutex::default(),
+            frames: AtomicU64::new(0),
+            frame_bytes: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            kbit: AtomicU32::new(0),
+            seen_bytes: AtomicU64::new(0),
+        });
+        lock(&self.sessions).insert(id, Arc::clone(&entry));
+        self.connections.fetch_add(1, Relaxed);
+        entry
+    }
+
+    /// Lets a connection go; its totals stay in the counters.
+    pub(super) fn leave(&self, entry: &Entry) {
+        let mut sessions = lock(&self.sessions);
+        if sessions.remove(&entry.id).is_some() {
+            self.connections.fetch_sub(1, Relaxed);
+            for (name, value) in entry.totals().named() {
+                self.add(name, value);
+            }
+        }
+    }
+
+    /// All connections.
+    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+        lock(&self.sessions).values().cloned().collect()
+    }
+
+    /// One connection.
+    pub(super) fn entry(&self, id: u64) -> Option<Arc<Entry>> {
+        lock(&self.sessions).get(&id).cloned()
+    }
+
+    /// A place for a session of this client, within the bounds on sessions.
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Admission, Fault> {
+        if self.draining.load(Relaxed) {
+            return Err(Fault::Shutdown);
+        }
+        let generation = self.generation();
+        let limits = &generation.config.limits;
+        let mut clients = lock(&self.clients);
+        let count = clients.entry(client).or_default();
+        if *count >= limits.sessions_per_client
+            || self.admitted.load(Relaxed) >= limits.sessions.into()
+        {
+            if *count == 0 {
+                clients.remove(&client);
+            }
+            return Err(Fault::SessionLimit);
+        }
+        *count += 1;
+        self.admitted.fetch_add(1, Relaxed);
+        drop(clients);
+        self.count("sessions_opened");
+        Ok(Admission { shared: Arc::clone(self), client })
+    }
+
+    /// Sessions now.
+    pub(super) fn admitted(&self) -> u32 {
+        self.admitted.load(Relaxed)
+    }
+
+    /// Counts one.
+    pub(super) fn count(&self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    /// Adds to a counter.
+    pub(super) fn add(&self, name: &'static str, by: u64) {
+        if by > 0 {
+            *lock(&self.counters).entry(name).or_default() += by;
+        }
+    }
+
+    /// All counters, what runs now included: none ever goes back.
+    pub(super) fn counters(&self) -> Vec<(String, u64)> {
+        let mut running = Totals::default();
+        let sessions = lock(&self.sessions);
+        for entry in sessions.values() {
+            running += entry.totals();
+        }
+        let mut counters = lock(&self.counters).clone();
+        drop(sessions);
+        for (name, value) in running.named() {
+            *counters.entry(name).or_default() += value;
+        }
+        counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Notes something that an operator should know.
+    pub(super) fn event(&self, text: String) {
+        let mut events = lock(&self.events);
+        if events.len() == EVENTS_MAX {
+            events.pop_front();
+        }
+        events.push_back(text);
+    }
+
+    /// What an operator should know, newest last.
+    pub(super) fn events(&self) -> Vec<String> {
+        lock(&self.events).iter().cloned().collect()
+    }
+}
+
+/// A panic while a lock was held leaves counters behind at worst, so poison is no reason to stop.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,79 @@
+//! Changes to spans of a buffer; everything between them is copied byte for byte.
+
+use core::ops::Range;
+use std::borrow::Cow;
+
+/// Changes to one buffer.
+#[derive(Clone, Debug, Default)]
+pub struct Edits<'e> {
+    all: Vec<(Range<usize>, Cow<'e, [u8]>)>,
+}
+
+impl<'e> Edits<'e> {
+    /// Puts other bytes in the place of a span.
+    pub fn replace(&mut self, span: Range<usize>, with: impl Into<Cow<'e, [u8]>>) {
+        self.all.push((span, with.into()));
+    }
+
+    /// Puts bytes in front of a place. Several at one place keep the order of the calls.
+    pub fn insert(&mut self, at: usize, bytes: impl Into<Cow<'e, [u8]>>) {
+        self.replace(at..at, bytes);
+    }
+
+    /// Takes a span out.
+    pub fn remove(&mut self, span: Range<usize>) {
+        self.replace(span, &b""[..]);
+    }
+
+    /// Nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Appends the changed `source` to `out`. Spans that overlap are a mistake of ours: the first
+    /// one wins.
+    pub fn apply(&self, source: &[u8], out: &mut Vec<u8>) {
+        let mut order: Vec<&(Range<usize>, Cow<'_, [u8]>)> = self.all.iter().collect();
+        // Stable: insertions at one place keep their order, and go in front of what is replaced.
+        order.sort_by_key(|(span, _)| (span.start, span.end));
+        let mut at = 0;
+        for (span, with) in order {
+            if span.start < at || span.end > source.len() {
+                debug_assert!(false, "edits overlap or lie outside of the buffer");
+                continue;
+            }
+            out.extend_from_slice(source.get(at..span.start).unwrap_or_default());
+            out.extend_from_slice(with);
+            at = span.end;
+        }
+        out.extend_from_slice(source.get(at..).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(edits: &Edits<'_>, source: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        edits.apply(source, &mut out);
+        out
+    }
+
+    #[test]
+    fn nothing_to_change_gives_the_same_bytes() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(applied(&Edits::default(), &bytes), bytes);
+    }
+
+    #[test]
+    fn changes_apply_in_the_order_of_their_places() {
+        let mut edits = Edits::default();
+        edits.replace(4..5, &b"E"[..]);
+        edits.insert(1, &b"1"[..]);
+        edits.insert(1, &b"2"[..]);
+        edits.remove(1..3);
+        edits.insert(6, &b"!"[..]);
+        assert_eq!(applied(&edits, b"abcdef"), b"a12dEf!");
+    }
+}

@@ -1,0 +1,346 @@
+//! Start line and headers of a message, borrowed from the buffer; nothing is copied.
+
+use core::ops::Range;
+
+use heapless::Vec as Bounded;
+
+use super::{Method, ParseError, Rule, Version};
+use crate::limits::HEADERS_MAX;
+
+/// The head of a message. Spans are offsets into the bytes it was parsed from.
+#[derive(Clone, Debug)]
+pub struct Head<'a> {
+    bytes: &'a [u8],
+    start: StartSpans,
+    headers: Bounded<HeaderSpans, HEADERS_MAX>,
+    first_header_at: usize,
+    end_of_headers: usize,
+}
+
+#[derive(Clone, Debug)]
+enum StartSpans {
+    Request { method: Range<usize>, uri: Range<usize>, version: Range<usize> },
+    Response { status: u16, version: Range<usize> },
+}
+
+#[derive(Clone, Debug)]
+struct HeaderSpans {
+    line: Range<usize>,
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+/// One header.
+#[derive(Clone, Debug)]
+pub struct Header<'a> {
+    /// Its name as it came.
+    pub name: &'a [u8],
+    /// Its value without spaces around; a folded one keeps its line ends inside.
+    pub value: &'a [u8],
+    /// Where the value stands.
+    pub value_span: Range<usize>,
+    /// The whole line, foldings and line end included.
+    pub line_span: Range<usize>,
+}
+
+impl Header<'_> {
+    /// Whether it has this name, in any case.
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+}
+
+/// The Session header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionHeader<'a> {
+    /// The session's id: opaque, without parameters.
+    pub id: &'a [u8],
+    /// Where the id stands.
+    pub id_span: Range<usize>,
+    /// `timeout=`, in seconds.
+    pub timeout_s: Option<u32>,
+}
+
+impl<'a> Head<'a> {
+    /// Parses a whole head, as [`super::framing`] found it.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
+        let (start_end, first_header_at) =
+            line(bytes, 0).ok_or(ParseError { offset: bytes.len(), rule: Rule::StartLine })?;
+        let start = start_line(bytes, start_end)?;
+        let mut headers: Bounded<HeaderSpans, HEADERS_MAX> = Bounded::new();
+        let mut at = first_header_at;
+        while let Some((end, next)) = line(bytes, at) {
+            if end == at {
+                break;
+            }
+            if matches!(bytes.get(at), Some(b' ' | b'\t')) {
+                if let Some(last) = headers.last_mut() {
+                    last.line.end = next;
+                    // A line of spaces alone folds nothing in.
+                    let kept = trimmed(bytes, last.value.start..end);
+                    last.value = kept;
+                }
+            } else {
+                let spans = header(bytes, at..end, next)?;
+                let full = ParseError { offset: at, rule: Rule::TooManyHeaders };
+                headers.push(spans).map_err(|_| full)?;
+            }
+            at = next;
+        }
+        Ok(Self { bytes, start, headers, first_header_at, end_of_headers: at })
+    }
+
+    /// Whether it is an answer.
+    pub fn is_response(&self) -> bool {
+        matches!(self.start, StartSpans::Response { .. })
+    }
+
+    /// Status of an answer.
+    pub fn status(&self) -> Option<u16> {
+        match self.start {
+            StartSpans::Response { status, .. } => Some(status),
+            StartSpans::Request { .. } => None,
+        }
+    }
+
+    /// Version; the error says that it is neither 1.x nor 2.0.
+    pub fn version(&self) -> Result<Version, ParseError> {
+        let (StartSpans::Request { version, .. } | StartSpans::Response { version, .. }) =
+            &self.start;
+        let text = self.slice(version);
+        let number = text.get(5..).unwrap_or_default();
+        match (text.get(..5).is_some_and(|t| t.eq_ignore_ascii_case(b"RTSP/")), number) {
+            (true, b"2.0") => Ok(Version::V2),
+            (true, [b'1', b'.', ..]) => Ok(Version::V1),
+            _ => Err(ParseError { offset: version.start, rule: Rule::Version }),
+        }
+    }
+
+    /// Method of a request; [`Method::Other`] for an answer.
+    pub fn method(&self) -> Method {
+        Method::from_bytes(self.method_bytes())
+    }
+
+    /// Method of a request as it came; empty for an answer.
+    pub fn method_bytes(&self) -> &'a [u8] {
+        match &self.start {
+            StartSpans::Request { method, .. } => self.slice(method),
+            StartSpans::Response { .. } => b"",
+        }
+    }
+
+    /// URI of a request.
+    pub fn uri(&self) -> Option<&'a [u8]> {
+        self.uri_span().map(|span| self.slice(&span))
+    }
+
+    /// Where the URI stands.
+    pub fn uri_span(&self) -> Option<Range<usize>> {
+        match &self.start {
+            StartSpans::Request { uri, .. } => Some(uri.clone()),
+            StartSpans::Response { .. } => None,
+        }
+    }
+
+    /// All headers, in order.
+    pub fn headers(&self) -> impl Iterator<Item = Header<'a>> {
+        self.headers.iter().map(|spans| Header {
+            name: self.slice(&spans.name),
+            value: self.slice(&spans.value),
+            value_span: spans.value.clone(),
+            line_span: spans.line.clone(),
+        })
+    }
+
+    /// The first header of that name, in any case.
+    pub fn header(&self, name: &str) -> Option<Header<'a>> {
+        self.headers().find(|header| header.is(name))
+    }
+
+    /// All headers of that name.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = Header<'a>> {
+        self.headers().filter(move |header| header.is(name))
+    }
+
+    /// CSeq as a number.
+    pub fn cseq(&self) -> Option<u32> {
+        decimal(self.header("CSeq")?.value)
+    }
+
+    /// The Session header.
+    pub fn session(&self) -> Option<SessionHeader<'a>> {
+        let header = self.header("Session")?;
+        let mut parts = header.value.split(|byte| *byte == b';');
+        let id = parts.next()?.trim_ascii();
+        let timeout_s = parts.find_map(|part| {
+            let (name, value) = split_at_byte(part, b'=')?;
+            name.eq_ignore_ascii_case(b"timeout").then(|| decimal(value)).flatten()
+        });
+        // The value is trimmed, so the id begins where it begins.
+        let start = header.value_span.start;
+        Some(SessionHeader { id, id_span: start..start + id.len(), timeout_s })
+    }
+
+    /// Just after the start line: where CSeq goes to be first.
+    pub fn first_header_at(&self) -> usize {
+        self.first_header_at
+    }
+
+    /// Where the empty line begins: where a header is added.
+    pub fn end_of_headers(&self) -> usize {
+        self.end_of_headers
+    }
+
+    fn slice(&self, span: &Range<usize>) -> &'a [u8] {
+        self.bytes.get(span.clone()).unwrap_or_default()
+    }
+}
+
+/// A decimal number with spaces around it, leading zeros allowed.
+pub(super) fn decimal(text: &[u8]) -> Option<u32> {
+    let text = text.trim_ascii();
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u32, |sum, byte| {
+        let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// The two sides of the first such byte, without spaces around them.
+pub(super) fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|b| *b == byte)?;
+    let (left, right) = text.split_at(at);
+    Some((left.trim_ascii(), right.get(1..)?.trim_ascii()))
+}
+
+/// Where the line that begins at `at` ends, without and with its line end.
+fn line(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let feed = at + bytes.get(at..)?.iter().position(|byte| *byte == b'\n')?;
+    let end = if feed > at && bytes.get(feed - 1) == Some(&b'\r') { feed - 1 } else { feed };
+    Some((end, feed + 1))
+}
+
+fn trimmed(bytes: &[u8], span: Range<usize>) -> Range<usize> {
+    let part = bytes.get(span.clone()).unwrap_or_default();
+    let from = span.start + (part.len() - part.trim_ascii_start().len());
+    let len = part.trim_ascii().len();
+    from.min(span.end)..from.min(span.end) + len
+}
+
+fn start_line(bytes: &[u8], end: usize) -> Result<StartSpans, ParseError> {
+    let error = |offset, rule| ParseError { offset, rule };
+    let words = Words { bytes, at: 0, end };
+    let mut words = words.into_iter();
+    let first = words.next().ok_or(error(0, Rule::StartLine))?;
+    let text = bytes.get(first.clone()).unwrap_or_default();
+    if text.get(..5).is_some_and(|t| t.eq_ignore_ascii_case(b"RTSP/")) {
+        let status = words.next().ok_or(error(first.end, Rule::Status))?;
+        let number = bytes.get(status.clone()).and_then(decimal);
+        let number = number.and_then(|n| u16::try_from(n).ok()).filter(|n| (100..1000).contains(n));
+        let status = number.ok_or(error(status.start, Rule::Status))?;
+        return Ok(StartSpans::Response { status, version: first });
+    }
+    let uri = words.next().ok_or(error(first.end, Rule::Uri))?;
+    // A URI may hold spaces that a client should have escaped: the last word is the version.
+    let version = words.last().ok_or(error(uri.end, Rule::Version))?;
+    let uri = trimmed(bytes, uri.start..version.start);
+    Ok(StartSpans::Request { method: first, uri, version })
+}
+
+struct Words<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    end: usize,
+}
+
+impl Iterator for Words<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let rest = self.bytes.get(self.at..self.end)?;
+        let start = self.at + rest.iter().position(|byte| *byte != b' ')?;
+        let rest = self.bytes.get(start..self.end)?;
+        let len = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+        self.at = start + len;
+        Some(start..self.at)
+    }
+}
+
+fn header(bytes: &[u8], span: Range<usize>, next: usize) -> Result<HeaderSpans, ParseError> {
+    let text = bytes.get(span.clone()).unwrap_or_default();
+    let Some(colon) = text.iter().position(|byte| *byte == b':') else {
+        return Err(ParseError { offset: span.start, rule: Rule::HeaderName });
+    };
+    let name = trimmed(bytes, span.start..span.start + colon);
+    let value = trimmed(bytes, span.start + colon + 1..span.end);
+    Ok(HeaderSpans { line: span.start..next, name, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_keeps_its_spelling() {
+        let text = b"DESCRIBE rtsp://h/a b RTSP/1.0\r\ncseq:  007 \r\nX:\r\nSession: ab ; timeout = 30\r\n\r\n";
+        let head = Head::parse(text).unwrap();
+        assert_eq!((head.method(), head.uri()), (Method::Describe, Some(&b"rtsp://h/a b"[..])));
+        assert_eq!((head.version(), head.cseq()), (Ok(Version::V1), Some(7)));
+        assert_eq!(head.header("CSEQ").unwrap().value, b"007");
+        assert_eq!(head.header("x").unwrap().value, b"");
+        let session = head.session().unwrap();
+        assert_eq!((session.id, session.timeout_s), (&b"ab"[..], Some(30)));
+        assert_eq!(&text[session.id_span], b"ab");
+        assert_eq!(&text[head.first_header_at()..][..4], b"cseq");
+        assert_eq!(&text[head.end_of_headers()..], b"\r\n");
+    }
+
+    #[test]
+    fn folded_headers_are_one() {
+        let text = b"OPTIONS * RTSP/1.0\nA: b,\n c\n \nCSeq: 1\n\n";
+        let head = Head::parse(text).unwrap();
+        assert_eq!(head.header("A").unwrap().value, b"b,\n c");
+        assert_eq!(&text[head.header("A").unwrap().line_span], b"A: b,\n c\n \n");
+        assert_eq!((head.cseq(), head.headers().count()), (Some(1), 2));
+    }
+
+    #[test]
+    fn a_status_line_may_lack_its_reason() {
+        for text in
+            [&b"RTSP/1.0 200\r\n\r\n"[..], b"RTSP/1.0 200 \r\n\r\n", b"rtsp/1.0 200 OK\r\n\r\n"]
+        {
+            assert_eq!(Head::parse(text).unwrap().status(), Some(200));
+        }
+        for text in [&b"RTSP/1.0\r\n\r\n"[..], b"RTSP/1.0 20x\r\n\r\n", b"RTSP/1.0 1000 A\r\n\r\n"]
+        {
+            assert_eq!(Head::parse(text).unwrap_err().rule, Rule::Status);
+        }
+    }
+
+    #[test]
+    fn another_version_can_still_be_answered() {
+        let head = Head::parse(b"OPTIONS * RTSP/3.0\r\nCSeq: 4\r\n\r\n").unwrap();
+        assert_eq!(head.version().unwrap_err().to_string(), "byte 10: start line > version");
+        assert_eq!(head.cseq(), Some(4));
+        assert_eq!(Head::parse(b"OPTIONS * RTSP/2.0\r\n\r\n").unwrap().version(), Ok(Version::V2));
+    }
+
+    #[test]
+    fn cseq_is_a_number() {
+        for (text, number) in
+            [("1", Some(1)), (" 4294967295 ", Some(u32::MAX)), ("4294967296", None)]
+        {
+            let head = format!("OPTIONS * RTSP/1.0\r\nCSeq:{text}\r\n\r\n");
+            assert_eq!(Head::parse(head.as_bytes()).unwrap().cseq(), number, "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_of_one_name_keep_their_order() {
+        let head = Head::parse(b"OPTIONS * RTSP/1.0\r\nVia: a\r\nX: y\r\nvia: b\r\n\r\n").unwrap();
+        let via: Vec<&[u8]> = head.all("Via").map(|header| header.value).collect();
+        assert_eq!(via, [b"a", b"b"]);
+    }
+}

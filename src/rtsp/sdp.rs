@@ -1,0 +1,78 @@
+//! The few lines of an SDP that a proxy must see: `m=` and `a=control:`. Lines end in CRLF or LF.
+
+use core::ops::Range;
+
+/// One `a=control:` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control<'a> {
+    /// Its value.
+    pub value: &'a [u8],
+    /// Where the value stands in the SDP.
+    pub span: Range<usize>,
+    /// Number of the media section it belongs to; none: the session.
+    pub media: Option<usize>,
+}
+
+/// One `m=` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Media<'a> {
+    /// `video`, `audio`, `application`, …
+    pub kind: &'a [u8],
+    /// Its number, from 0.
+    pub index: usize,
+}
+
+/// All control lines, in order.
+pub fn controls(sdp: &[u8]) -> impl Iterator<Item = Control<'_>> {
+    let mut media: Option<usize> = None;
+    lines(sdp).filter_map(move |(at, line)| {
+        if line.starts_with(b"m=") {
+            media = Some(media.map_or(0, |index| index + 1));
+        }
+        let start = line.get(..10).filter(|text| text.eq_ignore_ascii_case(b"a=control:"))?.len();
+        let raw = line.get(start..)?;
+        let value = raw.trim_ascii();
+        let from = at + start + (raw.len() - raw.trim_ascii_start().len());
+        (!value.is_empty()).then(|| Control { value, span: from..from + value.len(), media })
+    })
+}
+
+/// All media sections, in order.
+pub fn medias(sdp: &[u8]) -> impl Iterator<Item = Media<'_>> {
+    lines(sdp)
+        .filter_map(|(_, line)| line.strip_prefix(b"m="))
+        .map(|line| line.split(|byte| *byte == b' ').next().unwrap_or_default())
+        .enumerate()
+        .map(|(index, kind)| Media { kind, index })
+}
+
+fn lines(sdp: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0;
+    sdp.split_inclusive(|byte| *byte == b'\n').map(move |line| {
+        let start = at;
+        at += line.len();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        (start, line.strip_suffix(b"\r").unwrap_or(line))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controls_know_their_section_whatever_ends_the_lines() {
+        let sdp = "v=0\r\na=control:*\r\nm=video 0 RTP/AVP 96\nA=Control: trackID=1 \n\
+                   m=audio 0 RTP/AVP 0\r\na=control:\r\na=control:rtsp://h/t2";
+        let found: Vec<_> = controls(sdp.as_bytes())
+            .map(|control| {
+                assert_eq!(&sdp.as_bytes()[control.span.clone()], control.value);
+                (String::from_utf8_lossy(control.value).into_owned(), control.media)
+            })
+            .collect();
+        let expected = [("*", None), ("trackID=1", Some(0)), ("rtsp://h/t2", Some(1))];
+        assert_eq!(found, expected.map(|(value, media)| (value.to_owned(), media)));
+        let kinds: Vec<&[u8]> = medias(sdp.as_bytes()).map(|media| media.kind).collect();
+        assert_eq!(kinds, [&b"video"[..], b"audio"]);
+    }
+}

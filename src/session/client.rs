@@ -1,0 +1,506 @@
+//! What a client asks for: checks that need no origin, the verdicts of others, and on to the origin.
+
+use super::{
+    Deciding, Fault, Input, Leg, Link, Note, Output, Session, SetupNote, State, VIA_DEFAULT,
+    negotiate::{self, NoTransport, Wish},
+    rewrite::{self, Credentials, Mapping, RequestChange},
+};
+use crate::{
+    clock::Instant,
+    config::{Auth, OriginTransport},
+    limits::URL_MAX_BYTES,
+    origin::Lookup,
+    rtsp::{
+        Head, Method, Version,
+        url::{Base, Url},
+        write,
+    },
+};
+
+/// The methods that work through the gateway, as `OPTIONS *` is told.
+const PUBLIC: &[u8] = b"OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, \
+                        SET_PARAMETER, ANNOUNCE, RECORD, REDIRECT";
+
+/// How long a 503 to DESCRIBE is left before the request goes out again, in milliseconds:
+/// gst-rtsp-server answers it right after another client vanished.
+pub(super) const RETRY_AFTER_MS: u64 = 150;
+
+impl Session {
+    pub(super) fn client_message(&mut self, bytes: &[u8], head_len: usize, now: Instant) {
+        let Ok(head) = Head::parse(bytes.get(..head_len).unwrap_or_default()) else {
+            return self.refuse(b"", Fault::Malformed, &[]);
+        };
+        self.last_client = now;
+        if head.is_response() {
+            return self.client_answered(&head, bytes, head_len);
+        }
+        let Some(cseq) = head.header("CSeq").map(|header| header.value) else {
+            return self.refuse(b"", Fault::NoCseq, &[]);
+        };
+        match head.version() {
+            Ok(version) => self.version = version,
+            Err(_) => return self.refuse(cseq, Fault::Version, &[]),
+        }
+        if head.cseq().is_none() {
+            return self.refuse(b"", Fault::Malformed, &[]);
+        }
+        if let Some(agent) = head.header("User-Agent")
+            && self.user_agent.is_empty()
+        {
+            let agent = agent.value.get(..64).unwrap_or(agent.value);
+            self.user_agent = String::from_utf8_lossy(agent).into_owned();
+        }
+        if head.header("Connection").is_some_and(|h| h.value.eq_ignore_ascii_case(b"close")) {
+            self.close_when_answered = true;
+        }
+        match self.check(&head) {
+            Err(Fault::ProxyRequire) => {
+                let tags = head.header("Proxy-Require").map(|h| h.value).unwrap_or_default();
+                self.refuse(cseq, Fault::ProxyRequire, &[("Unsupported", tags)]);
+            }
+            Err(fault) => self.refuse(cseq, fault, &[]),
+            Ok(()) if head.uri() == Some(b"*") => self.answer_star(&head, cseq),
+            Ok(()) => {
+                if let Err(fault) = self.bind(&head) {
+                    return self.refuse(cseq, fault, &[]);
+                }
+                self.deciding = Some(Deciding { raw: bytes.to_vec(), head: head_len, setup: None });
+                self.authenticate(now);
+            }
+        }
+    }
+
+    /// What can be said without knowing the route.
+    fn check(&self, head: &Head<'_>) -> Result<(), Fault> {
+        let via = self.pseudonym();
+        let own = |value: &[u8]| {
+            value.split(|byte| *byte == b',').any(|hop| {
+                hop.trim_ascii().split(|byte| *byte == b' ').nth(1) == Some(via.as_bytes())
+            })
+        };
+        if head.all("Via").any(|header| own(header.value)) {
+            return Err(Fault::Loop);
+        }
+        if head.header("Proxy-Require").is_some() {
+            return Err(Fault::ProxyRequire);
+        }
+        let method = head.method();
+        let setting_up = self.requests.open().any(|(_, p)| p.method == Method::Setup)
+            || self.deciding.as_ref().is_some_and(|d| d.setup.is_some());
+        match (head.session(), &self.id) {
+            (Some(theirs), Some(ours)) if theirs.id == ours => {}
+            (Some(_), None) if setting_up => {}
+            (Some(_), _) => return Err(Fault::NoSession),
+            (None, _) => {}
+        }
+        let needs_session =
+            matches!(method, Method::Play | Method::Pause | Method::Record | Method::Teardown);
+        if needs_session && self.tracks.is_empty() && !setting_up {
+            let gone = method == Method::Teardown;
+            return Err(if gone { Fault::NoSession } else { Fault::WrongState });
+        }
+        match method {
+            Method::Redirect | Method::PlayNotify => Err(Fault::MethodNotAllowed),
+            _ => Ok(()),
+        }
+    }
+
+    fn pseudonym(&self) -> &str {
+        if self.around.via.is_empty() { VIA_DEFAULT } else { &self.around.via }
+    }
+
+    fn answer_star(&mut self, head: &Head<'_>, cseq: &[u8]) {
+        match head.method() {
+            Method::Options => self.local_answer(cseq, 200, &[("Public", PUBLIC)], head),
+            Method::GetParameter | Method::SetParameter => {
+                self.local_answer(cseq, 200, &[], head);
+            }
+            _ => self.refuse(cseq, Fault::Malformed, &[]),
+        }
+    }
+
+    /// Finds the request's route and, where the connection is not bound to one, binds it.
+    fn bind(&mut self, head: &Head<'_>) -> Result<(), Fault> {
+        let uri = head.uri().unwrap_or_default();
+        if uri.len() > URL_MAX_BYTES {
+            return Err(Fault::TooLarge(414));
+        }
+        let url = Url::parse(uri).map_err(|_| Fault::Malformed)?;
+        let path = url.path();
+        let presentation = matches!(head.method(), Method::Describe | Method::Announce);
+        let lookup = if presentation { Lookup::Presentation } else { Lookup::Media };
+        let found = self.table.route(path, lookup);
+        let route = match (found, self.route) {
+            (Some(route), Some(bound)) if route == bound => return Ok(()),
+            (Some(_), Some(bound)) if !self.tracks.is_empty() => {
+                // A control URL may look like another route's path; the session goes on.
+                debug_assert!(self.table.routes().len() > bound);
+                return if presentation { Err(Fault::WrongState) } else { Ok(()) };
+            }
+            (None, Some(_)) if !presentation => return Ok(()),
+            (None, _) => return Err(Fault::NoRoute),
+            (Some(_), Some(_)) if !self.requests.is_empty() => return Err(Fault::WrongState),
+            (Some(route), _) => route,
+        };
+        if self.link != Link::Down {
+            self.outputs.push_back(Output::DropOrigin);
+        }
+        self.unbind();
+        self.route = Some(route);
+        self.path = path.to_vec();
+        self.presentation = uri.to_vec();
+        let prefix = self.table.routes().get(route).map(|r| r.literal_prefix().to_vec());
+        let authority = [url.scheme, b"://", url.host_port()].concat();
+        self.mapping = Some(Mapping {
+            client: Base { authority, path: prefix.unwrap_or_default() },
+            origin: Base { authority: Vec::new(), path: Vec::new() },
+            aliases: Vec::new(),
+            keep_uri: false,
+        });
+        Ok(())
+    }
+
+    fn authenticate(&mut self, now: Instant) {
+        let scheme = self.route_config(|route| route.auth).unwrap_or(Auth::None);
+        let asked = matches!(scheme, Auth::Digest | Auth::Basic) && self.granted != self.route;
+        if asked {
+            self.outputs.push_back(Output::Authenticate(scheme));
+        } else {
+            self.admit(now);
+        }
+    }
+
+    pub(super) fn route_config<T>(
+        &self,
+        field: impl FnOnce(&crate::origin::Route) -> T,
+    ) -> Option<T> {
+        let route = self.table.routes().get(self.route?)?;
+        Some(field(route))
+    }
+
+    pub(super) fn challenge(&mut self, values: &[String]) {
+        let Some(deciding) = self.deciding.take() else { return };
+        let headers: Vec<(&str, &[u8])> =
+            values.iter().map(|value| ("WWW-Authenticate", value.as_bytes())).collect();
+        self.reply_to(&deciding, 401, &headers);
+    }
+
+    pub(super) fn refuse_decided(&mut self, fault: Fault) {
+        let Some(deciding) = self.deciding.take() else { return };
+        self.note(fault);
+        let retry = fault.retry_after().map(|seconds| seconds.to_string());
+        let headers: Vec<(&str, &[u8])> =
+            retry.iter().map(|seconds| ("Retry-After", seconds.as_bytes())).collect();
+        self.reply_to(&deciding, fault.status(self.version), &headers);
+    }
+
+    fn reply_to(&mut self, deciding: &Deciding, status: u16, headers: &[(&str, &[u8])]) {
+        let Ok(head) = Head::parse(deciding.raw.get(..deciding.head).unwrap_or_default()) else {
+            return;
+        };
+        let cseq = head.header("CSeq").map(|header| header.value).unwrap_or_default();
+        self.local_answer(cseq, status, headers, &head);
+    }
+
+    /// The client may ask this: negotiate what has to be negotiated, then on to the origin.
+    pub(super) fn admit(&mut self, now: Instant) {
+        let Some(deciding) = self.deciding.take() else { return };
+        let Ok(head) = Head::parse(deciding.raw.get(..deciding.head).unwrap_or_default()) else {
+            return;
+        };
+        if head.method() == Method::Setup {
+            match self.negotiate(&head, 0, None) {
+                Ok((setup, wish)) => {
+                    let first = self.tracks.is_empty()
+                        && !self.requests.open().any(|(_, p)| p.note.setup.is_some());
+                    self.outputs.push_back(Output::Bind {
+                        track: setup.track,
+                        client: !setup.client.is_tcp(),
+                        origin: !setup.asked.is_tcp(),
+                        first,
+                    });
+                    self.deciding = Some(Deciding { setup: Some((setup, wish)), ..deciding });
+                }
+                Err(fault) => {
+                    self.deciding = Some(deciding);
+                    self.refuse_decided(fault);
+                }
+            }
+            return;
+        }
+        self.enqueue(&deciding, None, now);
+    }
+
+    /// Chooses a transport from the client's list, from place `from` on, for a track that has its
+    /// number already or gets one now.
+    pub(super) fn negotiate(
+        &self,
+        head: &Head<'_>,
+        from: usize,
+        track: Option<u8>,
+    ) -> Result<(SetupNote, Wish), Fault> {
+        let value = head.header("Transport").map(|h| h.value).ok_or(Fault::NoTransport)?;
+        let choice =
+            negotiate::choose(value, from, self.around.client_ip).map_err(|no| match no {
+                NoTransport::Unsupported => Fault::NoTransport,
+                NoTransport::Destination => Fault::Destination,
+            })?;
+        let uri = head.uri().unwrap_or_default();
+        let busy =
+            |id: u8| self.requests.open().any(|(_, p)| p.note.setup.is_some_and(|s| s.track == id));
+        // A track that is set up again gets a pipe of its own before the old one is closed.
+        let track = track.or_else(|| self.tracks.free_id(busy)).ok_or(Fault::TooManyTracks)?;
+        let own = [track.saturating_mul(2), track.saturating_mul(2).saturating_add(1)];
+        let replaced = self.tracks.by_url(uri).map_or(u8::MAX, |track| track.id);
+        let client = match choice.wish {
+            Wish::Udp { rtp, rtcp } => Leg::Udp { ip: None, rtp, rtcp },
+            Wish::Tcp(channels) => {
+                let [rtp, rtcp] = channels.unwrap_or(own);
+                if self.tracks.client_uses([rtp, rtcp], replaced) {
+                    return Err(Fault::NoTransport);
+                }
+                Leg::Tcp { rtp, rtcp }
+            }
+        };
+        let tcp = match self.route_config(|route| route.origin_transport) {
+            Some(OriginTransport::Tcp) => true,
+            Some(OriginTransport::Udp) => false,
+            _ => client.is_tcp(),
+        };
+        let asked = if tcp {
+            Leg::Tcp { rtp: own[0], rtcp: own[1] }
+        } else {
+            Leg::Udp { ip: None, rtp: 0, rtcp: 0 }
+        };
+        Ok((SetupNote { track, spec: choice.at, client, asked, ours: None }, choice.wish))
+    }
+
+    pub(super) fn bound(
+        &mut self,
+        client: Option<(u16, u16)>,
+        origin: Option<(u16, u16)>,
+        now: Instant,
+    ) {
+        let Some(deciding) = self.deciding.take() else { return };
+        let Some((mut setup, _)) = deciding.setup else { return };
+        setup.ours = client;
+        if let (Leg::Udp { .. }, Some((rtp, rtcp))) = (setup.asked, origin) {
+            setup.asked = Leg::Udp { ip: None, rtp, rtcp };
+        }
+        self.enqueue(&deciding, Some(setup), now);
+    }
+
+    fn enqueue(&mut self, deciding: &Deciding, setup: Option<SetupNote>, now: Instant) {
+        let Ok(head) = Head::parse(deciding.raw.get(..deciding.head).unwrap_or_default()) else {
+            return;
+        };
+        let cseq = head.header("CSeq").map(|header| header.value).unwrap_or_default();
+        let signs = head
+            .header("Authorization")
+            .is_some_and(|h| h.value.get(..6).is_some_and(|s| s.eq_ignore_ascii_case(b"digest")));
+        if signs
+            && self.route_config(|route| route.auth) == Some(Auth::Pass)
+            && let Some(mapping) = &mut self.mapping
+        {
+            mapping.keep_uri = true;
+        }
+        let aggregate = matches!(
+            head.method(),
+            Method::Describe | Method::Announce | Method::Play | Method::Record
+        );
+        if aggregate {
+            self.presentation = head.uri().unwrap_or_default().to_vec();
+        }
+        let due = now + self.around.answer_timeout;
+        let note = Note { setup, sent_at: now, ..Note::default() };
+        self.requests.push(cseq, head.method(), &deciding.raw, due, note);
+        self.pump(now);
+    }
+
+    /// Sends what has not been sent, or sees to it that there is somebody to send it to.
+    pub(super) fn pump(&mut self, now: Instant) {
+        if self.requests.open().all(|(_, pending)| pending.sent.is_some()) {
+            return;
+        }
+        match self.link {
+            Link::Wanted => {}
+            Link::Down => {
+                if let Some(route) = self.route {
+                    self.link = Link::Wanted;
+                    let (path, exclude) = (self.path.clone(), self.tried.clone());
+                    self.outputs.push_back(Output::Connect { route, path, exclude });
+                }
+            }
+            Link::Up => {
+                let ready: Vec<usize> = self
+                    .requests
+                    .open()
+                    .filter(|(_, p)| p.sent.is_none())
+                    .filter(|(_, p)| p.note.not_before.is_none_or(|at| at <= now))
+                    .map(|(at, _)| at)
+                    .collect();
+                for at in ready {
+                    self.send(at, now);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, at: usize, now: Instant) {
+        let number = self.requests.number();
+        let Some(pending) = self.requests.get(at) else { return };
+        let Some(head_len) = head_len(&pending.raw) else { return };
+        let Ok(head) = Head::parse(pending.raw.get(..head_len).unwrap_or_default()) else { return };
+        let Some(mapping) = &self.mapping else { return };
+        let transport = pending.note.setup.and_then(|setup| {
+            let value = head.header("Transport")?.value;
+            let choice = negotiate::choose(value, setup.spec, self.around.client_ip).ok()?;
+            Some(negotiate::toward_origin(&choice, setup.asked, self.version))
+        });
+        let uri = mapping.to_origin(head.uri().unwrap_or_default());
+        let signer = self.origin.as_mut().and_then(|origin| origin.signer.as_mut());
+        let pass = self
+            .table
+            .routes()
+            .get(self.route.unwrap_or(usize::MAX))
+            .is_some_and(|route| route.auth == Auth::Pass);
+        let authorization = match signer {
+            Some(signer) => Some(
+                signer
+                    .authorization(head.method_bytes(), &uri)
+                    .map_or(Credentials::Strip, Credentials::Ours),
+            ),
+            None if pass => None,
+            None => Some(Credentials::Strip),
+        };
+        let modern = head.version() == Ok(Version::V2);
+        let adds_via = modern || !self.around.via.is_empty();
+        let via = adds_via.then(|| self.pseudonym());
+        let change = RequestChange { cseq: number, transport, via, authorization };
+        let bytes = rewrite::request(&head, &pending.raw, head_len, mapping, change);
+        if self.to_origin.push_reply(&bytes).is_err() {
+            return self.end(Fault::OriginSilent, now);
+        }
+        self.keepalive.sent(now);
+        let due = now + self.around.answer_timeout;
+        if let Some(pending) = self.requests.get_mut(at) {
+            pending.sent = Some(number);
+            pending.due = due;
+            pending.note.sent_at = now;
+            pending.note.not_before = None;
+        }
+    }
+
+    fn client_answered(&mut self, head: &Head<'_>, bytes: &[u8], head_len: usize) {
+        let Some(at) = self.origin_requests.find(head.cseq()) else { return };
+        let Some(pending) = self.origin_requests.get(at) else { return };
+        let answer = rewrite::client_answer(head, bytes, head_len, &pending.asked);
+        let informational = head.status().is_some_and(|status| status < 200);
+        if informational {
+            return;
+        }
+        self.origin_requests.answer(at, answer);
+        while let Some(answer) = self.origin_requests.ready() {
+            // An origin that does not read is found out by the timers of its own answers.
+            let _ = self.to_origin.push_reply(&answer);
+        }
+    }
+
+    /// Answers a request with an error, in its turn.
+    pub(super) fn refuse(&mut self, cseq: &[u8], fault: Fault, headers: &[(&str, &[u8])]) {
+        self.note(fault);
+        let retry = fault.retry_after().map(|seconds| seconds.to_string());
+        let mut all = headers.to_vec();
+        if let Some(seconds) = &retry {
+            all.push(("Retry-After", seconds.as_bytes()));
+        }
+        if fault == Fault::MethodNotAllowed {
+            all.push(("Allow", PUBLIC));
+        }
+        let answer = self.compose(cseq, fault.status(self.version), &all);
+        self.answer_in_turn(cseq, answer);
+    }
+
+    fn local_answer(
+        &mut self,
+        cseq: &[u8],
+        status: u16,
+        headers: &[(&str, &[u8])],
+        head: &Head<'_>,
+    ) {
+        let mut all = headers.to_vec();
+        if let Some(timestamp) = head.header("Timestamp") {
+            all.push(("Timestamp", timestamp.value));
+        }
+        if let Some(session) = head.header("Session") {
+            all.push(("Session", session.value));
+        }
+        let answer = self.compose(cseq, status, &all);
+        self.answer_in_turn(cseq, answer);
+    }
+
+    fn compose(&self, cseq: &[u8], status: u16, headers: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut answer = Vec::new();
+        let cseq = (!cseq.is_empty()).then_some(cseq);
+        write::response(&mut answer, self.version, status, cseq, headers, b"");
+        answer
+    }
+
+    fn answer_in_turn(&mut self, cseq: &[u8], answer: Vec<u8>) {
+        self.requests.push(cseq, Method::Other, b"", Instant::START, Note::default());
+        if let Some((at, _)) = self.requests.last_mut() {
+            self.requests.answer(at, answer);
+        }
+    }
+
+    /// Answers every request that has no answer with this fault.
+    pub(super) fn fail_requests(&mut self, fault: Fault) {
+        let open: Vec<usize> = self.requests.open().map(|(at, _)| at).collect();
+        let retry = fault.retry_after().map(|seconds| seconds.to_string());
+        let headers: Vec<(&str, &[u8])> =
+            retry.iter().map(|seconds| ("Retry-After", seconds.as_bytes())).collect();
+        for at in open {
+            self.fail_request(at, fault, &headers);
+        }
+    }
+
+    pub(super) fn fail_request(&mut self, at: usize, fault: Fault, headers: &[(&str, &[u8])]) {
+        let Some(pending) = self.requests.get(at) else { return };
+        let setup = pending.note.setup;
+        let answer = self.compose(&pending.asked, fault.status(self.version), headers);
+        self.requests.answer(at, answer);
+        if let Some(setup) = setup {
+            self.outputs.push_back(Output::Close(setup.track));
+        }
+    }
+
+    pub(super) fn reset_after_teardown(&mut self) {
+        let ids: Vec<u8> = self.tracks.iter().map(|track| track.id).collect();
+        for id in ids {
+            self.outputs.push_back(Output::Close(id));
+            self.tracks.remove(id);
+        }
+        self.id = None;
+        self.state = State::Init;
+        self.media_promised = false;
+        self.tried.clear();
+    }
+
+    /// A framing error of the client: it is told why, then the connection closes.
+    pub fn framing_lost(&mut self, status: u16, now: Instant) {
+        if self.ended.is_none() {
+            let fault = if status == 400 { Fault::Malformed } else { Fault::TooLarge(status) };
+            self.refuse(b"", fault, &[]);
+            self.handle(Input::End(fault), now);
+        }
+    }
+}
+
+/// Length of the head of a whole message that was parsed before.
+pub(super) fn head_len(raw: &[u8]) -> Option<usize> {
+    use crate::rtsp::framing::{Framer, Progress, Unit};
+    match Framer::default().next(raw) {
+        Ok(Progress::Ready(Unit::Message { head, .. })) => Some(head),
+        _ => None,
+    }
+}

@@ -1,0 +1,144 @@
+//! What time does to a session, and how it ends.
+
+use super::{Fault, Link, Output, Own, Session, Sight, State};
+use crate::{clock::Instant, rtsp::Method};
+
+/// What a deadline is for: whoever reads the log at night will be grateful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// An origin owes an answer.
+    Answer,
+    /// A request goes out again.
+    Retry,
+    /// A client owes an answer to a request of its origin.
+    ClientAnswer,
+    /// The origin's session wants a sign of life.
+    Keepalive,
+    /// The client gave no sign of life.
+    Idle,
+    /// The origin promised media.
+    Media,
+}
+
+impl Session {
+    /// The next moment at which [`Session::tick`] has something to do, and what.
+    pub fn deadline(&self) -> Option<(Instant, Why)> {
+        if self.ended.is_some() {
+            return self.own.due().map(|due| (due, Why::Answer));
+        }
+        let mut all: [Option<(Instant, Why)>; 7] = [None; 7];
+        all[0] = self.requests.due().map(|due| (due, Why::Answer));
+        all[1] = self.own.due().map(|due| (due, Why::Answer));
+        all[2] = self.origin_requests.due().map(|due| (due, Why::ClientAnswer));
+        all[3] = self
+            .requests
+            .open()
+            .filter_map(|(_, pending)| pending.note.not_before)
+            .min()
+            .map(|at| (at, Why::Retry));
+        all[4] = self.wants_keepalive().then(|| (self.keepalive.due(), Why::Keepalive));
+        all[5] = Some((self.last_client + self.around.idle_timeout, Why::Idle));
+        all[6] = self.silence_due().map(|due| (due, Why::Media));
+        all.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn wants_keepalive(&self) -> bool {
+        self.id.is_some() && self.link == Link::Up && !self.tracks.is_empty() && self.own.is_empty()
+    }
+
+    fn silence_due(&self) -> Option<Instant> {
+        let watched = self.media_promised
+            && self.state == State::Playing
+            && !self.around.silence_timeout.is_zero();
+        watched.then(|| self.last_media + self.around.silence_timeout)
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant) {
+        if self.ended.is_some() {
+            if self.own.due().is_some_and(|due| due <= now) {
+                self.own = Default::default();
+            }
+            return;
+        }
+        if self.silence_due().is_some_and(|due| due <= now) {
+            self.seen(Sight::MediaSilent);
+            return self.end(Fault::MediaSilent, now);
+        }
+        if self.last_client + self.around.idle_timeout <= now {
+            return self.end(Fault::Idle, now);
+        }
+        if self.requests.due().is_some_and(|due| due <= now) {
+            self.answer_overdue(now);
+        }
+        if self.own.due().is_some_and(|due| due <= now) {
+            self.own = Default::default();
+        }
+        self.forget_overdue_origin_requests(now);
+        if self.wants_keepalive() && self.keepalive.due() <= now {
+            self.keep_alive(now);
+        }
+        self.pump(now);
+        self.flush_answers();
+        self.check_invariants();
+    }
+
+    fn answer_overdue(&mut self, now: Instant) {
+        if self.link == Link::Up {
+            self.seen(Sight::Silent);
+            if self.tracks.is_empty() {
+                return self.fail_over(now);
+            }
+        } else if self.link == Link::Wanted {
+            // Connecting has a bound of its own in the shell, which answers.
+            let later = now + self.around.answer_timeout;
+            let open: Vec<usize> = self.requests.open().map(|(at, _)| at).collect();
+            for at in open {
+                if let Some(pending) = self.requests.get_mut(at) {
+                    pending.due = later;
+                }
+            }
+            return;
+        }
+        let overdue: Vec<usize> =
+            self.requests.open().filter(|(_, p)| p.due <= now).map(|(at, _)| at).collect();
+        self.note(Fault::OriginSilent);
+        for at in overdue {
+            self.fail_request(at, Fault::OriginSilent, &[]);
+        }
+    }
+
+    /// A player that ignores its origin's requests is no reason to end the session.
+    fn forget_overdue_origin_requests(&mut self, now: Instant) {
+        let overdue: Vec<usize> =
+            self.origin_requests.open().filter(|(_, p)| p.due <= now).map(|(at, _)| at).collect();
+        for at in overdue {
+            self.origin_requests.answer(at, Vec::new());
+        }
+        while let Some(answer) = self.origin_requests.ready() {
+            let _ = self.to_origin.push_reply(&answer);
+        }
+    }
+
+    /// Ends the session: the client's open requests are answered, the origin is told.
+    pub(super) fn end(&mut self, fault: Fault, now: Instant) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.deciding = None;
+        let told = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
+        self.fail_requests(fault);
+        let ids: Vec<u8> = self.tracks.iter().map(|track| track.id).collect();
+        if !ids.is_empty() && !told && self.link == Link::Up && fault != Fault::OriginGone {
+            self.send_own(Own::Teardown, Method::Teardown, now);
+        }
+        for id in ids {
+            self.outputs.push_back(Output::Close(id));
+            self.tracks.remove(id);
+        }
+        self.state = State::Init;
+        self.flush_answers();
+        self.ended = Some(fault);
+        self.outputs.push_back(Output::End(fault));
+    }
+}

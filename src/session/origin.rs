@@ -1,0 +1,500 @@
+//! What an origin says: answers to the client's requests and to our own, and requests of its own.
+
+use super::{
+    Fault, Input, Leg, Link, OriginLink, Output, Own, Plan, Session, Side, Sight, State, Track,
+    client::{RETRY_AFTER_MS, head_len},
+    keepalive::{Keepalive, is_refusal},
+    negotiate,
+    rewrite::{self, AnswerChange},
+};
+use crate::{
+    clock::Instant,
+    config::{Auth, Redirect},
+    limits::{SESSION_ID_MAX_BYTES, TRACKS_MAX},
+    rtsp::{
+        Head, Method, Version, sdp,
+        url::{DEFAULT_PORT, Url},
+        write,
+    },
+};
+
+/// How often a request is signed anew: once for the first challenge, once for a stale nonce.
+const SIGN_TRIES: u8 = 2;
+
+impl Session {
+    pub(super) fn connected(&mut self, link: OriginLink, now: Instant) {
+        if let Some(mapping) = &mut self.mapping {
+            mapping.origin = link.base.clone();
+            if mapping.origin.path.is_empty() {
+                mapping.client.path.clear();
+            }
+            mapping.aliases.clear();
+        }
+        self.keepalive = Keepalive::new(link.keepalive, now);
+        self.origin = Some(link);
+        self.link = Link::Up;
+        self.pump(now);
+    }
+
+    pub(super) fn origin_message(&mut self, bytes: &[u8], head_len: usize, now: Instant) {
+        let Ok(head) = Head::parse(bytes.get(..head_len).unwrap_or_default()) else {
+            self.seen(Sight::BadReply);
+            return self.note(Fault::OriginReply);
+        };
+        let Some(status) = head.status() else {
+            return self.origin_asks(&head, bytes, head_len, now);
+        };
+        if let Some(at) = self.requests.find(head.cseq()) {
+            if status < 200 {
+                let due = now + self.around.answer_timeout;
+                if let Some(pending) = self.requests.get_mut(at) {
+                    pending.due = due;
+                }
+                return;
+            }
+            self.origin_answers(at, status, &head, bytes, head_len, now);
+        } else if let Some(at) = self.own.find(head.cseq()) {
+            if status >= 200 {
+                self.own_answered(at, status, &head, now);
+            }
+        } else {
+            self.note(Fault::OriginReply);
+        }
+    }
+
+    fn origin_answers(
+        &mut self,
+        at: usize,
+        status: u16,
+        head: &Head<'_>,
+        bytes: &[u8],
+        head_len: usize,
+        now: Instant,
+    ) {
+        let Some(pending) = self.requests.get(at) else { return };
+        let (method, sent_at) = (pending.method, pending.note.sent_at);
+        let (signed, retried) = (pending.note.signed, pending.note.retried);
+        match status {
+            401 if self.try_to_sign(at, signed, head, now) => return,
+            401 if self.route_config(|route| route.auth) != Some(Auth::Pass) => {
+                return self.fail(at, Fault::OriginAuth);
+            }
+            503 if method == Method::Describe && !retried => {
+                return self.again_later(at, now);
+            }
+            461 if method == Method::Setup && self.try_next_transport(at, now) => return,
+            500 | 502..=504
+                if matches!(method, Method::Describe | Method::Setup | Method::Announce)
+                    && self.another_origin_left() =>
+            {
+                self.seen(Sight::ServerError(status));
+                return self.fail_over(now);
+            }
+            500..=599 => self.seen(Sight::ServerError(status)),
+            _ => self.seen(Sight::Answered(now.since(sent_at))),
+        }
+        let location = match self.location(status, head) {
+            Ok(location) => location,
+            Err(fault) => return self.fail(at, fault),
+        };
+        if (200..300).contains(&status) {
+            match method {
+                Method::Setup => return self.set_up(at, head, bytes, head_len, now),
+                Method::Options => {
+                    if let Some(public) = head.header("Public") {
+                        self.keepalive.offered(public.value);
+                    }
+                }
+                Method::Describe => self.learn_quiet(bytes.get(head_len..).unwrap_or_default()),
+                Method::Play => self.plays(State::Playing, now),
+                Method::Record => self.plays(State::Recording, now),
+                Method::Pause if self.state != State::Init => {
+                    self.state = State::Ready;
+                    self.media_promised = false;
+                }
+                Method::Teardown => self.torn_down(at),
+                _ => {}
+            }
+        } else if let Some(setup) = self.requests.get(at).and_then(|p| p.note.setup) {
+            self.outputs.push_back(Output::Close(setup.track));
+        }
+        self.pass_answer(at, head, bytes, head_len, None, location);
+    }
+
+    fn plays(&mut self, state: State, now: Instant) {
+        if self.tracks.is_empty() {
+            return;
+        }
+        self.state = state;
+        self.last_media = now;
+        self.last_client = now;
+        self.media_promised =
+            state == State::Playing && self.tracks.iter().any(|track| track.steady);
+    }
+
+    fn torn_down(&mut self, at: usize) {
+        let uri = self.requests.get(at).and_then(|pending| {
+            let head = Head::parse(pending.raw.get(..head_len(&pending.raw)?)?).ok()?;
+            head.uri().map(<[u8]>::to_vec)
+        });
+        let one = uri.and_then(|uri| self.tracks.by_url(&uri)).map(|track| track.id);
+        match one {
+            Some(id) if self.tracks.len() > 1 => {
+                self.tracks.remove(id);
+                self.outputs.push_back(Output::Close(id));
+            }
+            _ => self.reset_after_teardown(),
+        }
+    }
+
+    fn set_up(&mut self, at: usize, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
+        let Some(pending) = self.requests.get(at) else { return };
+        let Some(setup) = pending.note.setup else { return };
+        let (raw, sent_at) = (pending.raw.clone(), pending.note.sent_at);
+        let Some(asked_len) = super::client::head_len(&raw) else { return };
+        let Ok(asked) = Head::parse(raw.get(..asked_len).unwrap_or_default()) else { return };
+        let answer = head.header("Transport").map(|header| header.value);
+        let Some(origin) = negotiate::granted(answer, setup.asked) else {
+            return self.fail(at, Fault::OriginReply);
+        };
+        let wanted = asked.header("Transport").map(|header| header.value).unwrap_or_default();
+        let Ok(choice) = negotiate::choose(wanted, setup.spec, self.around.client_ip) else {
+            return self.fail(at, Fault::NoTransport);
+        };
+        let transport = negotiate::toward_client(
+            answer,
+            &choice.spec,
+            setup.client,
+            setup.ours,
+            self.around.local_ip,
+        );
+        if let Some(session) = head.session() {
+            if self.id.is_none() && session.id.len() <= SESSION_ID_MAX_BYTES {
+                self.id = Some(session.id.to_vec());
+            }
+            self.keepalive.timeout(session.timeout_s.unwrap_or(0));
+        }
+        let url = asked.uri().unwrap_or_default().to_vec();
+        let quiet = self.quiet_controls.iter().any(|control| url.ends_with(control));
+        if let Some(old) = self.tracks.by_url(&url).map(|track| track.id) {
+            self.tracks.remove(old);
+            self.outputs.push_back(Output::Close(old));
+        }
+        let plan = Plan { client: setup.client, origin };
+        let track = Track { id: setup.track, url, plan, steady: !quiet };
+        if self.tracks.put(track).is_err() {
+            return self.fail(at, Fault::TooManyTracks);
+        }
+        self.outputs.push_back(Output::Open(setup.track, plan));
+        if self.state == State::Init {
+            self.state = State::Ready;
+            self.last_client = now;
+        }
+        self.seen(Sight::Answered(now.since(sent_at)));
+        self.pass_answer(at, head, bytes, head_len, Some(transport), None);
+    }
+
+    fn pass_answer(
+        &mut self,
+        at: usize,
+        head: &Head<'_>,
+        bytes: &[u8],
+        head_len: usize,
+        transport: Option<Vec<u8>>,
+        location: Option<Vec<u8>>,
+    ) {
+        let (Some(pending), Some(mapping)) = (self.requests.get(at), &mut self.mapping) else {
+            return;
+        };
+        let session = match (head.session(), &self.id) {
+            (Some(theirs), Some(first)) if theirs.id != first => Some(first.as_slice()),
+            _ => None,
+        };
+        let change = AnswerChange { cseq: &pending.asked, transport, session, location };
+        let answer = rewrite::answer(head, bytes, head_len, mapping, &self.presentation, change);
+        self.requests.answer(at, answer);
+    }
+
+    fn fail(&mut self, at: usize, fault: Fault) {
+        if fault == Fault::OriginReply {
+            self.seen(Sight::BadReply);
+        }
+        self.note(fault);
+        self.fail_request(at, fault, &[]);
+    }
+
+    /// Signs a request that was answered 401 and sends it again, if there is something to sign with.
+    fn try_to_sign(&mut self, at: usize, signed: u8, head: &Head<'_>, now: Instant) -> bool {
+        if signed >= SIGN_TRIES || !self.challenged(head) {
+            return false;
+        }
+        if let Some(pending) = self.requests.get_mut(at) {
+            pending.sent = None;
+            pending.note.signed += 1;
+        }
+        self.pump(now);
+        true
+    }
+
+    fn challenged(&mut self, head: &Head<'_>) -> bool {
+        let values: Vec<&[u8]> = head.all("WWW-Authenticate").map(|header| header.value).collect();
+        let signer = self.origin.as_mut().and_then(|origin| origin.signer.as_mut());
+        signer.is_some_and(|signer| signer.challenge(&values))
+    }
+
+    fn again_later(&mut self, at: usize, now: Instant) {
+        let later = now + core::time::Duration::from_millis(RETRY_AFTER_MS);
+        let due = later + self.around.answer_timeout;
+        if let Some(pending) = self.requests.get_mut(at) {
+            pending.sent = None;
+            pending.due = due;
+            pending.note.retried = true;
+            pending.note.not_before = Some(later);
+        }
+    }
+
+    /// The origin took none of what the chosen spec asks for: the next one of the client's list,
+    /// where the ports that are bound will do for it.
+    fn try_next_transport(&mut self, at: usize, now: Instant) -> bool {
+        let Some(pending) = self.requests.get(at) else { return false };
+        let Some(old) = pending.note.setup else { return false };
+        let raw = pending.raw.clone();
+        let Some(len) = head_len(&raw) else { return false };
+        let Ok(head) = Head::parse(raw.get(..len).unwrap_or_default()) else { return false };
+        let Ok((mut next, _)) = self.negotiate(&head, old.spec + 1, Some(old.track)) else {
+            return false;
+        };
+        let lacks_ports = (!next.client.is_tcp() && old.ours.is_none())
+            || (!next.asked.is_tcp() && old.asked.is_tcp());
+        if lacks_ports {
+            return false;
+        }
+        next.ours = if next.client.is_tcp() { None } else { old.ours };
+        if let (Leg::Udp { .. }, Leg::Udp { .. }) = (next.asked, old.asked) {
+            next.asked = old.asked;
+        }
+        if let Some(pending) = self.requests.get_mut(at) {
+            pending.note.setup = Some(next);
+            pending.sent = None;
+        }
+        self.pump(now);
+        true
+    }
+
+    /// Where a redirect leads, in the client's terms.
+    fn location(&self, status: u16, head: &Head<'_>) -> Result<Option<Vec<u8>>, Fault> {
+        if !(300..400).contains(&status) {
+            return Ok(None);
+        }
+        self.moved(head)
+    }
+
+    fn moved(&self, head: &Head<'_>) -> Result<Option<Vec<u8>>, Fault> {
+        let Some(location) = head.header("Location") else { return Ok(None) };
+        let Some(mapping) = &self.mapping else { return Ok(None) };
+        let ours = Url::parse(location.value)
+            .ok()
+            .filter(|url| self.table.has_at(url.host, url.port.unwrap_or(DEFAULT_PORT)));
+        match (ours, self.route_config(|route| route.redirect)) {
+            (Some(url), _) => Ok(Some(
+                mapping
+                    .to_client(location.value)
+                    .unwrap_or_else(|| [&mapping.client.authority, url.rest].concat()),
+            )),
+            (None, Some(Redirect::Pass)) => Ok(None),
+            (None, _) => Err(Fault::Redirect),
+        }
+    }
+
+    /// Remembers which tracks may be silent: what is neither audio nor video.
+    fn learn_quiet(&mut self, body: &[u8]) {
+        let steady = |kind: &[u8]| {
+            kind.eq_ignore_ascii_case(b"video") || kind.eq_ignore_ascii_case(b"audio")
+        };
+        let quiet: Vec<usize> =
+            sdp::medias(body).filter(|m| !steady(m.kind)).map(|m| m.index).collect();
+        self.quiet_controls = sdp::controls(body)
+            .filter(|control| control.media.is_some_and(|media| quiet.contains(&media)))
+            .take(TRACKS_MAX)
+            .map(|control| {
+                let tail = control.value.rsplit(|byte| *byte == b'/').next();
+                tail.unwrap_or(control.value).to_vec()
+            })
+            .filter(|tail| !tail.is_empty() && tail != b"*")
+            .collect();
+    }
+
+    fn own_answered(&mut self, at: usize, status: u16, head: &Head<'_>, now: Instant) {
+        let Some(own) = self.own.get(at).map(|pending| pending.note) else { return };
+        self.own.answer(at, Vec::new());
+        while self.own.ready().is_some() {}
+        if own != Own::Keepalive {
+            return;
+        }
+        match status {
+            200..=299 => {
+                let method = self.keepalive.method();
+                self.seen(Sight::Keepalive(method));
+            }
+            401 if self.challenged(head) => self.keep_alive(now),
+            454 => self.end(Fault::OriginGone, now),
+            status if is_refusal(status) && self.keepalive.refused() => self.keep_alive(now),
+            _ => {}
+        }
+    }
+
+    /// Sends a sign of life of our own to the origin.
+    pub(super) fn keep_alive(&mut self, now: Instant) {
+        let method = self.keepalive.method();
+        self.send_own(Own::Keepalive, method, now);
+    }
+
+    pub(super) fn send_own(&mut self, own: Own, method: Method, now: Instant) {
+        let (Some(mapping), true) = (&self.mapping, self.link == Link::Up) else { return };
+        let uri = mapping.to_origin(&self.presentation);
+        let number = self.requests.number();
+        let signer = self.origin.as_mut().and_then(|origin| origin.signer.as_mut());
+        let authorization = signer.and_then(|s| s.authorization(method.as_str().as_bytes(), &uri));
+        let mut headers: Vec<(&str, &[u8])> = Vec::new();
+        if let Some(id) = &self.id {
+            headers.push(("Session", id));
+        }
+        if let Some(value) = &authorization {
+            headers.push(("Authorization", value.as_bytes()));
+        }
+        let via = format!("{} {}", self.version.as_str(), super::VIA_DEFAULT);
+        if self.version == Version::V2 {
+            headers.push(("Via", via.as_bytes()));
+        }
+        let mut bytes = Vec::new();
+        write::request(&mut bytes, self.version, method, &uri, number, &headers, b"");
+        self.keepalive.sent(now);
+        if self.to_origin.push_reply(&bytes).is_ok() {
+            self.own.push(b"", method, b"", now + self.around.answer_timeout, own);
+            if let Some((_, pending)) = self.own.last_mut() {
+                pending.sent = Some(number);
+            }
+        }
+    }
+
+    /// A request of the origin to the client.
+    fn origin_asks(&mut self, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
+        let Some(cseq) = head.header("CSeq").map(|header| header.value) else {
+            return self.note(Fault::OriginReply);
+        };
+        let Some(mapping) = &self.mapping else { return };
+        // Not reading the origin would freeze its media: past the bound it is answered for the
+        // client.
+        if !self.origin_requests.has_room() {
+            let mut answer = Vec::new();
+            write::response(&mut answer, self.version, 503, Some(cseq), &[], b"");
+            let _ = self.to_origin.push_reply(&answer);
+            return;
+        }
+        let location = match head.method() {
+            Method::Redirect => match self.moved(head) {
+                Ok(location) => location,
+                Err(fault) => {
+                    let mut answer = Vec::new();
+                    write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
+                    let _ = self.to_origin.push_reply(&answer);
+                    self.note(fault);
+                    return self.end(fault, now);
+                }
+            },
+            _ => None,
+        };
+        let number = self.origin_requests.number();
+        let request = rewrite::origin_request(head, bytes, head_len, mapping, number, location);
+        let due = now + self.around.answer_timeout;
+        self.origin_requests.push(cseq, head.method(), b"", due, ());
+        if let Some((_, pending)) = self.origin_requests.last_mut() {
+            pending.sent = Some(number);
+        }
+        if self.to_client.push_reply(&request).is_err() {
+            self.end(Fault::Stuck, now);
+        }
+    }
+
+    fn another_origin_left(&self) -> bool {
+        let origins = self.route_config(|route| route.origins.len()).unwrap_or(0);
+        self.tracks.is_empty() && self.tried.len() + 1 < origins
+    }
+
+    /// Another origin of the route, before the client was promised anything by this one.
+    pub(super) fn fail_over(&mut self, now: Instant) {
+        if let Some(origin) = self.origin.take() {
+            self.tried.push(origin.index);
+        }
+        let open: Vec<usize> = self.requests.open().map(|(at, _)| at).collect();
+        for at in open {
+            if let Some(pending) = self.requests.get_mut(at) {
+                pending.sent = None;
+                pending.note.signed = 0;
+                pending.note.not_before = None;
+                pending.due = now + self.around.answer_timeout;
+            }
+        }
+        if self.link == Link::Up {
+            self.outputs.push_back(Output::DropOrigin);
+        }
+        self.to_origin = super::Outbox::new(self.around.media_queue);
+        self.link = Link::Down;
+        self.pump(now);
+    }
+
+    pub(super) fn origin_closed(&mut self, now: Instant) {
+        let tearing = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
+        self.outputs.push_back(Output::DropOrigin);
+        if self.link != Link::Up {
+            return;
+        }
+        self.link = Link::Down;
+        if tearing {
+            // Some recorders hang up in place of an answer: what was asked for has happened.
+            self.answer_teardowns();
+            self.reset_after_teardown();
+        } else if !self.tracks.is_empty() {
+            self.seen(Sight::Closed);
+            return self.end(Fault::OriginGone, now);
+        } else if self.requests.open().any(|(_, pending)| pending.sent.is_some()) {
+            self.seen(Sight::Closed);
+            return self.fail_over(now);
+        }
+        self.origin = None;
+        self.to_origin = super::Outbox::new(self.around.media_queue);
+        self.pump(now);
+    }
+
+    fn answer_teardowns(&mut self) {
+        let open: Vec<(usize, Vec<u8>, Method)> =
+            self.requests.open().map(|(at, p)| (at, p.asked.clone(), p.method)).collect();
+        for (at, cseq, method) in open {
+            if method == Method::Teardown {
+                let mut answer = Vec::new();
+                write::response(&mut answer, self.version, 200, Some(&cseq), &[], b"");
+                self.requests.answer(at, answer);
+            } else {
+                self.fail_request(at, Fault::OriginGone, &[]);
+            }
+        }
+    }
+
+    /// What still comes from the origin after the end matters only if it answers our TEARDOWN.
+    pub(super) fn late_answer(&mut self, bytes: &[u8], head_len: usize) {
+        let Ok(head) = Head::parse(bytes.get(..head_len).unwrap_or_default()) else { return };
+        if head.is_response()
+            && let Some(at) = self.own.find(head.cseq())
+        {
+            self.own.answer(at, Vec::new());
+            while self.own.ready().is_some() {}
+        }
+    }
+
+    /// A framing error of the origin: nothing that follows can be understood.
+    pub fn origin_framing_lost(&mut self, now: Instant) {
+        self.seen(Sight::BadReply);
+        self.note(Fault::OriginReply);
+        self.handle(Input::SideClosed(Side::Origin), now);
+    }
+}

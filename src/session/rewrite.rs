@@ -1,0 +1,425 @@
+//! Requests as the origin should see them, answers as the client should: pure functions over bytes.
+//!
+//! A proxy is an editor: spans that name one side for the other are replaced, all else is copied
+//! byte for byte. URLs, Content-Base, Location, SDP controls and RTP-Info go through one
+//! [`Mapping`], so that they are rewritten together or not at all (RFC 7826 18.45).
+
+use crate::rtsp::{
+    Edits, Head, Method, Version,
+    head::Header,
+    rtp_info, sdp,
+    url::{Base, Url},
+};
+
+/// How one side's URLs are named on the other.
+#[derive(Clone, Debug)]
+pub(super) struct Mapping {
+    /// `rtsp://gateway:8554` as the client wrote it, and the literal part of the route's path.
+    pub(super) client: Base,
+    /// `rtsp://origin:554` and the path of the origin's URL.
+    pub(super) origin: Base,
+    /// Control URLs that have no place under the client's base, and what stands for them there.
+    pub(super) aliases: Vec<Alias>,
+    /// Requests keep the URI that the client signed.
+    pub(super) keep_uri: bool,
+}
+
+/// One control URL of the origin and the URL that the client sees.
+#[derive(Clone, Debug)]
+pub(super) struct Alias {
+    /// As the client sees it.
+    pub(super) client: Vec<u8>,
+    /// As the origin wrote it.
+    pub(super) origin: Vec<u8>,
+}
+
+impl Mapping {
+    /// A client's URL as the origin knows it. What is no URL is left alone.
+    pub(super) fn to_origin(&self, url: &[u8]) -> Vec<u8> {
+        if let Some(alias) = self.aliases.iter().find(|alias| same_url(&alias.client, url)) {
+            return alias.origin.clone();
+        }
+        let Ok(parsed) = Url::parse(url) else { return url.to_vec() };
+        if self.keep_uri && self.origin.path.is_empty() {
+            return url.to_vec();
+        }
+        match below(parsed.rest, &self.client.path) {
+            Some(tail) => [&self.origin.authority, &self.origin.path, tail].concat(),
+            None => [&self.origin.authority, parsed.rest].concat(),
+        }
+    }
+
+    /// An origin's URL as the client should see it; none where it has no place under the client's
+    /// base. The host is not looked at: cameras behind a NAT name themselves by inner addresses.
+    pub(super) fn to_client(&self, url: &[u8]) -> Option<Vec<u8>> {
+        if let Some(alias) = self.aliases.iter().find(|alias| alias.origin == url) {
+            return Some(alias.client.clone());
+        }
+        let parsed = Url::parse(url).ok()?;
+        if url.starts_with(&self.client.authority)
+            && below(parsed.rest, &self.client.path).is_some()
+        {
+            return Some(url.to_vec());
+        }
+        let tail = below(parsed.rest, &self.origin.path)?;
+        Some([&self.client.authority, &self.client.path, tail].concat())
+    }
+
+    /// The same, for places that need some URL whatever it names.
+    fn to_client_or_host(&self, url: &[u8]) -> Option<Vec<u8>> {
+        self.to_client(url).or_else(|| {
+            let parsed = Url::parse(url).ok()?;
+            Some([&self.client.authority, parsed.rest].concat())
+        })
+    }
+}
+
+/// What lies below a path; it begins with `/` or `?`, or is empty.
+fn below<'a>(rest: &'a [u8], path: &[u8]) -> Option<&'a [u8]> {
+    let tail = rest.strip_prefix(path)?;
+    matches!(tail.first(), None | Some(b'/' | b'?')).then_some(tail)
+}
+
+fn same_url(one: &[u8], other: &[u8]) -> bool {
+    match (Url::parse(one), Url::parse(other)) {
+        (Ok(one), Ok(other)) => one.rest == other.rest,
+        _ => one == other,
+    }
+}
+
+/// What a request becomes on its way to the other side.
+#[derive(Debug, Default)]
+pub(super) struct RequestChange<'a> {
+    /// Its number there.
+    pub(super) cseq: u32,
+    /// The Transport header, for SETUP.
+    pub(super) transport: Option<Vec<u8>>,
+    /// Pseudonym to add to Via.
+    pub(super) via: Option<&'a str>,
+    /// Authorization of ours in place of the client's.
+    pub(super) authorization: Option<Credentials>,
+}
+
+/// Whose Authorization a request carries.
+#[derive(Debug)]
+pub(super) enum Credentials {
+    /// None.
+    Strip,
+    /// The gateway's own, the value of the header.
+    Ours(String),
+}
+
+/// A client's request as the origin should see it.
+pub(super) fn request(
+    head: &Head<'_>,
+    message: &[u8],
+    body_at: usize,
+    mapping: &Mapping,
+    change: RequestChange<'_>,
+) -> Vec<u8> {
+    let mut edits = Edits::default();
+    if let Some((span, uri)) = head.uri_span().zip(head.uri()) {
+        edits.replace(span, mapping.to_origin(uri));
+    }
+    number(head, &mut edits, change.cseq.to_string().as_bytes());
+    hop_by_hop(head, &mut edits);
+    for header in head.headers() {
+        if header.is("Transport")
+            && let Some(transport) = &change.transport
+        {
+            edits.replace(header.value_span.clone(), transport.clone());
+        } else if header.is("Authorization") && change.authorization.is_some() {
+            edits.remove(header.line_span.clone());
+        } else if header.is("Content-Base") || header.is("Content-Location") {
+            edits.replace(header.value_span.clone(), mapping.to_origin(header.value));
+        }
+    }
+    let end = head.end_of_headers();
+    if let Some(pseudonym) = change.via {
+        let version = head.version().unwrap_or(Version::V1).as_str();
+        edits.insert(end, format!("Via: {version} {pseudonym}\r\n").into_bytes());
+    }
+    if let Some(Credentials::Ours(value)) = change.authorization {
+        edits.insert(end, format!("Authorization: {value}\r\n").into_bytes());
+    }
+    let body = message.get(body_at..).unwrap_or_default();
+    let mut controls = Edits::default();
+    if is_sdp(head) {
+        for control in sdp::controls(body) {
+            if Url::parse(control.value).is_ok() {
+                controls.replace(control.span.clone(), mapping.to_origin(control.value));
+            }
+        }
+    }
+    finish(head, message, body_at, edits, &controls)
+}
+
+/// What an answer becomes on its way to the client.
+#[derive(Debug, Default)]
+pub(super) struct AnswerChange<'a> {
+    /// CSeq as the client wrote it.
+    pub(super) cseq: &'a [u8],
+    /// The Transport header, for SETUP.
+    pub(super) transport: Option<Vec<u8>>,
+    /// The session's id, where the origin answered with another one.
+    pub(super) session: Option<&'a [u8]>,
+    /// Where a redirect leads, already in the client's terms.
+    pub(super) location: Option<Vec<u8>>,
+}
+
+/// An origin's answer as the client should see it. SDP controls that have no place under the
+/// client's base get an alias in `mapping`; `presentation` is the URL that the client described.
+pub(super) fn answer(
+    head: &Head<'_>,
+    message: &[u8],
+    body_at: usize,
+    mapping: &mut Mapping,
+    presentation: &[u8],
+    change: AnswerChange<'_>,
+) -> Vec<u8> {
+    let body = message.get(body_at..).unwrap_or_default();
+    let mut controls = Edits::default();
+    if is_sdp(head) {
+        edit_controls(body, mapping, presentation, &mut controls);
+    }
+    let mut edits = Edits::default();
+    number(head, &mut edits, change.cseq);
+    hop_by_hop(head, &mut edits);
+    let mut transport = change.transport;
+    for header in head.headers() {
+        let span = header.value_span.clone();
+        if header.is("Content-Base") || header.is("Content-Location") {
+            if let Some(url) = mapping.to_client_or_host(header.value) {
+                edits.replace(span, url);
+            }
+        } else if header.is("RTP-Info") {
+            for url in rtp_info::urls(header.value) {
+                let value = header.value.get(url.clone()).unwrap_or_default();
+                if let Some(url_there) = mapping.to_client_or_host(value) {
+                    let at = span.start;
+                    edits.replace(at + url.start..at + url.end, url_there);
+                }
+            }
+        } else if header.is("Location") {
+            if let Some(location) = &change.location {
+                edits.replace(span, location.clone());
+            }
+        } else if header.is("Transport") {
+            match transport.take() {
+                Some(value) => edits.replace(span, value),
+                None => continue,
+            }
+        } else if header.is("Public") || header.is("Allow") {
+            cut_methods(&header, &mut edits);
+        }
+    }
+    if let Some(id) = change.session
+        && let Some(session) = head.session()
+    {
+        edits.replace(session.id_span, id.to_vec());
+    }
+    if let Some(value) = transport {
+        let line = [b"Transport: ", &value[..], b"\r\n"].concat();
+        edits.insert(head.end_of_headers(), line);
+    }
+    finish(head, message, body_at, edits, &controls)
+}
+
+/// Requests of the origin, and the client's answers to them, differ in numbers and URLs only.
+pub(super) fn origin_request(
+    head: &Head<'_>,
+    message: &[u8],
+    body_at: usize,
+    mapping: &Mapping,
+    cseq: u32,
+    location: Option<Vec<u8>>,
+) -> Vec<u8> {
+    let mut edits = Edits::default();
+    if let Some((span, uri)) = head.uri_span().zip(head.uri())
+        && let Some(url) = mapping.to_client_or_host(uri)
+    {
+        edits.replace(span, url);
+    }
+    number(head, &mut edits, cseq.to_string().as_bytes());
+    hop_by_hop(head, &mut edits);
+    for header in head.headers() {
+        if header.is("Location")
+            && let Some(location) = &location
+        {
+            edits.replace(header.value_span.clone(), location.clone());
+        } else if header.is("RTP-Info") {
+            for url in rtp_info::urls(header.value) {
+                let value = header.value.get(url.clone()).unwrap_or_default();
+                if let Some(there) = mapping.to_client_or_host(value) {
+                    let at = header.value_span.start;
+                    edits.replace(at + url.start..at + url.end, there);
+                }
+            }
+        }
+    }
+    finish(head, message, body_at, edits, &Edits::default())
+}
+
+/// A client's answer to a request of the origin.
+pub(super) fn client_answer(
+    head: &Head<'_>,
+    message: &[u8],
+    body_at: usize,
+    cseq: &[u8],
+) -> Vec<u8> {
+    let mut edits = Edits::default();
+    number(head, &mut edits, cseq);
+    hop_by_hop(head, &mut edits);
+    finish(head, message, body_at, edits, &Edits::default())
+}
+
+/// Puts CSeq first, since some recorders demand it there; where it is first already, only the
+/// number changes.
+fn number(head: &Head<'_>, edits: &mut Edits<'_>, cseq: &[u8]) {
+    let first = head.first_header_at();
+    match head.header("CSeq") {
+        Some(header) if header.line_span.start == first => {
+            edits.replace(header.value_span, cseq.to_vec());
+        }
+        found => {
+            if let Some(header) = found {
+                edits.remove(header.line_span);
+            }
+            edits.insert(first, [b"CSeq: ", cseq, b"\r\n"].concat());
+        }
+    }
+}
+
+/// Connection, the headers that it names, and what concerns proxies end here.
+fn hop_by_hop(head: &Head<'_>, edits: &mut Edits<'_>) {
+    let named: heapless::Vec<&[u8], 8> = head
+        .all("Connection")
+        .flat_map(|header| header.value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !KEPT.iter().any(|kept| kept.as_bytes().eq_ignore_ascii_case(name)))
+        .take(8)
+        .collect();
+    for header in head.headers() {
+        let ends_here = ["Connection", "Proxy-Authenticate", "Proxy-Authorization"]
+            .iter()
+            .any(|name| header.is(name))
+            || named.iter().any(|name| header.name.eq_ignore_ascii_case(name));
+        if ends_here {
+            edits.remove(header.line_span);
+        }
+    }
+}
+
+/// Headers that Connection cannot take out, since the gateway itself edits or needs them.
+const KEPT: [&str; 6] =
+    ["CSeq", "Session", "Transport", "Content-Length", "Authorization", "Content-Base"];
+
+/// Methods that do not work through the gateway are not offered (RFC 7826 18.39).
+fn cut_methods(header: &Header<'_>, edits: &mut Edits<'_>) {
+    let known = |name: &&[u8]| Method::from_bytes(name) != Method::Other;
+    let names = || header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    if names().all(|name| known(&name)) {
+        return;
+    }
+    let kept: Vec<&[u8]> = names().filter(known).collect();
+    edits.replace(header.value_span.clone(), kept.join(&b", "[..]));
+}
+
+fn edit_controls(body: &[u8], mapping: &mut Mapping, presentation: &[u8], edits: &mut Edits<'_>) {
+    for control in sdp::controls(body) {
+        let absolute = control.value.get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"rtsp:"))
+            || control.value.get(..6).is_some_and(|p| p.eq_ignore_ascii_case(b"rtsps:"));
+        if !absolute {
+            continue;
+        }
+        // An URL inside an URL parses as host `rtsp`, which no camera has.
+        let broken = Url::parse(control.value).map_or(true, |url| {
+            url.host.eq_ignore_ascii_case(b"rtsp") || url.rest.starts_with(b"//")
+        });
+        let mapped = if broken { None } else { mapping.to_client(control.value) };
+        match (mapped, control.media) {
+            (Some(url), _) => edits.replace(control.span, url),
+            (None, None) => edits.replace(control.span, &b"*"[..]),
+            (None, Some(_)) => {
+                if let Some(url) = mapping.alias(control.value, presentation) {
+                    edits.replace(control.span, url);
+                }
+            }
+        }
+    }
+}
+
+impl Mapping {
+    /// A URL under the presentation that stands for a control URL which has no place there.
+    fn alias(&mut self, origin: &[u8], presentation: &[u8]) -> Option<Vec<u8>> {
+        if let Some(known) = self.aliases.iter().find(|alias| alias.origin == origin) {
+            return Some(known.client.clone());
+        }
+        if self.aliases.len() >= crate::limits::TRACKS_MAX {
+            return None;
+        }
+        let path = Url::parse(presentation).ok()?.path();
+        let number = self.aliases.len();
+        let mut client = [&self.client.authority, path.trim_suffix_slash()].concat();
+        client.extend_from_slice(format!("/gateway-track-{number}").as_bytes());
+        self.aliases.push(Alias { client: client.clone(), origin: origin.to_vec() });
+        Some(client)
+    }
+}
+
+trait TrimSlash {
+    fn trim_suffix_slash(&self) -> &[u8];
+}
+
+impl TrimSlash for [u8] {
+    fn trim_suffix_slash(&self) -> &[u8] {
+        self.strip_suffix(b"/").unwrap_or(self)
+    }
+}
+
+fn is_sdp(head: &Head<'_>) -> bool {
+    head.header("Content-Type").is_some_and(|header| {
+        header.value.get(..15).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/sdp"))
+    })
+}
+
+fn finish(
+    head: &Head<'_>,
+    message: &[u8],
+    body_at: usize,
+    mut edits: Edits<'_>,
+    body_edits: &Edits<'_>,
+) -> Vec<u8> {
+    let (head_bytes, body) = message.split_at(body_at.min(message.len()));
+    let mut new_body = Vec::new();
+    if !body_edits.is_empty() {
+        body_edits.apply(body, &mut new_body);
+        if let Some(length) = head.header("Content-Length")
+            && new_body.len() != body.len()
+        {
+            edits.replace(length.value_span, new_body.len().to_string().into_bytes());
+        }
+    }
+    let mut out = Vec::with_capacity(message.len() + 64);
+    edits.apply(head_bytes, &mut out);
+    if has_bare_feed(&out) {
+        out = with_crlf(&out);
+    }
+    out.extend_from_slice(if body_edits.is_empty() { body } else { &new_body });
+    out
+}
+
+/// Accept LF, send CRLF: some cameras and players take nothing else.
+fn with_crlf(head: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.len() + 32);
+    for line in head.split_inclusive(|byte| *byte == b'\n') {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        out.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+fn has_bare_feed(head: &[u8]) -> bool {
+    head.split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n"))
+}

@@ -1,0 +1,385 @@
+//! Plays each file under `transcripts/` against [`Session`]: what clients and origins say comes
+//! from the file, what the gateway says and does must be what the file records.
+//!
+//! Four lanes (`client > proxy`, `proxy > origin`, `origin > proxy`, `proxy > client`) and a fifth,
+//! `proxy does`, for pipes, refusals and ends. Lines end in CRLF; `\n` at the end of a line stands
+//! for a bare LF, `\xNN` for a byte that is no text. `UPDATE_TRANSCRIPTS=1 cargo test --test
+//! transcripts` writes what came out; the difference is the review.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use core::{fmt::Write as _, net::IpAddr, time::Duration};
+use std::{collections::VecDeque, fs, path::Path, sync::Arc};
+
+use edgeweir::{
+    auth::{Account, Credentials, Decision, Signer, Verifier},
+    clock::Instant,
+    config::{self, Auth, Config},
+    origin::Table,
+    rtsp::{Head, framing::Unit, url::Base},
+    session::{
+        Bounds, Fault, Feed, FrameRoute, Inbox, Input, OriginLink, Output, Session, Side,
+        Surroundings,
+    },
+};
+
+const CLIENT_IP: &str = "192.0.2.7";
+const GATEWAY_IP: &str = "192.0.2.1";
+
+#[test]
+fn every_transcript_plays_as_recorded() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 20, "the transcripts are there");
+    let mut wrong = Vec::new();
+    for file in files {
+        let recorded = fs::read_to_string(&file).unwrap();
+        let played = Play::new(&recorded).run();
+        if played != recorded {
+            if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
+                fs::write(&file, &played).unwrap();
+            } else {
+                wrong.push(difference(&file, &recorded, &played));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn difference(file: &Path, recorded: &str, played: &str) -> String {
+    let name = file.file_name().unwrap().to_string_lossy();
+    let mut lines = recorded.lines().zip(played.lines()).enumerate();
+    match lines.find(|(_, (old, new))| old != new) {
+        Some((at, (old, new))) => {
+            format!("{name}:{}:\n  recorded: {old}\n  played:   {new}", at + 1)
+        }
+        None => format!("{name}: one is longer:\n{played}"),
+    }
+}
+
+/// One file being played.
+struct Play {
+    header: String,
+    steps: Vec<(String, String)>,
+    session: Session,
+    verifier: Verifier,
+    origins: VecDeque<Option<Base>>,
+    credentials: Option<Credentials>,
+    inboxes: [Inbox; 2],
+    now: Instant,
+    port: u16,
+    no_ports: bool,
+    out: String,
+}
+
+impl Play {
+    fn new(text: &str) -> Self {
+        let (header, steps) = split(text);
+        let option = |name: &str| {
+            header
+                .lines()
+                .filter_map(|line| line.strip_prefix('@')?.split_once(' '))
+                .filter(|(key, _)| *key == name)
+                .map(|(_, value)| value.to_owned())
+                .collect::<Vec<_>>()
+        };
+        let first = |name: &str| option(name).into_iter().next();
+        let mut toml = String::new();
+        let urls = option("origin");
+        let urls: Vec<String> =
+            if urls.is_empty() { vec!["rtsp://198.51.100.20:554".into()] } else { urls };
+        for (at, url) in urls.iter().enumerate() {
+            let url = url.strip_prefix("dead ").unwrap_or(url);
+            write!(toml, "[[origin]]\nname = \"o{at}\"\nurl = \"{url}\"\n").unwrap();
+        }
+        let names: Vec<String> = (0..urls.len()).map(|at| format!("\"o{at}\"")).collect();
+        write!(
+            toml,
+            "[[route]]\npath = \"{}\"\norigins = [{}]\n",
+            first("route").unwrap_or_else(|| "/**".into()),
+            names.join(", ")
+        )
+        .unwrap();
+        for line in option("set") {
+            writeln!(toml, "{line}").unwrap();
+        }
+        let config: Config =
+            config::text::parse(&toml).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+        let table = Arc::new(Table::new(&config, None, 1));
+        let origins = urls
+            .iter()
+            .enumerate()
+            .map(|(at, url)| {
+                let origin = &table.origins()[at];
+                (!url.starts_with("dead ")).then(|| Base {
+                    authority: origin.authority().to_vec(),
+                    path: origin.path().to_vec(),
+                })
+            })
+            .collect();
+        let around = Surroundings {
+            client_ip: CLIENT_IP.parse().unwrap(),
+            local_ip: GATEWAY_IP.parse().unwrap(),
+            authority: format!("rtsp://{GATEWAY_IP}:8554").into_bytes(),
+            via: first("via").unwrap_or_default(),
+            answer_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            silence_timeout: Duration::from_secs(10),
+            media_queue: Bounds { bytes: 65_536, age: Duration::from_secs(2) },
+        };
+        let now = Instant::from_millis(1_000);
+        Self {
+            session: Session::new(around, table, now),
+            verifier: Verifier::new(vec![Account::new("viewer", "secret")], [7; 32]),
+            origins,
+            credentials: first("credentials").map(|text| {
+                let (user, password) = text.split_once(':').unwrap();
+                Credentials::new(user, password)
+            }),
+            inboxes: [Inbox::default(), Inbox::default()],
+            now,
+            port: 20_000,
+            no_ports: first("ports").is_some_and(|ports| ports == "none"),
+            header,
+            steps,
+            out: String::new(),
+        }
+    }
+
+    fn run(mut self) -> String {
+        self.out = self.header.clone();
+        for (lane, text) in core::mem::take(&mut self.steps) {
+            write!(self.out, "--- {lane}\n{text}").unwrap();
+            match lane.as_str() {
+                "client > proxy" => self.feed(Side::Client, &bytes(&text)),
+                "origin > proxy" => self.feed(Side::Origin, &bytes(&text)),
+                "client closes" => {
+                    self.session.handle(Input::SideClosed(Side::Client), self.now);
+                }
+                "origin closes" => {
+                    self.session.handle(Input::SideClosed(Side::Origin), self.now);
+                }
+                "operator closes" => self.session.handle(Input::End(Fault::Closed), self.now),
+                "media flows" => {
+                    self.session.alive(Side::Origin, self.now);
+                    self.session.alive(Side::Client, self.now);
+                }
+                lane => {
+                    let seconds = lane.strip_prefix("seconds pass: ").unwrap_or_else(|| {
+                        panic!("unknown lane {lane}");
+                    });
+                    self.now = self.now + Duration::from_millis(millis(seconds));
+                    self.session.tick(self.now);
+                }
+            }
+            self.settle();
+        }
+        self.out
+    }
+
+    fn feed(&mut self, side: Side, mut fresh: &[u8]) {
+        let at = usize::from(side == Side::Origin);
+        loop {
+            let (session, now) = (&mut self.session, self.now);
+            let mut message = false;
+            let mut lost = Vec::new();
+            let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
+                Unit::Frame { channel, .. } => {
+                    match session.frame(side, channel, &bytes[4..], now) {
+                        Some(FrameRoute::Frame(there)) => {
+                            session.outbox(side.other()).push_frame(there, &bytes[4..], now);
+                        }
+                        Some(FrameRoute::Datagram(track, flow)) => {
+                            lost.push(format!("datagram of track {track}, {flow:?}"));
+                        }
+                        None => lost.push(format!("drop frame on channel {channel}")),
+                    }
+                    Feed::Go
+                }
+                Unit::Message { head, .. } => {
+                    session.message(side, bytes, head, now);
+                    message = true;
+                    Feed::Pause
+                }
+                Unit::Blank { .. } => Feed::Go,
+            });
+            for line in lost {
+                self.does(&line);
+            }
+            match fed {
+                Err(error) if side == Side::Client => {
+                    self.session.framing_lost(error.status(), self.now);
+                }
+                Err(_) => self.session.origin_framing_lost(self.now),
+                Ok(()) => {}
+            }
+            self.settle();
+            fresh = &[];
+            if !message || self.inboxes[at].is_empty() || !self.session.wants(side) {
+                return;
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            self.carry_out(output);
+        }
+        for (side, lane) in [(Side::Origin, "proxy > origin"), (Side::Client, "proxy > client")] {
+            let outbox = self.session.outbox(side);
+            let waiting = outbox.slices().concat();
+            outbox.wrote(waiting.len());
+            if !waiting.is_empty() {
+                let text = show(&waiting);
+                write!(self.out, "--- {lane}\n{text}").unwrap();
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        let now = self.now;
+        match output {
+            Output::Authenticate(scheme) => {
+                let input = self.authenticate(scheme);
+                self.session.handle(input, now);
+            }
+            Output::Connect { exclude, .. } => {
+                let next = (0..self.origins.len()).find(|at| !exclude.contains(at));
+                let input = match next {
+                    None => Input::NoOrigin(Fault::OriginGone),
+                    Some(index) => match self.origins[index].clone() {
+                        None => {
+                            self.does(&format!("connect to o{index}: refused"));
+                            Input::ConnectFailed(index)
+                        }
+                        Some(base) => {
+                            self.does(&format!("connect to o{index}"));
+                            let signer =
+                                self.credentials.clone().map(|c| Signer::new(c, index as u64));
+                            let name = format!("o{index}");
+                            let link = OriginLink { index, name, base, signer, keepalive: None };
+                            Input::Connected(Box::new(link))
+                        }
+                    },
+                };
+                self.session.handle(input, now);
+            }
+            Output::Bind { client, origin, .. } => {
+                if self.no_ports {
+                    return self.session.handle(Input::NotBound(Fault::NoPorts), now);
+                }
+                let mut pair = |wanted: bool| {
+                    wanted.then(|| {
+                        self.port += 2;
+                        (self.port - 2, self.port - 1)
+                    })
+                };
+                let (client, origin) = (pair(client), pair(origin));
+                self.session.handle(Input::Bound { client, origin }, now);
+            }
+            Output::Seen(..) => {}
+            Output::DropOrigin => {
+                self.inboxes[1] = Inbox::default();
+                self.does("drop the origin's connection");
+            }
+            Output::Open(track, plan) => {
+                self.does(&format!(
+                    "open track {track}: client {:?}, origin {:?}",
+                    plan.client, plan.origin
+                ));
+            }
+            Output::Close(track) => self.does(&format!("close track {track}")),
+            Output::Note(fault) => self.does(&format!("note: {fault}")),
+            Output::End(fault) => self.does(&format!("end: {fault}")),
+        }
+    }
+
+    fn authenticate(&self, scheme: Auth) -> Input {
+        let (raw, head) = self.session.deciding().unwrap();
+        let head = Head::parse(&raw[..head]).unwrap();
+        let authorization = head.header("Authorization").map(|header| header.value);
+        let client: IpAddr = CLIENT_IP.parse().unwrap();
+        let uri = head.uri().unwrap();
+        let method = head.method_bytes();
+        match self.verifier.check(scheme, method, uri, authorization, self.now, client) {
+            Decision::Granted { .. } => Input::Granted,
+            Decision::Challenge(values) => Input::Challenge(values),
+            Decision::Refused => Input::Denied,
+        }
+    }
+
+    fn does(&mut self, what: &str) {
+        writeln!(self.out, "--- proxy does\n{what}").unwrap();
+    }
+}
+
+/// The header of a file, and its input lanes with their text; output lanes are made anew.
+fn split(text: &str) -> (String, Vec<(String, String)>) {
+    let mut header = String::new();
+    let mut steps: Vec<(String, String)> = Vec::new();
+    let mut skipping = false;
+    for line in text.split_inclusive('\n') {
+        if let Some(lane) = line.strip_prefix("--- ") {
+            let lane = lane.trim_end();
+            skipping = lane.starts_with("proxy ");
+            if !skipping {
+                steps.push((lane.to_owned(), String::new()));
+            }
+        } else if !skipping {
+            match steps.last_mut() {
+                Some((_, body)) => body.push_str(line),
+                None => header.push_str(line),
+            }
+        }
+    }
+    (header, steps)
+}
+
+fn millis(seconds: &str) -> u64 {
+    (seconds.trim().parse::<f64>().unwrap() * 1000.0) as u64
+}
+
+/// Bytes that a lane's text stands for.
+fn bytes(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in text.lines() {
+        let (line, end): (&str, &[u8]) = match (line.strip_suffix("\\n"), line.strip_suffix("\\")) {
+            (Some(line), _) => (line, b"\n"),
+            (None, Some(line)) => (line, b""),
+            (None, None) => (line, b"\r\n"),
+        };
+        let mut rest = line;
+        while let Some(at) = rest.find("\\x") {
+            out.extend_from_slice(&rest.as_bytes()[..at]);
+            out.push(u8::from_str_radix(&rest[at + 2..at + 4], 16).unwrap());
+            rest = &rest[at + 4..];
+        }
+        out.extend_from_slice(rest.as_bytes());
+        out.extend_from_slice(end);
+    }
+    out
+}
+
+/// Text that stands for bytes.
+fn show(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        match &bytes[at..] {
+            [b'\r', b'\n', ..] => {
+                out.push('\n');
+                at += 1;
+            }
+            [b'\n', ..] => out.push_str("\\n\n"),
+            [byte @ (b' '..=b'~'), ..] if *byte != b'\\' => out.push(char::from(*byte)),
+            [byte, ..] => write!(out, "\\x{byte:02x}").unwrap(),
+            [] => {}
+        }
+        at += 1;
+    }
+    if !out.ends_with('\n') {
+        out.push_str("\\\n");
+    }
+    out
+}
