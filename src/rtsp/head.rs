@@ -20,7 +20,7 @@ pub struct Head<'a> {
 #[derive(Clone, Debug)]
 enum StartSpans {
     Request { method: Range<usize>, uri: Range<usize>, version: Range<usize> },
-    Response { status: u16, version: Range<usize> },
+    Response { status: u16, reason: Range<usize>, version: Range<usize> },
 }
 
 #[derive(Clone, Debug)]
@@ -30,6 +30,25 @@ struct HeaderSpans {
     value: Range<usize>,
 }
 
+/// The start line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start<'a> {
+    /// Of a request.
+    Request {
+        /// The method as it came.
+        method: &'a [u8],
+        /// The URI as it came.
+        uri: &'a [u8],
+    },
+    /// Of an answer.
+    Response {
+        /// 100 to 999.
+        status: u16,
+        /// The reason phrase; may be empty, some cameras leave it out.
+        reason: &'a [u8],
+    },
+}
+
 /// One header.
 #[derive(Clone, Debug)]
 pub struct Header<'a> {
@@ -37,6 +56,8 @@ pub struct Header<'a> {
     pub name: &'a [u8],
     /// Its value without spaces around; a folded one keeps its line ends inside.
     pub value: &'a [u8],
+    /// Where the name stands.
+    pub name_span: Range<usize>,
     /// Where the value stands.
     pub value_span: Range<usize>,
     /// The whole line, foldings and line end included.
@@ -88,6 +109,18 @@ impl<'a> Head<'a> {
             at = next;
         }
         Ok(Self { bytes, start, headers, first_header_at, end_of_headers: at })
+    }
+
+    /// The start line.
+    pub fn start(&self) -> Start<'a> {
+        match &self.start {
+            StartSpans::Request { method, uri, .. } => {
+                Start::Request { method: self.slice(method), uri: self.slice(uri) }
+            }
+            StartSpans::Response { status, reason, .. } => {
+                Start::Response { status: *status, reason: self.slice(reason) }
+            }
+        }
     }
 
     /// Whether it is an answer.
@@ -147,6 +180,7 @@ impl<'a> Head<'a> {
         self.headers.iter().map(|spans| Header {
             name: self.slice(&spans.name),
             value: self.slice(&spans.value),
+            name_span: spans.name.clone(),
             value_span: spans.value.clone(),
             line_span: spans.line.clone(),
         })
@@ -179,6 +213,19 @@ impl<'a> Head<'a> {
         // The value is trimmed, so the id begins where it begins.
         let start = header.value_span.start;
         Some(SessionHeader { id, id_span: start..start + id.len(), timeout_s })
+    }
+
+    /// Content-Length in bytes; 0 without one. [`super::framing`] has refused what is no number and
+    /// two that differ, so this is the length of the body that follows the head it found.
+    pub fn content_length(&self) -> usize {
+        let length = self.header("Content-Length").and_then(|header| decimal(header.value));
+        length.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
+    }
+
+    /// What ends the start line, CRLF or LF: lines that are added end in the same.
+    pub fn line_end(&self) -> &'static [u8] {
+        let start = self.bytes.get(..self.first_header_at).unwrap_or_default();
+        if start.ends_with(b"\r\n") { b"\r\n" } else { b"\n" }
     }
 
     /// Just after the start line: where CSeq goes to be first.
@@ -231,8 +278,7 @@ fn trimmed(bytes: &[u8], span: Range<usize>) -> Range<usize> {
 
 fn start_line(bytes: &[u8], end: usize) -> Result<StartSpans, ParseError> {
     let error = |offset, rule| ParseError { offset, rule };
-    let words = Words { bytes, at: 0, end };
-    let mut words = words.into_iter();
+    let mut words = Words { bytes, at: 0, end };
     let first = words.next().ok_or(error(0, Rule::StartLine))?;
     let text = bytes.get(first.clone()).unwrap_or_default();
     if text.get(..5).is_some_and(|t| t.eq_ignore_ascii_case(b"RTSP/")) {
@@ -240,7 +286,8 @@ fn start_line(bytes: &[u8], end: usize) -> Result<StartSpans, ParseError> {
         let number = bytes.get(status.clone()).and_then(decimal);
         let number = number.and_then(|n| u16::try_from(n).ok()).filter(|n| (100..1000).contains(n));
         let status = number.ok_or(error(status.start, Rule::Status))?;
-        return Ok(StartSpans::Response { status, version: first });
+        let reason = trimmed(bytes, words.at..end);
+        return Ok(StartSpans::Response { status, reason, version: first });
     }
     let uri = words.next().ok_or(error(first.end, Rule::Uri))?;
     // A URI may hold spaces that a client should have escaped: the last word is the version.

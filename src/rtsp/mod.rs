@@ -17,7 +17,13 @@ pub mod write;
 
 use core::fmt;
 
-pub use self::{edit::Edits, head::Head};
+pub use self::{
+    edit::Edits,
+    framing::{Framer, FramingError, Progress, Unit},
+    head::{Head, Header, Start},
+    transport::Spec,
+    url::{Base, Url},
+};
 
 /// The two versions that are relayed, like for like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -18,6 +18,8 @@ pub struct Control<'a> {
 pub struct Media<'a> {
     /// `video`, `audio`, `application`, …
     pub kind: &'a [u8],
+    /// The whole `m=` line, its line end included.
+    pub line_span: Range<usize>,
     /// Its number, from 0.
     pub index: usize,
 }
@@ -25,7 +27,8 @@ pub struct Media<'a> {
 /// All control lines, in order.
 pub fn controls(sdp: &[u8]) -> impl Iterator<Item = Control<'_>> {
     let mut media: Option<usize> = None;
-    lines(sdp).filter_map(move |(at, line)| {
+    lines(sdp).filter_map(move |(whole, line)| {
+        let at = whole.start;
         if line.starts_with(b"m=") {
             media = Some(media.map_or(0, |index| index + 1));
         }
@@ -37,22 +40,30 @@ pub fn controls(sdp: &[u8]) -> impl Iterator<Item = Control<'_>> {
     })
 }
 
-/// All media sections, in order.
-pub fn medias(sdp: &[u8]) -> impl Iterator<Item = Media<'_>> {
-    lines(sdp)
-        .filter_map(|(_, line)| line.strip_prefix(b"m="))
-        .map(|line| line.split(|byte| *byte == b' ').next().unwrap_or_default())
-        .enumerate()
-        .map(|(index, kind)| Media { kind, index })
+/// The control line of the session itself; some cameras send none.
+pub fn session_control(sdp: &[u8]) -> Option<Control<'_>> {
+    controls(sdp).find(|control| control.media.is_none())
 }
 
-fn lines(sdp: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+/// All media sections, in order.
+pub fn medias(sdp: &[u8]) -> impl Iterator<Item = Media<'_>> {
+    lines(sdp).filter(|(_, line)| line.starts_with(b"m=")).enumerate().map(
+        |(index, (line_span, line))| {
+            let text = line.get(2..).unwrap_or_default();
+            let kind = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+            Media { kind, line_span, index }
+        },
+    )
+}
+
+/// Lines with their line end as a span, and without it as bytes.
+fn lines(sdp: &[u8]) -> impl Iterator<Item = (Range<usize>, &[u8])> {
     let mut at = 0;
     sdp.split_inclusive(|byte| *byte == b'\n').map(move |line| {
         let start = at;
         at += line.len();
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        (start, line.strip_suffix(b"\r").unwrap_or(line))
+        (start..at, line.strip_suffix(b"\r").unwrap_or(line))
     })
 }
 

@@ -64,6 +64,11 @@ pub fn specs(value: &[u8]) -> impl Iterator<Item = Spec<'_>> {
 }
 
 impl<'a> Spec<'a> {
+    /// The whole spec as it came, without spaces around it.
+    pub const fn text(&self) -> &'a [u8] {
+        self.text
+    }
+
     /// `RTP/AVP`, `RTP/AVP/TCP`, … as it came.
     pub fn protocol(&self) -> &'a [u8] {
         split(self.text, b';').next().unwrap_or_default().trim_ascii()
@@ -126,6 +131,19 @@ impl<'a> Spec<'a> {
     /// `src_addr` of RTSP/2.0.
     pub fn src_addr(&self) -> Option<Addrs<'a>> {
         addrs(self.param("src_addr")?)
+    }
+
+    /// Whether it asks to publish: `mode=RECORD` (RFC 2326), or `receive`, as some encoders say.
+    pub fn mode_record(&self) -> bool {
+        let modes = self.param("mode").map(unquoted).unwrap_or_default();
+        modes.split(|byte| *byte == b',').map(|mode| unquoted(mode.trim_ascii())).any(|mode| {
+            mode.eq_ignore_ascii_case(b"record") || mode.eq_ignore_ascii_case(b"receive")
+        })
+    }
+
+    /// Whether RTP and RTCP share one port (RFC 7826 18.54).
+    pub fn rtcp_mux(&self) -> bool {
+        self.has("RTCP-mux")
     }
 
     /// Value of a parameter; empty for one without.
@@ -231,7 +249,7 @@ fn ports(text: &[u8]) -> Option<Ports> {
 fn range(text: &[u8]) -> Option<(u32, u32)> {
     match split_at_byte(text, b'-') {
         Some((first, second)) => Some((decimal(first)?, decimal(second)?)),
-        None => decimal(text).map(|first| (first, first + 1)),
+        None => decimal(text).and_then(|first| Some((first, first.checked_add(1)?))),
     }
 }
 

@@ -1,12 +1,16 @@
 //! URLs, never decoded: `$`, `&`, `?token=`, `%20` survive byte for byte.
 
+use core::ops::Range;
+
 use super::{ParseError, Rule};
 
 /// The port of an `rtsp` URL that names none.
 pub const DEFAULT_PORT: u16 = 554;
+/// The port of an `rtsps` URL that names none (RFC 7826 4.2).
+pub const DEFAULT_TLS_PORT: u16 = 322;
 
 /// An absolute URL, borrowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url<'a> {
     /// `rtsp`, `rtsps` or `rtspu`, as it came.
     pub scheme: &'a [u8],
@@ -14,14 +18,16 @@ pub struct Url<'a> {
     pub userinfo: Option<&'a [u8]>,
     /// Host; IPv6 in its brackets.
     pub host: &'a [u8],
-    /// Port.
+    /// Port, 1 to 65535, where one is named.
     pub port: Option<u16>,
     /// Everything from the first `/` or `?` after the authority on; may be empty.
     pub rest: &'a [u8],
+    /// Where user information, host and port stand.
+    pub authority_span: Range<usize>,
     host_port: &'a [u8],
 }
 
-/// What one side calls a presentation: requests below it map to the other side.
+/// What one side calls a presentation: URLs below it map to the other side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Base {
     /// `rtsp://host:port`.
@@ -31,16 +37,17 @@ pub struct Base {
 }
 
 impl<'a> Url<'a> {
-    /// Parses an absolute URL. Broken and relative ones are errors, and opaque to the caller.
+    /// Parses an absolute URL. Broken and relative ones are errors, and opaque to the caller:
+    /// `rtsp:host` and `rtsp://rtsp://host/a`, which cameras send as control URLs, among them.
     pub fn parse(text: &'a [u8]) -> Result<Self, ParseError> {
         let error = |offset| ParseError { offset, rule: Rule::Url };
         let colon = text.iter().take(6).position(|byte| *byte == b':').ok_or(error(0))?;
         let (scheme, after) = text.split_at(colon);
-        let known = [&b"rtsp"[..], b"rtsps", b"rtspu"];
-        if !known.iter().any(|name| scheme.eq_ignore_ascii_case(name)) {
+        if !is_scheme(scheme) {
             return Err(error(0));
         }
         let after = after.strip_prefix(b"://").ok_or(error(colon))?;
+        let start = colon + 3;
         let end = after.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
         let (authority, rest) = after.split_at(end.unwrap_or(after.len()));
         let (userinfo, host_port) = match authority.iter().rposition(|byte| *byte == b'@') {
@@ -48,22 +55,27 @@ impl<'a> Url<'a> {
             None => (None, authority),
         };
         let host_end = match host_port.first() {
-            Some(b'[') => 1 + host_port.iter().position(|b| *b == b']').ok_or(error(colon + 3))?,
+            Some(b'[') => 1 + host_port.iter().position(|b| *b == b']').ok_or(error(start))?,
             _ => host_port.iter().position(|b| *b == b':').unwrap_or(host_port.len()),
         };
-        let (host, port) = host_port.split_at(host_end);
-        let port = match port {
+        let (host, port_text) = host_port.split_at(host_end);
+        let port = match port_text {
             [] | [b':'] => None,
-            [b':', digits @ ..] => {
+            [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
                 let number = super::head::decimal(digits).and_then(|n| u16::try_from(n).ok());
-                Some(number.filter(|n| *n > 0).ok_or(error(colon + 3))?)
+                Some(number.filter(|n| *n > 0).ok_or(error(start))?)
             }
-            _ => return Err(error(colon + 3)),
+            _ => return Err(error(start)),
         };
         if host.is_empty() || host.iter().any(|b| b.is_ascii_whitespace() || b.is_ascii_control()) {
-            return Err(error(colon + 3));
+            return Err(error(start));
         }
-        Ok(Self { scheme, userinfo, host, port, rest, host_port })
+        let nested = is_scheme(host) && port_text == b":" && rest.starts_with(b"//");
+        if nested {
+            return Err(error(start));
+        }
+        let authority_span = start..start + authority.len();
+        Ok(Self { scheme, userinfo, host, port, rest, authority_span, host_port })
     }
 
     /// The path without its query; may be empty.
@@ -72,14 +84,52 @@ impl<'a> Url<'a> {
     }
 
     /// Host and port as they came, without user information.
-    pub fn host_port(&self) -> &'a [u8] {
+    pub const fn host_port(&self) -> &'a [u8] {
         self.host_port
     }
 
-    /// Whether this is the server of that name; a missing port is 554.
-    pub fn is_at(&self, host: &[u8], port: u16) -> bool {
-        self.host.eq_ignore_ascii_case(host) && self.port.unwrap_or(DEFAULT_PORT) == port
+    /// The port that is meant: the scheme's own where none is named.
+    pub fn port_or_default(&self) -> u16 {
+        let tls = self.scheme.eq_ignore_ascii_case(b"rtsps");
+        self.port.unwrap_or(if tls { DEFAULT_TLS_PORT } else { DEFAULT_PORT })
     }
+
+    /// Whether this is the server of that name; a missing port is the scheme's own.
+    pub fn is_at(&self, host: &[u8], port: u16) -> bool {
+        hosts_equal(self.host, host) && self.port_or_default() == port
+    }
+}
+
+/// Whether two hosts are spelled alike, in any case. Names are not resolved.
+pub fn hosts_equal(one: &[u8], other: &[u8]) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+/// Whether a URL lies at or below a base: the same server (host in any case, a missing port is the
+/// scheme's own, user information ignored), and the base's path up to a border of segments.
+pub fn under(url: &[u8], base: &Base) -> bool {
+    tail(url, base).is_some()
+}
+
+/// A URL of one side as the other side knows it: its base is exchanged, user information dropped,
+/// and what lies below the base copied byte for byte. None where it is not [`under`] the base.
+pub fn rebase(url: &[u8], from: &Base, to: &Base) -> Option<Vec<u8>> {
+    Some([&to.authority, &to.path, tail(url, from)?].concat())
+}
+
+/// What follows the base in a URL under it: empty, or from `/` or `?` on.
+fn tail<'a>(url: &'a [u8], base: &Base) -> Option<&'a [u8]> {
+    let (url, server) = (Url::parse(url).ok()?, Url::parse(&base.authority).ok()?);
+    let same_scheme = url.scheme.eq_ignore_ascii_case(server.scheme);
+    if !same_scheme || !url.is_at(server.host, server.port_or_default()) {
+        return None;
+    }
+    let tail = url.rest.strip_prefix(base.path.as_slice())?;
+    matches!(tail.first(), None | Some(b'/' | b'?')).then_some(tail)
+}
+
+fn is_scheme(text: &[u8]) -> bool {
+    [&b"rtsp"[..], b"rtsps", b"rtspu"].iter().any(|name| text.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
