@@ -40,9 +40,14 @@ fn go2rtc_works_without_the_gateway() {
 fn publishing_works_without_the_gateway() {
     let bench = Bench::new("baseline-publish");
     let origin = GstOrigin::start(&bench, "origin");
-    let mut publisher = publish(&bench, "publisher", &origin.url("/record"), "udp", 10);
+    let mut publisher = publish(&bench, "publisher", &origin.url("/record"), "tcp", 10);
     origin.wait_events("record /record", 1, Duration::from_secs(10));
-    Player::start(&bench, Gst2, Tcp, &origin.url("/watch"), 4).finish().expect_whole();
+    let url = origin.url("/watch");
+    let players =
+        [(Gst2, Tcp), (Gst, Udp)].map(|(kind, how)| Player::start(&bench, kind, how, &url, 4));
+    for player in players {
+        player.finish().expect_pictures();
+    }
     assert!(publisher.wait(Duration::from_secs(20)).success(), "{}", publisher.stderr());
     assert!(origin.recorded() >= 225, "{} access units of 250", origin.recorded());
 }

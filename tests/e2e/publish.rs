@@ -6,7 +6,7 @@ use crate::harness::{
     Bench,
     gateway::{Gateway, Setup},
     origin::{GstOrigin, publish},
-    player::{Gst, Player, Tcp, Udp},
+    player::{Aiortsp, Gst, Player, Tcp, Udp},
 };
 
 #[test]
@@ -35,13 +35,12 @@ fn publishes_over(transport: &str, toward: &str) {
     let gateway = Gateway::start(&bench, &setup);
     let mut publisher = publish(&bench, "publisher", &gateway.url("/record"), transport, 8);
     origin.wait_events("record /record", 1, Duration::from_secs(10));
-    let players = [
-        Player::start(&bench, Gst, Udp, &gateway.url("/watch"), 4),
-        Player::start(&bench, Gst, Tcp, &gateway.url("/watch"), 4),
-    ];
-    for player in players {
+    let watch = |kind, transport| Player::start(&bench, kind, transport, &gateway.url("/watch"), 4);
+    let (decoding, counting) = (watch(Gst, Udp), [watch(Aiortsp, Udp), watch(Aiortsp, Tcp)]);
+    for player in counting {
         player.finish().expect_whole();
     }
+    decoding.finish().expect_pictures();
     let status = publisher.wait(Duration::from_secs(20));
     assert!(status.success(), "the publisher: {}", publisher.stderr());
     origin.wait_events("teardown /record", 1, Duration::from_secs(5));

@@ -12,6 +12,7 @@ pub(crate) mod raw;
 
 use std::{
     env, fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -44,6 +45,9 @@ impl Bench {
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.file(name);
         fs::write(&path, text).expect("a file of the test");
+        // Secrets in a file that others may read are refused.
+        let own = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&path, own).expect("the mode of a file of the test");
         path
     }
 }
