@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    ops::RangeInclusive,
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU16, Ordering},
@@ -56,7 +57,7 @@ pub(crate) struct Gateway {
     address: Ipv4Addr,
     port: u16,
     control: PathBuf,
-    ports_first: u16,
+    media: RangeInclusive<u16>,
 }
 
 impl Gateway {
@@ -90,7 +91,7 @@ impl Gateway {
             };
             listens.then_some(())
         });
-        Self { peer, address, port, control, ports_first: first }
+        Self { peer, address, port, control, media: first..=last }
     }
 
     /// The URL of a path.
@@ -145,6 +146,11 @@ impl Gateway {
             let status = self.ask(&["status"]);
             (status["sessions"] == 0 && status["port_pairs_used"] == 0).then_some(())
         });
+    }
+
+    /// Its UDP ports for media.
+    pub(crate) fn media_ports(&self) -> RangeInclusive<u16> {
+        self.media.clone()
     }
 
     /// Resident memory, KiB, as the kernel says.

@@ -68,8 +68,8 @@ impl GstOrigin {
     /// Access units that were recorded into it.
     pub(crate) fn recorded(&self) -> u32 {
         let output = self.peer.stdout();
-        let counts = output.lines().filter_map(|line| line.strip_prefix("recorded "));
-        counts.last().map_or(0, |count| count.parse().expect("a count"))
+        let mut counts = output.lines().filter_map(|line| line.strip_prefix("recorded "));
+        counts.next_back().map_or(0, |count| count.parse().expect("a count"))
     }
 
     /// The pictures stop, RTSP goes on.

@@ -185,8 +185,8 @@ impl Played {
     }
 
     fn read_ffmpeg(&mut self, out: &str, err: &str) {
-        let frames = out.lines().filter_map(|line| line.strip_prefix("frame="));
-        self.pictures = frames.last().and_then(|count| count.trim().parse().ok()).unwrap_or(0);
+        let mut frames = out.lines().filter_map(|line| line.strip_prefix("frame="));
+        self.pictures = frames.next_back().and_then(|count| count.trim().parse().ok()).unwrap_or(0);
         // "[rtsp @ 0x…] RTP: missed 3 packets"
         let missed = err.lines().filter_map(|line| line.split("RTP: missed ").nth(1));
         self.lost = missed.filter_map(|rest| rest.split(' ').next()?.parse::<u32>().ok()).sum();

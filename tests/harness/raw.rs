@@ -97,8 +97,9 @@ impl Raw {
         let described = self.ask("DESCRIBE", url, &["Accept: application/sdp"]);
         assert_eq!(described.status, 200, "DESCRIBE {url}: {}", described.head);
         let base = described.header("Content-Base").unwrap_or(url).trim_end_matches('/').to_owned();
-        let controls = described.body.lines().filter_map(|line| line.strip_prefix("a=control:"));
-        let control = controls.filter(|control| *control != "*").next_back().unwrap_or_default();
+        let mut controls =
+            described.body.lines().filter_map(|line| line.strip_prefix("a=control:"));
+        let control = controls.rfind(|control| *control != "*").unwrap_or_default();
         let track = match control {
             full if full.starts_with("rtsp:") => full.to_owned(),
             relative => format!("{base}/{relative}"),
@@ -180,7 +181,7 @@ pub(crate) fn udp_pair() -> (UdpSocket, UdpSocket) {
     loop {
         let rtp = UdpSocket::bind("127.0.0.1:0").expect("a UDP port");
         let port = rtp.local_addr().expect("its number").port();
-        if port % 2 == 0
+        if port.is_multiple_of(2)
             && port < u16::MAX
             && let Ok(rtcp) = UdpSocket::bind(("127.0.0.1", port + 1))
         {
