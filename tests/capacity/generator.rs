@@ -1,0 +1,263 @@
+//! Many datagrams a system call: what the origin sends and what the players count.
+
+#![allow(unsafe_code, reason = "sendmmsg, recvmmsg, socket buffers, file limit")]
+
+use std::{
+    collections::HashMap,
+    mem,
+    net::{SocketAddr, UdpSocket},
+    os::fd::{AsRawFd, RawFd},
+    ptr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crate::harness::raw::udp_pair;
+
+/// Datagrams of one system call.
+const BATCH: usize = 128;
+/// Bytes of one RTP packet.
+const PACKET: usize = 1200;
+/// Wanted room for what the players have not read yet.
+const PLAYER_BUFFER_BYTES: libc::c_int = 64 << 20;
+
+/// What the origin has sent.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) packets: u64,
+    pub(crate) took: Duration,
+}
+
+/// Datagrams that leave together.
+pub(crate) struct Batch {
+    socket: RawFd,
+    heads: Vec<[u8; 12]>,
+    payload: Vec<u8>,
+    targets: Vec<libc::sockaddr_in>,
+}
+
+impl Batch {
+    pub(crate) fn new(socket: &UdpSocket) -> Self {
+        let socket = socket.as_raw_fd();
+        set_option(socket, libc::SO_SNDBUF, 8 << 20);
+        Self {
+            socket,
+            heads: Vec::with_capacity(BATCH),
+            payload: vec![0x55; PACKET - 12],
+            targets: Vec::with_capacity(BATCH),
+        }
+    }
+
+    /// Adds an RTP packet.
+    pub(crate) fn push(&mut self, source: u32, sequence: u16, target: SocketAddr) {
+        let mut head = [0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        head[2..4].copy_from_slice(&sequence.to_be_bytes());
+        head[8..].copy_from_slice(&source.to_be_bytes());
+        self.heads.push(head);
+        self.targets.push(plain(target));
+        if self.heads.len() == BATCH {
+            self.flush();
+        }
+    }
+
+    /// Sends what has gathered, all of it.
+    pub(crate) fn flush(&mut self) {
+        let mut parts: Vec<[libc::iovec; 2]> = Vec::with_capacity(BATCH);
+        for head in &mut self.heads {
+            parts.push([
+                libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: head.len() },
+                libc::iovec {
+                    iov_base: self.payload.as_mut_ptr().cast(),
+                    iov_len: self.payload.len(),
+                },
+            ]);
+        }
+        let mut messages: Vec<libc::mmsghdr> = Vec::with_capacity(BATCH);
+        for (part, target) in parts.iter_mut().zip(&mut self.targets) {
+            // SAFETY: a structure of integers and pointers, for which zeros are valid.
+            let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
+            message.msg_hdr.msg_name = ptr::from_mut(target).cast();
+            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
+            message.msg_hdr.msg_iov = part.as_mut_ptr();
+            message.msg_hdr.msg_iovlen = 2;
+            messages.push(message);
+        }
+        let mut at = 0;
+        while at < messages.len() {
+            let rest = &mut messages[at..];
+            // SAFETY: heads, payload, targets and parts live until after the call.
+            let sent =
+                unsafe { libc::sendmmsg(self.socket, rest.as_mut_ptr(), rest.len() as u32, 0) };
+            // An ICMP error of an earlier datagram is told here; nothing was sent then.
+            at += usize::try_from(sent).unwrap_or(0);
+        }
+        self.heads.clear();
+        self.targets.clear();
+    }
+}
+
+/// What all players together receive: a socket for each track, a thread for each socket.
+pub(crate) struct Players {
+    sockets: Vec<(UdpSocket, UdpSocket)>,
+    received: Arc<AtomicU64>,
+    /// Packets by source.
+    counts: [Arc<Mutex<HashMap<u32, u64>>>; 2],
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Players {
+    pub(crate) fn new() -> Self {
+        let sockets = vec![udp_pair(), udp_pair()];
+        let received = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let counts: [Arc<Mutex<HashMap<u32, u64>>>; 2] = Default::default();
+        let mut threads = Vec::new();
+        for ((rtp, _), counts) in sockets.iter().zip(&counts) {
+            let socket = rtp.try_clone().expect("a socket");
+            socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+            // The second is cut down to what the machine allows without the right to force it.
+            if !set_option(socket.as_raw_fd(), libc::SO_RCVBUFFORCE, PLAYER_BUFFER_BYTES) {
+                set_option(socket.as_raw_fd(), libc::SO_RCVBUF, PLAYER_BUFFER_BYTES);
+            }
+            let (received, counts) = (Arc::clone(&received), Arc::clone(counts));
+            let stop = Arc::clone(&stop);
+            threads.push(thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    receive(socket.as_raw_fd(), &received, &counts);
+                }
+            }));
+        }
+        Self { sockets, received, counts, stop, threads }
+    }
+
+    /// The RTP port of a track; the next one is for RTCP.
+    pub(crate) fn port(&self, track: usize) -> u16 {
+        self.sockets[track].0.local_addr().expect("a port").port()
+    }
+
+    /// Starts to count anew.
+    pub(crate) fn forget(&self) {
+        self.received.store(0, Ordering::Relaxed);
+        for counts in &self.counts {
+            counts.lock().expect("the counts").clear();
+        }
+    }
+
+    /// Waits for what is still on its way; packets received, and sources with fewer than others.
+    pub(crate) fn settle(&self, sent: &Sent) -> (u64, usize) {
+        let began = Instant::now();
+        while self.received.load(Ordering::Relaxed) < sent.packets
+            && began.elapsed() < Duration::from_secs(2)
+        {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let mut behind = 0;
+        for counts in &self.counts {
+            let counts = counts.lock().expect("the counts");
+            let most = counts.values().max().copied().unwrap_or(0);
+            // Sessions may differ by one: the last round need not be whole.
+            behind += counts.values().filter(|count| **count + 1 < most).count();
+        }
+        (self.received.load(Ordering::Relaxed), behind)
+    }
+
+    /// Datagrams for which the players' own sockets had no room.
+    pub(crate) fn overflown(&self) -> u64 {
+        let table = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
+        let ports = [self.port(0), self.port(1)];
+        let mut sum = 0;
+        for line in table.lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let port = words.get(1).and_then(|address| address.rsplit(':').next());
+            let port = port.and_then(|port| u16::from_str_radix(port, 16).ok());
+            if port.is_some_and(|port| ports.contains(&port)) {
+                sum += words.last().and_then(|drops| drops.parse::<u64>().ok()).unwrap_or(0);
+            }
+        }
+        sum
+    }
+}
+
+impl Drop for Players {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes what is there, counts, and pauses while little comes: players must not use up the cores.
+fn receive(socket: RawFd, received: &AtomicU64, counts: &Mutex<HashMap<u32, u64>>) {
+    // The head of a packet is enough: the kernel cuts the rest off.
+    let mut heads = [[0_u8; 12]; BATCH];
+    let mut parts = heads
+        .each_mut()
+        .map(|head| libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: head.len() });
+    // SAFETY: structures of integers and pointers, for which zeros are valid.
+    let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
+    for (message, part) in messages.iter_mut().zip(&mut parts) {
+        message.msg_hdr.msg_iov = part;
+        message.msg_hdr.msg_iovlen = 1;
+    }
+    // SAFETY: the buffers live until after the call.
+    let count = unsafe {
+        let first = messages.as_mut_ptr();
+        libc::recvmmsg(socket, first, BATCH as u32, libc::MSG_WAITFORONE, ptr::null_mut())
+    };
+    let Ok(count) = usize::try_from(count) else { return };
+    let mut counts = counts.lock().expect("the counts");
+    let mut media = 0;
+    for (head, message) in heads.iter().zip(&messages).take(count) {
+        if message.msg_len == 12 && head[0] == 0x80 {
+            let source = u32::from_be_bytes([head[8], head[9], head[10], head[11]]);
+            *counts.entry(source).or_default() += 1;
+            media += 1;
+        }
+    }
+    drop(counts);
+    received.fetch_add(media, Ordering::Relaxed);
+    if count < BATCH {
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Descriptors for a thousand players and the origin's ends of their sessions.
+pub(crate) fn raise_file_limit() {
+    // SAFETY: plain system calls with a structure that lives through both.
+    unsafe {
+        let mut limit: libc::rlimit = mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
+fn set_option(socket: RawFd, option: libc::c_int, value: libc::c_int) -> bool {
+    // SAFETY: the value lives through the call and its size is given.
+    unsafe {
+        libc::setsockopt(
+            socket,
+            libc::SOL_SOCKET,
+            option,
+            ptr::from_ref(&value).cast(),
+            size_of::<libc::c_int>() as u32,
+        ) == 0
+    }
+}
+
+fn plain(target: SocketAddr) -> libc::sockaddr_in {
+    let SocketAddr::V4(target) = target else { panic!("the loopback address is IPv4") };
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: target.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(target.ip().octets()) },
+        sin_zero: [0; 8],
+    }
+}

@@ -1,0 +1,140 @@
+//! Players watch real origins through the gateway.
+
+use std::time::Duration;
+
+use crate::harness::{
+    Bench,
+    gateway::{Gateway, Setup},
+    origin::{Go2rtc, GstOrigin},
+    player::{Aiortsp, EVERY_PLAYER, Ffmpeg, Gst, Gst2, Kind, Mpv, Player, Tcp, Transport, Udp},
+    wait_for,
+};
+
+const SECONDS: u32 = 4;
+
+#[test]
+fn every_player_watches_two_tracks_over_both_transports() {
+    let bench = Bench::new("two-tracks");
+    let origin = GstOrigin::start(&bench, "origin");
+    let setup = Setup::default().origin("nvr", &origin.base(), "").route("/**", &["nvr"], "");
+    let gateway = Gateway::start(&bench, &setup);
+    let url = gateway.url("/av");
+    let players: Vec<Player> = EVERY_PLAYER
+        .iter()
+        .map(|(kind, transport)| Player::start(&bench, *kind, *transport, &url, SECONDS))
+        .collect();
+    for (player, (kind, _)) in players.into_iter().zip(EVERY_PLAYER) {
+        let played = player.finish();
+        played.expect_whole();
+        if kind == Gst || kind == Gst2 {
+            played.expect_audio();
+        }
+    }
+    gateway.wait_idle(Duration::from_secs(10));
+    assert!(origin.events("teardown /av") >= 10, "an origin must hear TEARDOWN from each session");
+    gateway.finish();
+}
+
+#[test]
+fn every_player_watches_one_track_over_both_transports() {
+    let bench = Bench::new("one-track");
+    let origin = GstOrigin::start(&bench, "origin");
+    let setup = Setup::default().origin("nvr", &origin.base(), "").route("/open", &["nvr"], "");
+    let gateway = Gateway::start(&bench, &setup);
+    let url = gateway.url("/open");
+    let players: Vec<Player> = EVERY_PLAYER
+        .iter()
+        .map(|(kind, transport)| Player::start(&bench, *kind, *transport, &url, SECONDS))
+        .collect();
+    for player in players {
+        player.finish().expect_whole();
+    }
+    gateway.wait_idle(Duration::from_secs(10));
+    gateway.finish();
+}
+
+#[test]
+fn players_watch_go2rtc() {
+    let bench = Bench::new("go2rtc");
+    let origin = Go2rtc::start(&bench);
+    let setup = Setup::default().origin("go2rtc", &origin.base(), "").route(
+        "/cam",
+        &["go2rtc"],
+        "origin_transport = \"tcp\"",
+    );
+    let gateway = Gateway::start(&bench, &setup);
+    let url = gateway.url("/cam");
+    // go2rtc serves over TCP only: players on UDP see that the gateway converts.
+    let who = [(Ffmpeg, Tcp), (Ffmpeg, Udp), (Gst, Tcp), (Gst, Udp), (Aiortsp, Tcp), (Mpv, Udp)];
+    let players: Vec<Player> =
+        who.iter().map(|(kind, how)| Player::start(&bench, *kind, *how, &url, SECONDS)).collect();
+    for player in players {
+        player.finish().expect_whole();
+    }
+    gateway.wait_idle(Duration::from_secs(10));
+    gateway.finish();
+}
+
+#[test]
+fn all_four_combinations_of_transports_carry_both_tracks() {
+    let bench = Bench::new("transports");
+    let origin = GstOrigin::start(&bench, "origin");
+    let setup = Setup::default()
+        .origin("nvr", &origin.base(), "")
+        .route("/av", &["nvr"], "origin_transport = \"udp\"")
+        .route("/av2", &["nvr"], "origin_transport = \"tcp\"");
+    let gateway = Gateway::start(&bench, &setup);
+    let mut players = Vec::new();
+    for (path, toward) in [("/av", Udp), ("/av2", Tcp)] {
+        for transport in [Udp, Tcp] {
+            for kind in [Gst, Ffmpeg] {
+                let url = gateway.url(path);
+                let player = Player::start(&bench, kind, transport, &url, SECONDS + 1);
+                players.push((kind, player));
+            }
+            expect_session(&gateway, path, transport, toward);
+        }
+    }
+    for (kind, player) in players {
+        let played = player.finish();
+        played.expect_whole();
+        if kind == Gst {
+            played.expect_audio();
+        }
+    }
+    gateway.wait_idle(Duration::from_secs(10));
+    gateway.finish();
+}
+
+#[test]
+fn rtsp_2_crosses_transports_too() {
+    let bench = Bench::new("rtsp2");
+    let origin = GstOrigin::start(&bench, "origin");
+    let setup = Setup::default()
+        .origin("nvr", &origin.base(), "")
+        .route("/av", &["nvr"], "origin_transport = \"udp\"")
+        .route("/av2", &["nvr"], "origin_transport = \"tcp\"");
+    let gateway = Gateway::start(&bench, &setup);
+    let who: [(Kind, Transport, &str); 2] = [(Gst2, Tcp, "/av"), (Gst2, Udp, "/av2")];
+    let players: Vec<Player> = who
+        .iter()
+        .map(|(kind, how, path)| Player::start(&bench, *kind, *how, &gateway.url(path), SECONDS))
+        .collect();
+    for player in players {
+        player.finish().expect_whole();
+    }
+    gateway.finish();
+}
+
+/// Waits for a playing session of a path with these transports.
+fn expect_session(gateway: &Gateway, path: &str, client: Transport, origin: Transport) {
+    wait_for("session with both transports", Duration::from_secs(10), || {
+        gateway.sessions().into_iter().find(|session| {
+            session["path"] == path
+                && session["client_transport"] == client.word()
+                && session["origin_transport"] == origin.word()
+                && session["tracks"] == 2
+                && session["state"] == "playing"
+        })
+    });
+}

@@ -1,0 +1,95 @@
+//! Hosts: network namespaces joined by veth pairs, made and removed by the test. Needs root.
+
+use std::{
+    net::Ipv4Addr,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// One host: a network namespace and its address.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    namespace: String,
+    pub(crate) address: Ipv4Addr,
+}
+
+impl Host {
+    /// A command on this host; on this machine when there is none.
+    pub(crate) fn command(host: Option<&Self>, program: &str) -> Command {
+        match host {
+            None => Command::new(program),
+            Some(host) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &host.namespace, program]);
+                command
+            }
+        }
+    }
+
+    /// Whether somebody listens on a TCP port there.
+    pub(crate) fn listens(&self, port: u16) -> bool {
+        let mut command = Self::command(Some(self), "ss");
+        let output = command.args(["-Hltn", &format!("sport = :{port}")]).output().expect("ss");
+        !output.stdout.is_empty()
+    }
+}
+
+/// A player's network and an origin's network with a gateway between them that does not route:
+/// what does not go through edgeweir does not arrive.
+#[derive(Debug)]
+pub(crate) struct TwoNetworks {
+    pub(crate) player: Host,
+    /// The gateway, with its address on the player's side.
+    pub(crate) gateway: Host,
+    pub(crate) origin: Host,
+}
+
+impl TwoNetworks {
+    /// Makes them; panics without root.
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let tag = format!("ew{}x{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let host = |role: &str, address| Host { namespace: format!("{tag}{role}"), address };
+        let made = Self {
+            player: host("p", Ipv4Addr::new(198, 51, 100, 2)),
+            gateway: host("g", Ipv4Addr::new(198, 51, 100, 1)),
+            origin: host("o", Ipv4Addr::new(203, 0, 113, 2)),
+        };
+        for host in [&made.player, &made.gateway, &made.origin] {
+            ip(&format!("netns add {}", host.namespace));
+            ip(&format!("-n {} link set lo up", host.namespace));
+        }
+        made.join(&made.player, "198.51.100.2/24", "toplayer", "198.51.100.1/24");
+        made.join(&made.origin, "203.0.113.2/24", "toorigin", "203.0.113.1/24");
+        made
+    }
+
+    fn join(&self, outer: &Host, outer_address: &str, name: &str, inner_address: &str) {
+        let (outer, inner) = (&outer.namespace, &self.gateway.namespace);
+        ip(&format!("-n {inner} link add {name} type veth peer name eth0 netns {outer}"));
+        ip(&format!("-n {inner} address add {inner_address} dev {name}"));
+        ip(&format!("-n {outer} address add {outer_address} dev eth0"));
+        ip(&format!("-n {inner} link set {name} up"));
+        ip(&format!("-n {outer} link set eth0 up"));
+    }
+}
+
+impl Drop for TwoNetworks {
+    fn drop(&mut self) {
+        for host in [&self.player, &self.gateway, &self.origin] {
+            let _ = Command::new("ip").args(["netns", "del", &host.namespace]).status();
+        }
+    }
+}
+
+fn ip(words: &str) {
+    let output = Command::new("ip")
+        .args(words.split(' '))
+        .output()
+        .unwrap_or_else(|error| panic!("ip: {error}: run tests/setup.sh"));
+    assert!(
+        output.status.success(),
+        "`ip {words}`: {}: tests with several hosts need root",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+}
