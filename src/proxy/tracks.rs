@@ -12,7 +12,7 @@ use crate::{
     clock::Instant,
     config::Endpoints,
     pipe::{self, BoundPair, Mode, PipeSockets, Relay, Token, UdpLeg, UdpPipe, Worker},
-    session::{Flow, Leg, Outbox, Plan, Session, Side},
+    session::{Flow, Leg, Outbox, Plan, Session, Side, State},
 };
 
 /// First source number of UDP legs under a connection's token; 0 and 1 are its TCP sockets.
@@ -178,11 +178,16 @@ impl TrackSockets {
         let (side, now) = (*side, worker.now());
         let rtp = session.tracks().channel(side.other(), track, Flow::Rtp)?;
         let rtcp = session.tracks().channel(side.other(), track, Flow::Rtcp)?;
+        // Players punch holes before they PLAY; go2rtc takes a frame in front of PLAY for a request.
+        let flows = matches!(session.state(), State::Playing | State::Recording);
         let outbox: &mut Outbox = session.outbox(side.other());
         let dropped = outbox.dropped();
         let mut packets = 0;
         let mut scratch = worker.scratch().borrow_mut();
         let received = leg.recv(flow, &mut scratch.slots, now, |kind, payload| {
+            if side == Side::Client && !flows {
+                return;
+            }
             let channel = if kind == Flow::Rtp { rtp } else { rtcp };
             outbox.push_frame(channel, payload, now);
             packets += 1;

@@ -115,11 +115,24 @@ pub(super) fn toward_origin(choice: &Choice<'_>, ours: Leg, version: Version) ->
         }
         Leg::Udp { rtp, rtcp, .. } => {
             edit = edit.remove("interleaved");
-            let modern = version == Version::V2 && !spec.has("client_port");
-            edit = if modern {
-                edit.remove("RTCP-mux").set("dest_addr", addrs("", rtp, rtcp).as_bytes())
+            let spelled = [spec.has("client_port"), spec.has("dest_addr")];
+            // Where the client named no ports, a 2.0 origin is told in both spellings:
+            // gst-rtsp-server knows only the old one in either version.
+            let [old, modern] = match (spelled, version) {
+                ([true, _], _) | ([false, false], Version::V1) => [true, false],
+                ([false, true], _) => [false, true],
+                ([false, false], Version::V2) => [true, true],
+            };
+            edit = edit.remove("RTCP-mux");
+            edit = if old {
+                edit.set("client_port", format!("{rtp}-{rtcp}").as_bytes())
             } else {
-                edit.remove("dest_addr").set("client_port", format!("{rtp}-{rtcp}").as_bytes())
+                edit.remove("client_port")
+            };
+            edit = if modern {
+                edit.set("dest_addr", addrs("", rtp, rtcp).as_bytes())
+            } else {
+                edit.remove("dest_addr")
             };
         }
     }
