@@ -47,11 +47,10 @@ pub(super) fn tone(first_sample: u64) -> Vec<u8> {
     // 440 Hz repeats after 200 samples (11 periods), so the phase is exact however long it plays.
     (first_sample..first_sample + u64::from(AUDIO_SAMPLES))
         .map(|sample| {
-            #[allow(clippy::cast_precision_loss)] // at most 199
-            let phase = (sample % 200) as f32 * (11.0 / 200.0) * core::f32::consts::TAU;
-            #[allow(clippy::cast_possible_truncation)] // within 4000
-            let value = (phase.sin() * 4000.0) as i32;
-            mu_law(value)
+            let phase = i32::try_from(sample * 11 % 200).unwrap_or(0); // 200: a whole turn
+            // A parabola for each half turn: close to a sine, in whole numbers.
+            let (half, sign) = if phase < 100 { (phase, 1) } else { (phase - 100, -1) };
+            mu_law(sign * half * (100 - half) * 4000 / 2500)
         })
         .collect()
 }

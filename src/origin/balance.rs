@@ -159,20 +159,19 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Highest weighted score wins (rendezvous hashing): when an origin leaves, only its own clients
-/// move; when one comes, it takes its share from all alike.
+/// The highest score wins (rendezvous hashing), and an origin draws one for each unit of its weight:
+/// when an origin leaves, only its own clients move; when one comes, or weighs more, it takes its
+/// share from all alike.
 fn rendezvous(candidates: &[Candidate], hash: u64) -> Option<usize> {
     let score = |one: &Candidate| {
-        // 53 bits into (0, 1]; the logarithm turns equal chances into chances by weight.
-        #[allow(clippy::cast_precision_loss)] // the value has 53 bits
-        let unit = ((mix(hash ^ mix(one.id)) >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-        -f64::from(one.weight.max(1)) / unit.ln()
+        let own = hash ^ mix(one.id);
+        (0..u64::from(one.weight.max(1))).map(|draw| mix(own ^ mix(draw))).max()
     };
     candidates
         .iter()
         .enumerate()
         .filter(|(_, one)| one.is_eligible())
-        .max_by(|(_, a), (_, b)| score(a).total_cmp(&score(b)))
+        .max_by_key(|(_, one)| score(one))
         .map(|(index, _)| index)
 }
 

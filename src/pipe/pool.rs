@@ -297,7 +297,7 @@ impl Pool {
     /// pipes) where those are about equal, then the preferred one, then the lowest number.
     ///
     /// About equal: within an eighth and 64 packets a second, for a measured rate never ties. New
-    /// seats count as [`EXPECTED_PPS`] each until their traffic is measured, so that a burst of
+    /// seats count as 100 packets a second each until their traffic is measured, so that a burst of
     /// set-ups spreads.
     #[allow(clippy::missing_panics_doc)] // start() makes at least one worker
     pub fn least_loaded(&self, prefer: Option<u16>) -> &Handle {

@@ -217,6 +217,15 @@ impl SpecEdit<'_> {
         self
     }
 
+    /// Adds a parameter without a value, if it is not there.
+    #[must_use]
+    pub fn flag(mut self, name: &str) -> Self {
+        if self.place(name, 1).is_none() {
+            self.parts.push(name.as_bytes().to_vec());
+        }
+        self
+    }
+
     /// Takes a parameter out.
     #[must_use]
     pub fn remove(mut self, name: &str) -> Self {

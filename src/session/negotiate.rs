@@ -205,7 +205,13 @@ pub(super) fn toward_client(
             } else {
                 edit = edit.remove("client_port").remove("server_port");
                 edit = edit.set("dest_addr", wanted.param("dest_addr").unwrap_or_default());
-                edit = edit.set("src_addr", addrs(&host(ip), rtp, rtcp).as_bytes());
+                if wanted.has("RTCP-mux") {
+                    // One port for both, toward this client only (RFC 7826 18.54).
+                    edit = edit.flag("RTCP-mux");
+                    edit = edit.set("src_addr", format!("\"{}:{rtp}\"", host(ip)).as_bytes());
+                } else {
+                    edit = edit.set("src_addr", addrs(&host(ip), rtp, rtcp).as_bytes());
+                }
             }
         }
     }

@@ -332,11 +332,8 @@ fn edit_controls(body: &[u8], mapping: &mut Mapping, presentation: &[u8], edits:
         if !absolute {
             continue;
         }
-        // An URL inside an URL parses as host `rtsp`, which no camera has.
-        let broken = Url::parse(control.value).map_or(true, |url| {
-            url.host.eq_ignore_ascii_case(b"rtsp") || url.rest.starts_with(b"//")
-        });
-        let mapped = if broken { None } else { mapping.to_client(control.value) };
+        // What does not parse (`rtsp://rtsp://…`, `rtsp:host`) has no place on either side.
+        let mapped = mapping.to_client(control.value);
         match (mapped, control.media) {
             (Some(url), _) => edits.replace(control.span, url),
             (None, None) => edits.replace(control.span, &b"*"[..]),
@@ -422,4 +419,87 @@ fn with_crlf(head: &[u8]) -> Vec<u8> {
 
 fn has_bare_feed(head: &[u8]) -> bool {
     head.split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(authority: &str, path: &str) -> Base {
+        Base { authority: authority.into(), path: path.into() }
+    }
+
+    fn mapping(client: Base, origin: Base) -> Mapping {
+        Mapping { client, origin, aliases: Vec::new(), keep_uri: false }
+    }
+
+    #[test]
+    fn a_url_moves_with_what_lies_below_its_base() {
+        let mapping = mapping(base("rtsp://gw:8554", "/live"), base("rtsp://192.0.2.20:554", "/a"));
+        let cases = [
+            ("the base itself", "rtsp://gw:8554/live", "rtsp://192.0.2.20:554/a"),
+            ("a slash at the end", "rtsp://gw:8554/live/", "rtsp://192.0.2.20:554/a/"),
+            ("user dropped", "RTSP://u:p@GW:8554/live", "rtsp://192.0.2.20:554/a"),
+            (
+                "dahua query url with appended track",
+                "rtsp://gw:8554/live/realmonitor?channel=1&subtype=0/trackID=1",
+                "rtsp://192.0.2.20:554/a/realmonitor?channel=1&subtype=0/trackID=1",
+            ),
+            (
+                "nothing is decoded",
+                "rtsp://gw:8554/live/%20/../$x?token=%2F&a//b#c",
+                "rtsp://192.0.2.20:554/a/%20/../$x?token=%2F&a//b#c",
+            ),
+            ("a query at once", "rtsp://gw:8554/live?x=1", "rtsp://192.0.2.20:554/a?x=1"),
+            ("a longer segment is another path", "rtsp://gw/live2", "rtsp://192.0.2.20:554/live2"),
+            ("no url", "*", "*"),
+        ];
+        for (name, url, expected) in cases {
+            let moved = String::from_utf8(mapping.to_origin(url.as_bytes())).unwrap();
+            assert_eq!(moved, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn there_and_back_gives_the_same_bytes() {
+        let mapping =
+            mapping(base("rtsp://gw:8554", ""), base("rtsp://[2001:db8::1]:554", "/x?c=1"));
+        for rest in ["", "/", "/a%20b?t=$&y=@z", "//Streaming/Channels/101"] {
+            let url = [b"rtsp://gw:8554", rest.as_bytes()].concat();
+            let there = mapping.to_origin(&url);
+            assert_eq!(mapping.to_client(&there).unwrap(), url, "{rest}");
+        }
+        assert_eq!(mapping.to_client(b"rtsp://[2001:db8::1]/elsewhere"), None);
+        assert_eq!(mapping.to_client(b"rtsp://rtsp://h/a"), None, "broken ones have no place");
+    }
+
+    #[test]
+    fn with_nothing_to_change_output_equals_input() {
+        let same = base("rtsp://h:554", "");
+        let mapping = mapping(same.clone(), same);
+        let message = b"SETUP rtsp://h:554/a%20b?x=$ RTSP/1.0\r\nCSeq:  0007 \r\n\
+            x-Odd :  v \r\nX-Odd: w\r\nTransport: RTP/AVP ; unicast;client_port=1-2\r\n\
+            Content-Length: 3\r\n\r\n\x00\xff$";
+        let head_len = message.len() - 3;
+        let head = Head::parse(&message[..head_len]).unwrap();
+        let answer = client_answer(&head, message, head_len, b"0007");
+        assert_eq!(answer, message);
+        let change = RequestChange { cseq: 7, ..RequestChange::default() };
+        let request = request(&head, message, head_len, &mapping, change);
+        let expected = String::from_utf8_lossy(message).replace("0007", "7");
+        assert_eq!(String::from_utf8_lossy(&request), expected);
+    }
+
+    #[test]
+    fn cseq_goes_first_and_what_connection_names_ends_here() {
+        let same = base("rtsp://h:554", "");
+        let mapping = mapping(same.clone(), same);
+        let message = b"OPTIONS rtsp://h:554/ RTSP/1.0\r\nA: b\r\nCSeq: 1\r\n\
+            Connection: x-hop, CSeq, close\r\nX-Hop: 1\r\n\r\n";
+        let head = Head::parse(message).unwrap();
+        let change = RequestChange { cseq: 9, ..RequestChange::default() };
+        let out = request(&head, message, message.len(), &mapping, change);
+        let expected = "OPTIONS rtsp://h:554/ RTSP/1.0\r\nCSeq: 9\r\nA: b\r\n\r\n";
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
 }
