@@ -7,6 +7,10 @@
 //!
 //! Not in here: what the messages mean ([`crate::session`]).
 
+mod frames;
+mod origin_side;
+mod outputs;
+
 use core::{
     cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
@@ -21,25 +25,19 @@ use std::{
     sync::Arc,
 };
 
-use log::{debug, info, warn};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use log::debug;
 
+use self::frames::Frames;
 use super::{
-    shared::{Admission, Entry, Shared, lock},
-    tracks::{Peers, Place, TrackSockets},
+    shared::{Admission, Entry, Shared},
+    tracks::TrackSockets,
 };
 use crate::{
-    auth::{client::Signer, server::Decision},
     clock::Instant,
-    config::{Auth, Endpoints},
-    control::model::SessionStatus,
-    origin::{Keepalive, Key, NoOrigin, Outcome, Reservation},
+    origin::Reservation,
     pipe::{Driven, Hold, Interest, Ready, Token, Worker},
-    rtsp::{Head, Method, framing::Unit, url::Base},
-    session::{
-        Bounds, Fault, Feed, FrameRoute, Inbox, Input, OriginLink, Output, Session, Side, Sight,
-        Surroundings, Whose,
-    },
+    rtsp::framing::Unit,
+    session::{Bounds, Fault, Feed, Inbox, Input, Session, Side, Surroundings},
 };
 
 /// Source numbers of the two TCP sockets.
@@ -327,86 +325,6 @@ impl Inner {
         }
     }
 
-    fn origin_ready(&mut self, what: Ready, token: Token, worker: &Worker) {
-        let Some(origin) = &mut self.origin else { return };
-        if origin.connecting.is_some() {
-            if what.writable || what.readable {
-                let error = SockRef::from(&origin.stream).take_error();
-                self.connect_done(error.and_then(|e| e.map_or(Ok(()), Err)), token, worker);
-            }
-            return;
-        }
-        if what.readable {
-            self.read_origin(token, worker);
-        }
-    }
-
-    fn read_origin(&mut self, token: Token, worker: &Worker) {
-        for _ in 0..READS_PER_TURN {
-            let Some(origin) = &mut self.origin else { return };
-            let mut scratch = worker.scratch().borrow_mut();
-            match origin.stream.read(&mut scratch.stream[..]) {
-                Ok(0) => {
-                    drop(scratch);
-                    self.session.handle(Input::SideClosed(Side::Origin), worker.now());
-                    self.drain(token, worker);
-                    return;
-                }
-                Ok(got) => {
-                    let full = got == scratch.stream.len();
-                    self.feed_origin(&scratch.stream[..got], token, worker);
-                    if !full {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    debug!("{}: read from the origin failed: {error}", self.entry.id);
-                    drop(scratch);
-                    self.session.handle(Input::SideClosed(Side::Origin), worker.now());
-                    self.drain(token, worker);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn feed_origin(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
-        loop {
-            let now = worker.now();
-            let (mut message, mut frames) = (false, Frames::default());
-            let Self { session, origin: Some(origin), tracks, .. } = self else { return };
-            let fed = origin.inbox.feed(fresh, |unit, bytes| match unit {
-                Unit::Frame { channel, .. } => {
-                    frames.relay(Side::Origin, channel, &bytes[4..], session, tracks, now);
-                    Feed::Go
-                }
-                Unit::Message { head, .. } => {
-                    session.message(Side::Origin, bytes, head, now);
-                    message = true;
-                    Feed::Pause
-                }
-                Unit::Blank { .. } => Feed::Go,
-            });
-            frames.count(&self.entry, worker);
-            if let Err(error) = fed {
-                warn!("{}: origin: {error}", self.entry.id);
-                self.session.origin_framing_lost(now);
-                self.drain(token, worker);
-                return;
-            }
-            if !message {
-                return;
-            }
-            self.drain(token, worker);
-            fresh = &[];
-            if self.origin.as_ref().is_none_or(|origin| origin.inbox.is_empty()) {
-                return;
-            }
-        }
-    }
-
     fn read_udp(&mut self, source: u8, token: Token, worker: &Worker) {
         self.tracks.receive(source, &mut self.session, &self.entry, worker, token);
     }
@@ -486,318 +404,6 @@ impl Inner {
         worker.wake_at(token, due);
     }
 
-    fn drain(&mut self, token: Token, worker: &Worker) {
-        let mut any = false;
-        while let Some(output) = self.session.poll_output() {
-            any = true;
-            self.carry_out(output, token, worker);
-        }
-        if any {
-            self.publish();
-        }
-    }
-
-    fn carry_out(&mut self, output: Output, token: Token, worker: &Worker) {
-        let now = worker.now();
-        match output {
-            Output::Authenticate(scheme) => {
-                let verdict = self.authenticate(scheme, now);
-                self.session.handle(verdict, now);
-            }
-            Output::Connect { route, path, exclude } => {
-                self.connect(route, &path, &exclude, token, worker);
-            }
-            Output::Bind { track, client, origin, first } => {
-                let verdict = self.bind(track, client, origin, first);
-                self.session.handle(verdict, now);
-            }
-            Output::Find(id) => self.hand_over(id, token, worker),
-            Output::Detach(id) => {
-                if let Some(client) = self.client.take() {
-                    let _ = worker.deregister(token, &client);
-                }
-                self.client_open = false;
-                self.inbox = Inbox::default();
-                self.head_since = None;
-                let client = self.client_addr.ip().to_canonical();
-                self.shared.detach(id, client, self.entry.id);
-            }
-            Output::Open(track, plan) => {
-                let endpoints = self.route_endpoints();
-                let origin = self.origin.as_ref().map_or(self.local_ip, |origin| origin.peer_ip);
-                let client = self.client_addr.ip().to_canonical();
-                let peers = Peers { client, origin, endpoints };
-                let place = Place { shared: &self.shared, entry: &self.entry, worker, token };
-                let opened = self.tracks.open(track, plan, peers, place);
-                if let Err(error) = opened {
-                    warn!("{}: track {track} cannot be relayed: {error}", self.entry.id);
-                    self.session.handle(Input::End(Fault::NoPorts), now);
-                }
-            }
-            Output::Close(track) => self.tracks.close(track, worker, token),
-            Output::DropOrigin => self.drop_origin(token, worker),
-            Output::Seen(index, sight) => self.seen(index, sight, now),
-            Output::Note(fault) => self.note(fault),
-            Output::End(fault) => self.ended(fault, now),
-        }
-    }
-
-    /// Gives this client's connection to the one that drives its session.
-    fn hand_over(&mut self, id: Vec<u8>, token: Token, worker: &Worker) {
-        let now = worker.now();
-        let client_ip = self.client_addr.ip().to_canonical();
-        let found = self.shared.find(id, client_ip);
-        let handle = found.as_ref().and_then(|entry| {
-            self.shared.pool.handles().iter().find(|handle| handle.id() == entry.worker)
-        });
-        let (Some(entry), Some(handle), Some((raw, _))) = (&found, handle, self.session.deciding())
-        else {
-            return self.session.handle(Input::NotFound, now);
-        };
-        let bytes = [raw, self.inbox.rest()].concat();
-        let Some(client) = self.client.take() else { return };
-        let _ = worker.deregister(token, &client);
-        let id = entry.id;
-        let job = Box::new(move |worker: &_| come_back(id, client, &bytes, worker));
-        if handle.run(job).is_err() {
-            self.shared.count("refused_busy");
-        }
-        self.client_open = false;
-        self.inbox = Inbox::default();
-        self.session.handle(Input::End(Fault::ClientGone), now);
-    }
-
-    fn authenticate(&self, scheme: Auth, now: Instant) -> Input {
-        let Some((raw, head)) = self.session.deciding() else { return Input::Denied };
-        let Ok(head) = Head::parse(raw.get(..head).unwrap_or_default()) else {
-            return Input::Denied;
-        };
-        let authorization = head.header("Authorization").map(|header| header.value);
-        let uri = head.uri().unwrap_or_default();
-        let verifier = Arc::clone(&self.shared.generation().verifier);
-        let client = self.client_addr.ip().to_canonical();
-        match verifier.check(scheme, head.method_bytes(), uri, authorization, now, client) {
-            Decision::Granted { user } => {
-                debug!("{}: user {user} granted", self.entry.id);
-                Input::Granted
-            }
-            Decision::Challenge(values) => {
-                self.shared.count("auth_challenges");
-                Input::Challenge(values)
-            }
-            Decision::Refused => Input::Denied,
-        }
-    }
-
-    fn connect(
-        &mut self,
-        route: usize,
-        path: &[u8],
-        exclude: &[usize],
-        token: Token,
-        worker: &Worker,
-    ) {
-        let now = worker.now();
-        self.drop_origin(token, worker);
-        let attempt = u32::try_from(exclude.len()).unwrap_or(u32::MAX);
-        let key = Key::new(self.client_addr.ip().to_canonical(), path, attempt);
-        let picked = self.session.table().pick(route, &key, exclude, now);
-        let reservation = match picked {
-            Ok(reservation) => reservation,
-            Err(none) => {
-                let fault = match none {
-                    NoOrigin::AllDown { retry_in } => Fault::NoOrigin { retry_in },
-                    NoOrigin::AllFull => Fault::OriginsFull,
-                    NoOrigin::None => Fault::OriginGone,
-                };
-                return self.session.handle(Input::NoOrigin(fault), now);
-            }
-        };
-        let index = reservation.index();
-        let Some(addr) = reservation.addr() else {
-            return self.session.handle(Input::ConnectFailed(index), now);
-        };
-        self.reservation = Some(reservation);
-        match start_connect(addr) {
-            Ok(stream) => {
-                let timeout = {
-                    let generation = self.shared.generation();
-                    Duration::from_secs(generation.config.limits.answer_timeout_s.into())
-                };
-                let registered = worker.register(token, ORIGIN, &stream, Interest::Write);
-                let peer_ip = addr.ip().to_canonical();
-                self.origin = Some(OriginSide {
-                    stream,
-                    inbox: Inbox::default(),
-                    interest: Interest::Write,
-                    connecting: Some(now + timeout.min(CONNECT_TIMEOUT)),
-                    local_ip: self.local_ip,
-                    peer_ip,
-                });
-                if let Err(error) = registered {
-                    self.connect_done(Err(error), token, worker);
-                }
-            }
-            Err(error) => self.connect_failed(index, &error, now),
-        }
-    }
-
-    fn connect_done(&mut self, result: io::Result<()>, token: Token, worker: &Worker) {
-        let now = worker.now();
-        let Some(reservation) = &self.reservation else { return };
-        let index = reservation.index();
-        let local = self.origin.as_ref().map(|origin| origin.stream.local_addr());
-        let (Ok(()), Some(Ok(local)), Some(origin)) = (&result, local, &mut self.origin) else {
-            self.drop_socket(token, worker);
-            let error = result.err().unwrap_or_else(|| io::ErrorKind::NotConnected.into());
-            return self.connect_failed(index, &error, now);
-        };
-        origin.connecting = None;
-        origin.local_ip = local.ip().to_canonical();
-        let _ = origin.stream.set_nodelay(true);
-        let generation = self.shared.generation();
-        let signer = reservation
-            .credentials()
-            .and_then(|name| generation.credentials(name))
-            .map(|credentials| Signer::new(credentials, self.shared.seed ^ self.entry.id));
-        let link = OriginLink {
-            index,
-            name: reservation.name().to_owned(),
-            base: Base {
-                authority: reservation.authority().to_vec(),
-                path: reservation.path().to_vec(),
-            },
-            signer,
-            keepalive: Some(match reservation.keepalive() {
-                Keepalive::GetParameter => Method::GetParameter,
-                Keepalive::Options => Method::Options,
-                Keepalive::SetParameter => Method::SetParameter,
-            }),
-        };
-        self.session.handle(Input::Connected(Box::new(link)), now);
-        self.set_origin_interest(token, worker);
-    }
-
-    fn connect_failed(&mut self, index: usize, error: &io::Error, now: Instant) {
-        if let Some(reservation) = self.reservation.take() {
-            warn!("{}: origin {} cannot be reached: {error}", self.entry.id, reservation.name());
-            // Our own lack of descriptors says nothing about the origin.
-            if !is_local_shortage(error) {
-                reservation.observe(Outcome::ConnectFailed, now);
-            }
-        }
-        self.shared.count("origin_connect_failed");
-        if is_local_shortage(error) {
-            self.session.handle(Input::NoOrigin(Fault::NoPorts), now);
-        } else {
-            self.session.handle(Input::ConnectFailed(index), now);
-        }
-    }
-
-    fn bind(&mut self, track: u8, client: bool, origin: bool, first: bool) -> Input {
-        if first && self.admission.is_none() {
-            match self.shared.admit(self.client_addr.ip().to_canonical()) {
-                Ok(admission) => self.admission = Some(admission),
-                Err(fault) => return Input::NotBound(fault),
-            }
-        }
-        let client_ip = client.then_some(self.local_ip);
-        let origin_ip = origin.then(|| match &self.origin {
-            Some(origin) if origin.connecting.is_none() => origin.local_ip,
-            // Not connected yet (SETUP came first): any address will do.
-            _ => unspecified(self.local_ip),
-        });
-        match self.tracks.bind(&self.shared, track, client_ip, origin_ip) {
-            Ok((client, origin)) => Input::Bound { client, origin },
-            Err(error) => {
-                warn!("{}: no ports for track {track}: {error}", self.entry.id);
-                Input::NotBound(Fault::NoPorts)
-            }
-        }
-    }
-
-    fn seen(&mut self, index: usize, sight: Sight, now: Instant) {
-        let outcome = match sight {
-            Sight::Answered(after) => {
-                let rtt_us = u32::try_from(after.as_micros()).unwrap_or(u32::MAX);
-                Outcome::Answered { rtt_us }
-            }
-            Sight::Silent => Outcome::AnswerTimeout,
-            Sight::BadReply => Outcome::BadReply,
-            Sight::ServerError(status) => Outcome::ServerError(status),
-            Sight::Closed => Outcome::ConnectFailed,
-            Sight::MediaSilent => Outcome::MediaSilent,
-            Sight::Keepalive(method) => {
-                if let Some(origin) = self.session.table().origins().get(index) {
-                    origin.learn_keepalive(match method {
-                        Method::Options => Keepalive::Options,
-                        Method::SetParameter => Keepalive::SetParameter,
-                        _ => Keepalive::GetParameter,
-                    });
-                }
-                return;
-            }
-        };
-        if let Some(origin) = self.session.table().origins().get(index) {
-            origin.observe(outcome, now);
-        }
-    }
-
-    fn note(&self, fault: Fault) {
-        self.shared.count(fault.counter());
-        let id = self.entry.id;
-        match fault.whose() {
-            Whose::Client => debug!("{id}: {}: {fault}", self.client_addr),
-            Whose::Origin => warn!("{id}: {}: {fault}", self.session.origin_name()),
-            Whose::Local => warn!("{id}: {fault}"),
-        }
-    }
-
-    fn ended(&mut self, fault: Fault, now: Instant) {
-        self.closing = Some(now + LINGER);
-        self.shared.count(fault.counter());
-        if self.admission.take().is_some() {
-            self.shared.count("sessions_ended");
-        }
-        let totals = self.entry.totals();
-        let path = String::from_utf8_lossy(self.session.path()).into_owned();
-        let (id, addr) = (self.entry.id, self.client_addr);
-        let origin = match self.session.origin_name() {
-            "" => "no origin",
-            name => name,
-        };
-        let line = format!(
-            "{id}: {addr} {path} from {origin}: ended: {fault}; {} packets, {} bytes, {} lost \
-             before us, {} dropped",
-            totals.packets, totals.bytes, totals.lost, totals.dropped,
-        );
-        match fault.whose() {
-            Whose::Origin => warn!("{line}"),
-            _ if totals.packets > 0 => info!("{line}"),
-            _ => debug!("{line}"),
-        }
-    }
-
-    fn finish(&mut self, token: Token, worker: &Worker) {
-        self.drop_origin(token, worker);
-        if let Some(client) = self.client.take() {
-            let _ = worker.deregister(token, &client);
-        }
-        HERE.with_borrow_mut(|here| here.remove(&self.entry.id));
-        worker.release(token);
-    }
-
-    fn drop_origin(&mut self, token: Token, worker: &Worker) {
-        self.drop_socket(token, worker);
-        self.reservation = None;
-    }
-
-    fn drop_socket(&mut self, token: Token, worker: &Worker) {
-        if let Some(origin) = self.origin.take() {
-            let _ = worker.deregister(token, &origin.stream);
-        }
-    }
-
     fn flush_client(&mut self, token: Token, worker: &Worker) {
         if !self.client_open {
             return;
@@ -824,52 +430,6 @@ impl Inner {
             }
         }
     }
-
-    fn flush_origin(&mut self, token: Token, worker: &Worker) {
-        let Some(origin) = &self.origin else { return };
-        if origin.connecting.is_some() {
-            return;
-        }
-        if let Err(error) = write(&origin.stream, self.session.outbox(Side::Origin)) {
-            debug!("{}: write to the origin failed: {error}", self.entry.id);
-            self.session.handle(Input::SideClosed(Side::Origin), worker.now());
-            self.drain(token, worker);
-        }
-        self.set_origin_interest(token, worker);
-    }
-
-    fn set_origin_interest(&mut self, token: Token, worker: &Worker) {
-        let waits = !self.session.outbox(Side::Origin).is_empty();
-        let Some(origin) = &mut self.origin else { return };
-        let interest = interest(true, waits);
-        if interest != origin.interest {
-            origin.interest = interest;
-            let _ = worker.modify(token, ORIGIN, &origin.stream, interest);
-        }
-    }
-
-    fn route_endpoints(&self) -> Endpoints {
-        let route = self.session.route().and_then(|at| self.session.table().routes().get(at));
-        route.map_or(Endpoints::Learn, |route| route.endpoints)
-    }
-
-    /// Puts what `sessions` shows where the control thread can see it.
-    fn publish(&self) {
-        let session = &self.session;
-        let first = session.tracks().iter().next().map(|track| track.plan);
-        let name = |leg: Option<&str>| leg.unwrap_or("-").to_owned();
-        let mut facts = lock(&self.entry.facts);
-        facts.status = SessionStatus {
-            user_agent: session.user_agent().to_owned(),
-            path: String::from_utf8_lossy(session.path()).into_owned(),
-            origin: session.origin_name().to_owned(),
-            state: session.state().name().to_owned(),
-            client_transport: name(first.as_ref().map(|plan| plan.client.name())),
-            origin_transport: name(first.as_ref().map(|plan| plan.origin.name())),
-            tracks: u32::try_from(session.tracks().len()).unwrap_or(0),
-            ..SessionStatus::default()
-        };
-    }
 }
 
 impl Drop for Inner {
@@ -878,35 +438,6 @@ impl Drop for Inner {
             self.shared.half_open.fetch_sub(1, Relaxed);
         }
         self.shared.leave(&self.entry);
-    }
-}
-
-/// Longest time for a TCP connection to an origin; a dead host is found out before a player gives
-/// up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-fn start_connect(addr: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    match socket.connect(&addr.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(socket.into())
-}
-
-fn is_local_shortage(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL)
-    )
-}
-
-fn unspecified(like: IpAddr) -> IpAddr {
-    match like {
-        IpAddr::V4(_) => core::net::Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => core::net::Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -936,52 +467,4 @@ fn write(mut stream: &TcpStream, outbox: &mut crate::session::Outbox) -> io::Res
         }
     }
     Ok(total)
-}
-
-/// Frames of one read.
-#[derive(Default)]
-struct Frames {
-    relayed: u64,
-    bytes: u64,
-    dropped: u64,
-}
-
-impl Frames {
-    fn relay(
-        &mut self,
-        from: Side,
-        channel: u8,
-        payload: &[u8],
-        session: &mut Session,
-        tracks: &mut TrackSockets,
-        now: Instant,
-    ) {
-        if session.ended().is_some() {
-            return; // the last frames before the origin has seen TEARDOWN
-        }
-        match session.frame(from, channel, payload, now) {
-            Some(FrameRoute::Frame(there)) => {
-                let outbox = session.outbox(from.other());
-                let before = outbox.dropped();
-                outbox.push_frame(there, payload, now);
-                self.dropped += outbox.dropped() - before;
-            }
-            Some(FrameRoute::Datagram(track, flow)) => tracks.send(track, flow, payload, now),
-            None => {
-                self.dropped += 1;
-                return;
-            }
-        }
-        self.relayed += 1;
-        self.bytes += payload.len() as u64;
-    }
-
-    fn count(&self, entry: &Entry, worker: &Worker) {
-        if self.relayed + self.dropped > 0 {
-            entry.frames.fetch_add(self.relayed, Relaxed);
-            entry.frame_bytes.fetch_add(self.bytes, Relaxed);
-            entry.dropped.fetch_add(self.dropped, Relaxed);
-            worker.count_packets(self.relayed);
-        }
-    }
 }

@@ -126,6 +126,20 @@ impl Gateway {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
+    /// What `edgeweir WORDS` says: on stdout where it is to succeed, on stderr where it is to fail.
+    pub(crate) fn tell(&self, words: &[&str], succeeds: bool) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_edgeweir"))
+            .args(words)
+            .arg("--control")
+            .arg(&self.control)
+            .output()
+            .expect("the command line");
+        let said = if succeeds { &output.stdout } else { &output.stderr };
+        let said = String::from_utf8_lossy(said).into_owned();
+        assert_eq!(output.status.success(), succeeds, "edgeweir {words:?}: {said}");
+        said
+    }
+
     /// The sessions, as `edgeweir sessions` tells them.
     pub(crate) fn sessions(&self) -> Vec<Value> {
         let answer = self.ask(&["sessions"]);

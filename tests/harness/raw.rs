@@ -60,6 +60,11 @@ impl Raw {
         Self { stream, buffer: Vec::new(), cseq: 0, session: None, frames: Vec::new() }
     }
 
+    /// The session's id.
+    pub(crate) fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
     /// Sends a request and waits for its answer, 10 seconds at most.
     pub(crate) fn ask(&mut self, method: &str, url: &str, headers: &[&str]) -> Answer {
         self.send(method, url, headers);
@@ -81,7 +86,8 @@ impl Raw {
     pub(crate) fn send(&mut self, method: &str, url: &str, headers: &[&str]) {
         self.cseq += 1;
         let mut text = format!("{method} {url} RTSP/1.0\r\nCSeq: {}\r\n", self.cseq);
-        if let Some(session) = &self.session {
+        let named = headers.iter().any(|header| header.starts_with("Session:"));
+        if let Some(session) = self.session.as_ref().filter(|_| !named) {
             text += &format!("Session: {session}\r\n");
         }
         for header in headers {

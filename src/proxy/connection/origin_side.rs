@@ -1,0 +1,263 @@
+//! The origin's side of a connection: connecting without blocking, reading, writing, letting go.
+
+use core::{net::SocketAddr, time::Duration};
+use std::{
+    io::{self, Read},
+    net::TcpStream,
+};
+
+use log::{debug, warn};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::{Frames, Inner, ORIGIN, OriginSide, READS_PER_TURN, interest, write};
+use crate::{
+    auth::Signer,
+    clock::Instant,
+    origin::{Keepalive, Key, NoOrigin, Outcome},
+    pipe::{Interest, Ready, Token, Worker},
+    rtsp::{Method, framing::Unit, url::Base},
+    session::{Fault, Feed, Inbox, Input, OriginLink, Side},
+};
+
+/// Longest time for a TCP connection to an origin; a dead host is found out before a player gives
+/// up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+fn start_connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&addr.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into())
+}
+
+impl Inner {
+    pub(super) fn connect(
+        &mut self,
+        route: usize,
+        path: &[u8],
+        exclude: &[usize],
+        token: Token,
+        worker: &Worker,
+    ) {
+        let now = worker.now();
+        self.drop_origin(token, worker);
+        let attempt = u32::try_from(exclude.len()).unwrap_or(u32::MAX);
+        let key = Key::new(self.client_addr.ip().to_canonical(), path, attempt);
+        let picked = self.session.table().pick(route, &key, exclude, now);
+        let reservation = match picked {
+            Ok(reservation) => reservation,
+            Err(none) => {
+                let fault = match none {
+                    NoOrigin::AllDown { retry_in } => Fault::NoOrigin { retry_in },
+                    NoOrigin::AllFull => Fault::OriginsFull,
+                    NoOrigin::None => Fault::OriginGone,
+                };
+                return self.session.handle(Input::NoOrigin(fault), now);
+            }
+        };
+        let index = reservation.index();
+        let Some(addr) = reservation.addr() else {
+            return self.session.handle(Input::ConnectFailed(index), now);
+        };
+        self.reservation = Some(reservation);
+        match start_connect(addr) {
+            Ok(stream) => {
+                let timeout = {
+                    let generation = self.shared.generation();
+                    Duration::from_secs(generation.config.limits.answer_timeout_s.into())
+                };
+                let registered = worker.register(token, ORIGIN, &stream, Interest::Write);
+                let peer_ip = addr.ip().to_canonical();
+                self.origin = Some(OriginSide {
+                    stream,
+                    inbox: Inbox::default(),
+                    interest: Interest::Write,
+                    connecting: Some(now + timeout.min(CONNECT_TIMEOUT)),
+                    local_ip: self.local_ip,
+                    peer_ip,
+                });
+                if let Err(error) = registered {
+                    self.connect_done(Err(error), token, worker);
+                }
+            }
+            Err(error) => self.connect_failed(index, &error, now),
+        }
+    }
+
+    pub(super) fn connect_done(&mut self, result: io::Result<()>, token: Token, worker: &Worker) {
+        let now = worker.now();
+        let Some(reservation) = &self.reservation else { return };
+        let index = reservation.index();
+        let local = self.origin.as_ref().map(|origin| origin.stream.local_addr());
+        let (Ok(()), Some(Ok(local)), Some(origin)) = (&result, local, &mut self.origin) else {
+            self.drop_socket(token, worker);
+            let error = result.err().unwrap_or_else(|| io::ErrorKind::NotConnected.into());
+            return self.connect_failed(index, &error, now);
+        };
+        origin.connecting = None;
+        origin.local_ip = local.ip().to_canonical();
+        let _ = origin.stream.set_nodelay(true);
+        let generation = self.shared.generation();
+        let signer = reservation
+            .credentials()
+            .and_then(|name| generation.credentials(name))
+            .map(|credentials| Signer::new(credentials, self.shared.seed ^ self.entry.id));
+        let link = OriginLink {
+            index,
+            name: reservation.name().to_owned(),
+            base: Base {
+                authority: reservation.authority().to_vec(),
+                path: reservation.path().to_vec(),
+            },
+            signer,
+            keepalive: Some(match reservation.keepalive() {
+                Keepalive::GetParameter => Method::GetParameter,
+                Keepalive::Options => Method::Options,
+                Keepalive::SetParameter => Method::SetParameter,
+            }),
+        };
+        self.session.handle(Input::Connected(Box::new(link)), now);
+        self.set_origin_interest(token, worker);
+    }
+
+    pub(super) fn connect_failed(&mut self, index: usize, error: &io::Error, now: Instant) {
+        if let Some(reservation) = self.reservation.take() {
+            warn!("{}: origin {} cannot be reached: {error}", self.entry.id, reservation.name());
+            // Our own lack of descriptors says nothing about the origin.
+            if !is_local_shortage(error) {
+                reservation.observe(Outcome::ConnectFailed, now);
+            }
+        }
+        self.shared.count("origin_connect_failed");
+        if is_local_shortage(error) {
+            self.session.handle(Input::NoOrigin(Fault::NoPorts), now);
+        } else {
+            self.session.handle(Input::ConnectFailed(index), now);
+        }
+    }
+
+    pub(super) fn origin_ready(&mut self, what: Ready, token: Token, worker: &Worker) {
+        let Some(origin) = &mut self.origin else { return };
+        if origin.connecting.is_some() {
+            if what.writable || what.readable {
+                let error = SockRef::from(&origin.stream).take_error();
+                self.connect_done(error.and_then(|e| e.map_or(Ok(()), Err)), token, worker);
+            }
+            return;
+        }
+        if what.readable {
+            self.read_origin(token, worker);
+        }
+    }
+
+    pub(super) fn read_origin(&mut self, token: Token, worker: &Worker) {
+        for _ in 0..READS_PER_TURN {
+            let Some(origin) = &mut self.origin else { return };
+            let mut scratch = worker.scratch().borrow_mut();
+            match origin.stream.read(&mut scratch.stream[..]) {
+                Ok(0) => {
+                    drop(scratch);
+                    self.session.handle(Input::SideClosed(Side::Origin), worker.now());
+                    self.drain(token, worker);
+                    return;
+                }
+                Ok(got) => {
+                    let full = got == scratch.stream.len();
+                    self.feed_origin(&scratch.stream[..got], token, worker);
+                    if !full {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    debug!("{}: read from the origin failed: {error}", self.entry.id);
+                    drop(scratch);
+                    self.session.handle(Input::SideClosed(Side::Origin), worker.now());
+                    self.drain(token, worker);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn feed_origin(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
+        loop {
+            let now = worker.now();
+            let (mut message, mut frames) = (false, Frames::default());
+            let Self { session, origin: Some(origin), tracks, .. } = self else { return };
+            let fed = origin.inbox.feed(fresh, |unit, bytes| match unit {
+                Unit::Frame { channel, .. } => {
+                    frames.relay(Side::Origin, channel, &bytes[4..], session, tracks, now);
+                    Feed::Go
+                }
+                Unit::Message { head, .. } => {
+                    session.message(Side::Origin, bytes, head, now);
+                    message = true;
+                    Feed::Pause
+                }
+                Unit::Blank { .. } => Feed::Go,
+            });
+            frames.count(&self.entry, worker);
+            if let Err(error) = fed {
+                warn!("{}: origin: {error}", self.entry.id);
+                self.session.origin_framing_lost(now);
+                self.drain(token, worker);
+                return;
+            }
+            if !message {
+                return;
+            }
+            self.drain(token, worker);
+            fresh = &[];
+            if self.origin.as_ref().is_none_or(|origin| origin.inbox.is_empty()) {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn drop_origin(&mut self, token: Token, worker: &Worker) {
+        self.drop_socket(token, worker);
+        self.reservation = None;
+    }
+
+    pub(super) fn drop_socket(&mut self, token: Token, worker: &Worker) {
+        if let Some(origin) = self.origin.take() {
+            let _ = worker.deregister(token, &origin.stream);
+        }
+    }
+
+    pub(super) fn flush_origin(&mut self, token: Token, worker: &Worker) {
+        let Some(origin) = &self.origin else { return };
+        if origin.connecting.is_some() {
+            return;
+        }
+        if let Err(error) = write(&origin.stream, self.session.outbox(Side::Origin)) {
+            debug!("{}: write to the origin failed: {error}", self.entry.id);
+            self.session.handle(Input::SideClosed(Side::Origin), worker.now());
+            self.drain(token, worker);
+        }
+        self.set_origin_interest(token, worker);
+    }
+
+    pub(super) fn set_origin_interest(&mut self, token: Token, worker: &Worker) {
+        let waits = !self.session.outbox(Side::Origin).is_empty();
+        let Some(origin) = &mut self.origin else { return };
+        let interest = interest(true, waits);
+        if interest != origin.interest {
+            origin.interest = interest;
+            let _ = worker.modify(token, ORIGIN, &origin.stream, interest);
+        }
+    }
+}
+
+fn is_local_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL)
+    )
+}

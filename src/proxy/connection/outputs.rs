@@ -1,0 +1,250 @@
+//! Carries out what a session wants done, and answers what it asks.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use log::{debug, info, warn};
+
+use super::{HERE, Inner, LINGER, come_back};
+use crate::{
+    auth::Decision,
+    clock::Instant,
+    config::{Auth, Endpoints},
+    control::model::SessionStatus,
+    origin::{Keepalive, Outcome},
+    pipe::{Token, Worker},
+    proxy::{
+        shared::lock,
+        tracks::{Peers, Place},
+    },
+    rtsp::{Head, Method},
+    session::{Fault, Inbox, Input, Output, Sight, Whose},
+};
+
+impl Inner {
+    pub(super) fn drain(&mut self, token: Token, worker: &Worker) {
+        let mut any = false;
+        while let Some(output) = self.session.poll_output() {
+            any = true;
+            self.carry_out(output, token, worker);
+        }
+        if any {
+            self.publish();
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, output: Output, token: Token, worker: &Worker) {
+        let now = worker.now();
+        match output {
+            Output::Authenticate(scheme) => {
+                let verdict = self.authenticate(scheme, now);
+                self.session.handle(verdict, now);
+            }
+            Output::Connect { route, path, exclude } => {
+                self.connect(route, &path, &exclude, token, worker);
+            }
+            Output::Bind { track, client, origin, first } => {
+                let verdict = self.bind(track, client, origin, first);
+                self.session.handle(verdict, now);
+            }
+            Output::Find(id) => self.hand_over(id, token, worker),
+            Output::Detach(id) => {
+                if let Some(client) = self.client.take() {
+                    let _ = worker.deregister(token, &client);
+                }
+                self.client_open = false;
+                self.inbox = Inbox::default();
+                self.head_since = None;
+                let client = self.client_addr.ip().to_canonical();
+                self.shared.detach(id, client, self.entry.id);
+            }
+            Output::Open(track, plan) => {
+                let endpoints = self.route_endpoints();
+                let origin = self.origin.as_ref().map_or(self.local_ip, |origin| origin.peer_ip);
+                let client = self.client_addr.ip().to_canonical();
+                let peers = Peers { client, origin, endpoints };
+                let place = Place { shared: &self.shared, entry: &self.entry, worker, token };
+                let opened = self.tracks.open(track, plan, peers, place);
+                if let Err(error) = opened {
+                    warn!("{}: track {track} cannot be relayed: {error}", self.entry.id);
+                    self.session.handle(Input::End(Fault::NoPorts), now);
+                }
+            }
+            Output::Close(track) => self.tracks.close(track, worker, token),
+            Output::DropOrigin => self.drop_origin(token, worker),
+            Output::Seen(index, sight) => self.seen(index, sight, now),
+            Output::Note(fault) => self.note(fault),
+            Output::End(fault) => self.ended(fault, now),
+        }
+    }
+
+    /// Gives this client's connection to the one that drives its session.
+    pub(super) fn hand_over(&mut self, id: Vec<u8>, token: Token, worker: &Worker) {
+        let now = worker.now();
+        let client_ip = self.client_addr.ip().to_canonical();
+        let found = self.shared.find(id, client_ip);
+        let handle = found.as_ref().and_then(|entry| {
+            self.shared.pool.handles().iter().find(|handle| handle.id() == entry.worker)
+        });
+        let (Some(entry), Some(handle), Some((raw, _))) = (&found, handle, self.session.deciding())
+        else {
+            return self.session.handle(Input::NotFound, now);
+        };
+        let bytes = [raw, self.inbox.rest()].concat();
+        let Some(client) = self.client.take() else { return };
+        let _ = worker.deregister(token, &client);
+        let id = entry.id;
+        let job = Box::new(move |worker: &_| come_back(id, client, &bytes, worker));
+        if handle.run(job).is_err() {
+            self.shared.count("refused_busy");
+        }
+        self.client_open = false;
+        self.inbox = Inbox::default();
+        self.session.handle(Input::End(Fault::ClientGone), now);
+    }
+
+    pub(super) fn authenticate(&self, scheme: Auth, now: Instant) -> Input {
+        let Some((raw, head)) = self.session.deciding() else { return Input::Denied };
+        let Ok(head) = Head::parse(raw.get(..head).unwrap_or_default()) else {
+            return Input::Denied;
+        };
+        let authorization = head.header("Authorization").map(|header| header.value);
+        let uri = head.uri().unwrap_or_default();
+        let verifier = Arc::clone(&self.shared.generation().verifier);
+        let client = self.client_addr.ip().to_canonical();
+        match verifier.check(scheme, head.method_bytes(), uri, authorization, now, client) {
+            Decision::Granted { user } => {
+                debug!("{}: user {user} granted", self.entry.id);
+                Input::Granted
+            }
+            Decision::Challenge(values) => {
+                self.shared.count("auth_challenges");
+                Input::Challenge(values)
+            }
+            Decision::Refused => Input::Denied,
+        }
+    }
+
+    pub(super) fn bind(&mut self, track: u8, client: bool, origin: bool, first: bool) -> Input {
+        if first && self.admission.is_none() {
+            match self.shared.admit(self.client_addr.ip().to_canonical()) {
+                Ok(admission) => self.admission = Some(admission),
+                Err(fault) => return Input::NotBound(fault),
+            }
+        }
+        let client_ip = client.then_some(self.local_ip);
+        let origin_ip = origin.then(|| match &self.origin {
+            Some(origin) if origin.connecting.is_none() => origin.local_ip,
+            // Not connected yet (SETUP came first): any address will do.
+            _ => unspecified(self.local_ip),
+        });
+        match self.tracks.bind(&self.shared, track, client_ip, origin_ip) {
+            Ok((client, origin)) => Input::Bound { client, origin },
+            Err(error) => {
+                warn!("{}: no ports for track {track}: {error}", self.entry.id);
+                Input::NotBound(Fault::NoPorts)
+            }
+        }
+    }
+
+    pub(super) fn seen(&mut self, index: usize, sight: Sight, now: Instant) {
+        let outcome = match sight {
+            Sight::Answered(after) => {
+                let rtt_us = u32::try_from(after.as_micros()).unwrap_or(u32::MAX);
+                Outcome::Answered { rtt_us }
+            }
+            Sight::Silent => Outcome::AnswerTimeout,
+            Sight::BadReply => Outcome::BadReply,
+            Sight::ServerError(status) => Outcome::ServerError(status),
+            Sight::Closed => Outcome::ConnectFailed,
+            Sight::MediaSilent => Outcome::MediaSilent,
+            Sight::Keepalive(method) => {
+                if let Some(origin) = self.session.table().origins().get(index) {
+                    origin.learn_keepalive(match method {
+                        Method::Options => Keepalive::Options,
+                        Method::SetParameter => Keepalive::SetParameter,
+                        _ => Keepalive::GetParameter,
+                    });
+                }
+                return;
+            }
+        };
+        if let Some(origin) = self.session.table().origins().get(index) {
+            origin.observe(outcome, now);
+        }
+    }
+
+    pub(super) fn note(&self, fault: Fault) {
+        self.shared.count(fault.counter());
+        let id = self.entry.id;
+        match fault.whose() {
+            Whose::Client => debug!("{id}: {}: {fault}", self.client_addr),
+            Whose::Origin => warn!("{id}: {}: {fault}", self.session.origin_name()),
+            Whose::Local => warn!("{id}: {fault}"),
+        }
+    }
+
+    pub(super) fn ended(&mut self, fault: Fault, now: Instant) {
+        self.closing = Some(now + LINGER);
+        self.shared.count(fault.counter());
+        if self.admission.take().is_some() {
+            self.shared.count("sessions_ended");
+        }
+        let totals = self.entry.totals();
+        let path = String::from_utf8_lossy(self.session.path()).into_owned();
+        let (id, addr) = (self.entry.id, self.client_addr);
+        let origin = match self.session.origin_name() {
+            "" => "no origin",
+            name => name,
+        };
+        let line = format!(
+            "{id}: {addr} {path} from {origin}: ended: {fault}; {} packets, {} bytes, {} lost \
+             before us, {} dropped",
+            totals.packets, totals.bytes, totals.lost, totals.dropped,
+        );
+        match fault.whose() {
+            Whose::Origin => warn!("{line}"),
+            _ if totals.packets > 0 => info!("{line}"),
+            _ => debug!("{line}"),
+        }
+    }
+
+    pub(super) fn finish(&mut self, token: Token, worker: &Worker) {
+        self.drop_origin(token, worker);
+        if let Some(client) = self.client.take() {
+            let _ = worker.deregister(token, &client);
+        }
+        HERE.with_borrow_mut(|here| here.remove(&self.entry.id));
+        worker.release(token);
+    }
+
+    pub(super) fn route_endpoints(&self) -> Endpoints {
+        let route = self.session.route().and_then(|at| self.session.table().routes().get(at));
+        route.map_or(Endpoints::Learn, |route| route.endpoints)
+    }
+
+    /// Puts what `sessions` shows where the control thread can see it.
+    pub(super) fn publish(&self) {
+        let session = &self.session;
+        let first = session.tracks().iter().next().map(|track| track.plan);
+        let name = |leg: Option<&str>| leg.unwrap_or("-").to_owned();
+        let mut facts = lock(&self.entry.facts);
+        facts.status = SessionStatus {
+            user_agent: session.user_agent().to_owned(),
+            path: String::from_utf8_lossy(session.path()).into_owned(),
+            origin: session.origin_name().to_owned(),
+            state: session.state().name().to_owned(),
+            client_transport: name(first.as_ref().map(|plan| plan.client.name())),
+            origin_transport: name(first.as_ref().map(|plan| plan.origin.name())),
+            tracks: u32::try_from(session.tracks().len()).unwrap_or(0),
+            ..SessionStatus::default()
+        };
+    }
+}
+
+fn unspecified(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
