@@ -1,0 +1,115 @@
+//! What the gateway answers itself, each answer in the turn of its request.
+
+use super::{Deciding, Fault, Input, Note, Output, Session};
+use crate::{
+    clock::Instant,
+    rtsp::{Head, Method, write},
+};
+
+/// The methods that work through the gateway, as `OPTIONS *` is told.
+pub(super) const PUBLIC: &[u8] =
+    b"OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, \
+                        SET_PARAMETER, ANNOUNCE, RECORD, REDIRECT";
+
+impl Session {
+    pub(super) fn challenge(&mut self, values: &[String]) {
+        let Some(deciding) = self.deciding.take() else { return };
+        let headers: Vec<(&str, &[u8])> =
+            values.iter().map(|value| ("WWW-Authenticate", value.as_bytes())).collect();
+        self.reply_to(&deciding, 401, &headers);
+    }
+
+    pub(super) fn refuse_decided(&mut self, fault: Fault) {
+        let Some(deciding) = self.deciding.take() else { return };
+        self.note(fault);
+        let retry = fault.retry_after().map(|seconds| seconds.to_string());
+        let headers: Vec<(&str, &[u8])> =
+            retry.iter().map(|seconds| ("Retry-After", seconds.as_bytes())).collect();
+        self.reply_to(&deciding, fault.status(self.version), &headers);
+    }
+
+    fn reply_to(&mut self, deciding: &Deciding, status: u16, headers: &[(&str, &[u8])]) {
+        let Ok(head) = Head::parse(deciding.raw.get(..deciding.head).unwrap_or_default()) else {
+            return;
+        };
+        let cseq = head.header("CSeq").map(|header| header.value).unwrap_or_default();
+        self.local_answer(cseq, status, headers, &head);
+    }
+
+    /// Answers a request with an error, in its turn.
+    pub(super) fn refuse(&mut self, cseq: &[u8], fault: Fault, headers: &[(&str, &[u8])]) {
+        self.note(fault);
+        let retry = fault.retry_after().map(|seconds| seconds.to_string());
+        let mut all = headers.to_vec();
+        if let Some(seconds) = &retry {
+            all.push(("Retry-After", seconds.as_bytes()));
+        }
+        if fault == Fault::MethodNotAllowed {
+            all.push(("Allow", PUBLIC));
+        }
+        let answer = self.compose(cseq, fault.status(self.version), &all);
+        self.answer_in_turn(cseq, answer);
+    }
+
+    pub(super) fn local_answer(
+        &mut self,
+        cseq: &[u8],
+        status: u16,
+        headers: &[(&str, &[u8])],
+        head: &Head<'_>,
+    ) {
+        let mut all = headers.to_vec();
+        if let Some(timestamp) = head.header("Timestamp") {
+            all.push(("Timestamp", timestamp.value));
+        }
+        if let Some(session) = head.header("Session") {
+            all.push(("Session", session.value));
+        }
+        let answer = self.compose(cseq, status, &all);
+        self.answer_in_turn(cseq, answer);
+    }
+
+    fn compose(&self, cseq: &[u8], status: u16, headers: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut answer = Vec::new();
+        let cseq = (!cseq.is_empty()).then_some(cseq);
+        write::response(&mut answer, self.version, status, cseq, headers, b"");
+        answer
+    }
+
+    fn answer_in_turn(&mut self, cseq: &[u8], answer: Vec<u8>) {
+        self.requests.push(cseq, Method::Other, b"", Instant::START, Note::default());
+        if let Some((at, _)) = self.requests.last_mut() {
+            self.requests.answer(at, answer);
+        }
+    }
+
+    /// Answers every request that has no answer with this fault.
+    pub(super) fn fail_requests(&mut self, fault: Fault) {
+        let open: Vec<usize> = self.requests.open().map(|(at, _)| at).collect();
+        let retry = fault.retry_after().map(|seconds| seconds.to_string());
+        let headers: Vec<(&str, &[u8])> =
+            retry.iter().map(|seconds| ("Retry-After", seconds.as_bytes())).collect();
+        for at in open {
+            self.fail_request(at, fault, &headers);
+        }
+    }
+
+    pub(super) fn fail_request(&mut self, at: usize, fault: Fault, headers: &[(&str, &[u8])]) {
+        let Some(pending) = self.requests.get(at) else { return };
+        let setup = pending.note.setup;
+        let answer = self.compose(&pending.asked, fault.status(self.version), headers);
+        self.requests.answer(at, answer);
+        if let Some(setup) = setup {
+            self.outputs.push_back(Output::Close(setup.track));
+        }
+    }
+
+    /// A framing error of the client: it is told why, then the connection closes.
+    pub fn framing_lost(&mut self, status: u16, now: Instant) {
+        if self.ended.is_none() {
+            let fault = if status == 400 { Fault::Malformed } else { Fault::TooLarge(status) };
+            self.refuse(b"", fault, &[]);
+            self.handle(Input::End(fault), now);
+        }
+    }
+}
