@@ -38,6 +38,7 @@ pub mod ports;
 pub mod reactor;
 pub mod relay;
 mod sequence;
+pub mod shape;
 mod sys;
 mod table;
 mod timers;

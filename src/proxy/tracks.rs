@@ -11,7 +11,10 @@ use super::shared::{Entry, Shared, lock};
 use crate::{
     clock::Instant,
     config::Endpoints,
-    pipe::{self, BoundPair, Mode, PipeSockets, Relay, Token, UdpLeg, UdpPipe, Worker},
+    pipe::{
+        self, BoundPair, Mode, PipeSockets, Relay, Token, UdpLeg, UdpPipe, Worker,
+        shape::{is_rtcp, is_rtp},
+    },
     session::{Flow, Leg, Outbox, Plan, Session, Side, State},
 };
 
@@ -178,14 +181,16 @@ impl TrackSockets {
         let (side, now) = (*side, worker.now());
         let rtp = session.tracks().channel(side.other(), track, Flow::Rtp)?;
         let rtcp = session.tracks().channel(side.other(), track, Flow::Rtcp)?;
-        // Players punch holes before they PLAY; go2rtc takes a frame in front of PLAY for a request.
+        // Players punch holes, before they PLAY and after it, GStreamer with random bytes. go2rtc
+        // takes a frame in front of PLAY for a request, and hangs up on one that it cannot parse.
         let flows = matches!(session.state(), State::Playing | State::Recording);
         let outbox: &mut Outbox = session.outbox(side.other());
         let dropped = outbox.dropped();
         let mut packets = 0;
         let mut scratch = worker.scratch().borrow_mut();
         let received = leg.recv(flow, &mut scratch.slots, now, |kind, payload| {
-            if side == Side::Client && !flows {
+            let fits = if kind == Flow::Rtp { is_rtp } else { is_rtcp };
+            if side == Side::Client && !(flows && fits(payload)) {
                 return;
             }
             let channel = if kind == Flow::Rtp { rtp } else { rtcp };

@@ -1,12 +1,13 @@
 //! Players watch real origins through the gateway.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{
     Bench,
     gateway::{Gateway, Setup},
     origin::{Go2rtc, GstOrigin},
     player::{Aiortsp, EVERY_PLAYER, Ffmpeg, Gst, Gst2, Kind, Mpv, Player, Tcp, Transport, Udp},
+    raw::{Raw, udp_pair},
     wait_for,
 };
 
@@ -123,6 +124,40 @@ fn rtsp_2_crosses_transports_too() {
     for player in players {
         player.finish().expect_whole();
     }
+    gateway.finish();
+}
+
+/// GStreamer's rtspsrc punches its holes with five datagrams of 200 random bytes, from a thread of
+/// its own, so that some come after PLAY. go2rtc hangs up on a frame that it cannot parse.
+#[test]
+fn what_is_no_rtp_does_not_reach_an_interleaved_origin() {
+    let bench = Bench::new("punching");
+    let origin = Go2rtc::start(&bench);
+    let setup = Setup::default().origin("go2rtc", &origin.base(), "").route(
+        "/cam",
+        &["go2rtc"],
+        "origin_transport = \"tcp\"",
+    );
+    let gateway = Gateway::start(&bench, &setup);
+    let (rtp, rtcp) = udp_pair();
+    let port = rtp.local_addr().expect("a port").port();
+    let mut raw = Raw::connect(gateway.at());
+    let transport = format!("RTP/AVP;unicast;client_port={port}-{}", port + 1);
+    let answer = raw.play(&gateway.url("/cam"), &transport);
+    let ports = answer.head.split("server_port=").nth(1).expect("server_port");
+    let server: u16 = ports.split('-').next().expect("a port").parse().expect("a number");
+    let header_only = [0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for punch in [&[0xff_u8; 200][..], &[0xbf; 200], &[0; 200], &[0; 1], &[], &header_only] {
+        rtp.send_to(punch, ("127.0.0.1", server)).expect("a datagram");
+        rtcp.send_to(punch, ("127.0.0.1", server + 1)).expect("a datagram");
+    }
+    rtp.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        let came = rtp.recv(&mut [0; 2048]);
+        came.expect("media must go on after a hole was punched");
+    }
+    drop(raw);
     gateway.finish();
 }
 

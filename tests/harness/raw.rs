@@ -98,8 +98,9 @@ impl Raw {
         self.stream.write_all(text.as_bytes()).expect("a request can be sent");
     }
 
-    /// DESCRIBE, SETUP of the first track, PLAY. The transport is given as in the header.
-    pub(crate) fn play(&mut self, url: &str, transport: &str) {
+    /// DESCRIBE, SETUP of the last track, PLAY. The transport is given as in the header; what the
+    /// server made of it is in the answer to SETUP, which is returned.
+    pub(crate) fn play(&mut self, url: &str, transport: &str) -> Answer {
         let described = self.ask("DESCRIBE", url, &["Accept: application/sdp"]);
         assert_eq!(described.status, 200, "DESCRIBE {url}: {}", described.head);
         let base = described.header("Content-Base").unwrap_or(url).trim_end_matches('/').to_owned();
@@ -114,6 +115,7 @@ impl Raw {
         assert_eq!(set_up.status, 200, "SETUP {track}: {}", set_up.head);
         let played = self.ask("PLAY", &base, &["Range: npt=0-"]);
         assert_eq!(played.status, 200, "PLAY {base}: {}", played.head);
+        set_up
     }
 
     /// The next whole thing on the connection.
