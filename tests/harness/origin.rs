@@ -68,8 +68,9 @@ impl GstOrigin {
     /// Access units that were recorded into it.
     pub(crate) fn recorded(&self) -> u32 {
         let output = self.peer.stdout();
-        let mut counts = output.lines().filter_map(|line| line.strip_prefix("recorded "));
-        counts.next_back().map_or(0, |count| count.parse().expect("a count"))
+        let counts = output.lines().filter_map(|line| line.strip_prefix("recorded "));
+        // It begins again at 0 when the recording ends.
+        counts.map(|count| count.parse().expect("a count")).max().unwrap_or(0)
     }
 
     /// The pictures stop, RTSP goes on.

@@ -173,6 +173,18 @@ def main():
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
     Gst.init(None)
+    # Attributes of a class are found at their first use; two clients that do so at the same time
+    # may see half a class, so it is done here once.
+    for used in (
+        (Gst.Bin, "get_by_name"),
+        (Gst.Element, "set_property"),
+        (GstRtsp.RTSPUrl, "abspath"),
+        (GstRtspServer.RTSPMedia, "get_element"),
+        (GstRtspServer.RTSPMedia, "connect"),
+        (GstRtspServer.RTSPClient, "connect"),
+        (GstRtspServer.RTSPContext, "uri"),
+    ):
+        getattr(*used)
     origin = Origin(arguments.address, arguments.port)
     if origin.server.attach(None) == 0:
         sys.exit(f"cannot listen on {arguments.address}:{arguments.port}")

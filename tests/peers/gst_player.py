@@ -123,6 +123,9 @@ def main():
     parser.add_argument("--rtsp", type=int, choices=[1, 2], default=1)
     parser.add_argument("--seconds", type=float, default=5)
     Gst.init(None)
+    # Attributes of a class are found at their first use; two streams that do so at the same time
+    # may see half a class, so it is done here once.
+    Gst.Caps.from_string("a/b,media=c").get_structure(0).get_string("media")
     Player(parser.parse_args()).run()
 
 
