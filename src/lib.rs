@@ -24,6 +24,7 @@
 //! |---|---|
 //! | [`proxy`] | accepts, drives sessions, checks origins, applies changes |
 //! | [`pipe`] | worker threads, their pollers, UDP sockets |
+//! | [`plugin`] | the hooks, and the WASM components that answer them |
 //! | [`flash`] | a store that survives power loss |
 //! | [`control`] | the HTTP API on a Unix socket, and its client |
 //! | [`cli`] | the command line |
@@ -76,6 +77,7 @@ pub mod limits;
 pub mod logger;
 pub mod origin;
 pub mod pipe;
+pub mod plugin;
 pub mod probe;
 pub mod proxy;
 pub mod rtsp;
