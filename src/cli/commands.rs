@@ -8,7 +8,7 @@ use hyper::Method;
 use super::{
     Failure,
     args::{Asks, Call, from_env},
-    config, print, screen, terminal, tools, watch,
+    config, plugin, print, screen, terminal, tools, watch,
 };
 use crate::{
     control::model::SessionStatus,
@@ -32,6 +32,7 @@ pub fn run(call: Call) -> Result<(), Failure> {
         ["sessions"] => sessions(&call),
         ["sessions", "close"] => close(&call),
         ["config", word] => config::run(word, &call),
+        ["plugin", word] => plugin::run(word, &call),
         ["camera"] => {
             start_log(&call, "info")?;
             tools::camera(&call)

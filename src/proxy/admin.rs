@@ -3,6 +3,8 @@
 //! A change is checked first, then stored, then put in force: a wrong one changes nothing, and one
 //! that is answered with success survives a power cut.
 
+mod plugins;
+
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 use std::{fs, sync::Arc};
 
@@ -25,8 +27,11 @@ use crate::{
         text,
     },
     control::{
-        gateway::{Answer, Gateway},
-        model::{Credential, HistoryEntry, Problem, SessionStatus, Status, WorkerStatus},
+        gateway::{Answer, Gateway, Upload},
+        model::{
+            Credential, HistoryEntry, Installed, PluginStatus, Problem, SessionStatus, Status,
+            WorkerStatus,
+        },
     },
     origin::Table,
     session::Fault,
@@ -241,6 +246,7 @@ impl Gateway for Admin {
             rss_kib: rss_kib(),
             origins: generation.table.origins().iter().map(|origin| origin.status(now)).collect(),
             workers: shared.pool.handles().iter().map(worker_status).collect(),
+            plugins: self.0.plugins(),
             counters: shared.counters(),
             events: shared.events(),
         }
@@ -314,6 +320,25 @@ impl Gateway for Admin {
     fn token(&self) -> Option<String> {
         let secrets = Arc::clone(&self.0.shared.generation().secrets);
         secrets.control_token.as_ref().map(|token| token.as_str().to_owned())
+    }
+
+    fn plugins(&self) -> Vec<PluginStatus> {
+        self.0.plugins()
+    }
+
+    fn install_plugin(&self, slot: String, upload: Upload) -> Answer<Installed> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.install_plugin(slot, upload).await })
+    }
+
+    fn rollback_plugin(&self, slot: String) -> Answer<String> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.rollback_plugin(slot).await })
+    }
+
+    fn remove_plugin(&self, slot: String) -> Answer<String> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.remove_plugin(slot).await })
     }
 
     fn close_session(&self, id: u64) -> bool {
