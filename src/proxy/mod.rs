@@ -55,9 +55,10 @@ pub fn run(options: RunOptions) -> Result<(), String> {
     let files = files::raise_limit(FILES_WANTED);
     let watchdog = Rc::new(Watchdog::open(options.watchdog.as_deref())?);
     let source = smol::block_on(Source::open(&options))?;
+    let start = smol::block_on(source.begin());
     let loaded = smol::block_on(source.load())?;
     let (seed, nonce_key) = random()?;
-    let notes = loaded.notes.clone();
+    let notes: Vec<String> = start.notes.iter().chain(&loaded.notes).cloned().collect();
     let generation = Generation::first(loaded, seed, nonce_key);
     let gateway = &generation.config.gateway;
     let workers = match gateway.workers {
@@ -137,6 +138,11 @@ async fn control(
     let _rates = executor.spawn(measure(Arc::clone(shared)));
     let mut signals = signals::Signals::new().map_err(|error| format!("signals: {error}"))?;
     watchdog.ready();
+    let (settling, healthy_after) = (admin.clone(), options.healthy_after);
+    let _settled = executor.spawn(async move {
+        Timer::after(healthy_after).await;
+        settling.settle().await;
+    });
     loop {
         enum News {
             Signal(Signal),
@@ -164,6 +170,7 @@ async fn control(
     info!("stopping: {} sessions", shared.admitted());
     drop(listeners);
     drain(shared).await;
+    admin.settle().await;
     Ok(())
 }
 
