@@ -8,6 +8,7 @@
 //! Not in here: what the messages mean ([`crate::session`]).
 
 mod frames;
+mod hooks;
 mod origin_side;
 mod outputs;
 
@@ -70,6 +71,7 @@ struct Inner {
     client: Option<TcpStream>,
     client_addr: SocketAddr,
     local_ip: IpAddr,
+    local_port: u16,
     inbox: Inbox,
     client_open: bool,
     client_interest: Interest,
@@ -149,6 +151,7 @@ fn try_begin(
         client: Some(stream),
         client_addr: addr,
         local_ip: local.ip().to_canonical(),
+        local_port: local.port(),
         inbox: Inbox::default(),
         client_open: true,
         client_interest: Interest::Read,

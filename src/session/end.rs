@@ -131,8 +131,10 @@ impl Session {
             {
                 self.outputs.push_back(Output::Detach(id.clone()));
                 self.detached = true;
+                self.requests.silence();
                 self.close_when_answered = false;
                 self.deciding = None;
+                self.filtering = None;
                 self.to_client = super::Outbox::new(self.around.media_queue);
             }
             _ => self.end(Fault::ClientGone, now),
@@ -145,6 +147,7 @@ impl Session {
             return;
         }
         self.deciding = None;
+        self.filtering = None;
         let told = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
         self.fail_requests(fault);
         let ids: Vec<u8> = self.tracks.iter().map(|track| track.id).collect();

@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Decisions that are not its own leave as outputs and come back as inputs: who the client is
-//! ([`Output::Authenticate`]), which origin to use ([`Output::Connect`]), which ports
-//! ([`Output::Bind`]). It cannot tell whether a table, a guest or a test gave the verdict.
+//! ([`Output::Authenticate`]), what a filter makes of a message ([`Output::Filter`]), which origin to
+//! use ([`Output::Connect`]), which ports ([`Output::Bind`]). It cannot tell whether a table, a guest
+//! or a test gave the verdict.
 //!
 //! One connection holds one session at a time, bound to one origin; after TEARDOWN it may begin
 //! another. Until SETUP is answered an origin that fails is replaced by another of the route, and
@@ -28,6 +29,7 @@ mod client;
 mod cseq;
 mod end;
 mod fault;
+mod filter;
 mod inbox;
 mod keepalive;
 mod negotiate;
@@ -84,6 +86,8 @@ struct SetupNote {
 enum Own {
     Keepalive,
     Teardown,
+    /// After a PLAY or RECORD whose answer a filter kept from the client.
+    Pause,
 }
 
 /// The client's request that waits for a verdict.
@@ -106,7 +110,10 @@ pub struct Session {
     own: Outstanding<Own>,
     origin_requests: Outstanding<()>,
     deciding: Option<Deciding>,
+    filtering: Option<Box<filter::Filtering>>,
     granted: Option<usize>,
+    /// When the grant is over; none: it holds as long as the connection.
+    granted_until: Option<Instant>,
     route: Option<usize>,
     path: Vec<u8>,
     link: Link,
@@ -145,7 +152,9 @@ impl Session {
             own: Outstanding::default(),
             origin_requests: Outstanding::default(),
             deciding: None,
+            filtering: None,
             granted: None,
+            granted_until: None,
             route: None,
             path: Vec::new(),
             link: Link::Down,
@@ -177,6 +186,7 @@ impl Session {
             }
             return;
         }
+        self.filter_must_be_done(now);
         match side {
             Side::Client => self.client_message(bytes, head, now),
             Side::Origin => self.origin_message(bytes, head, now),
@@ -225,11 +235,19 @@ impl Session {
         }
         match input {
             Input::Granted => {
-                self.granted = self.route;
-                self.admit(now);
+                (self.granted, self.granted_until) = (self.route, None);
+                self.permitted(now);
+            }
+            Input::GrantedFor(ttl) => {
+                self.granted = self.route.filter(|_| !ttl.is_zero());
+                self.granted_until = Some(now + ttl);
+                self.permitted(now);
             }
             Input::Challenge(values) => self.challenge(&values),
             Input::Denied => self.refuse_decided(Fault::Forbidden),
+            Input::DeniedAs(status) => self.deny(status),
+            Input::AuthFailed => self.refuse_decided(Fault::PluginFailed),
+            Input::Filtered(verdict) => self.filtered(verdict, now),
             Input::Bound { client, origin } => self.bound(client, origin, now),
             Input::NotBound(fault) => self.refuse_decided(fault),
             Input::Connected(link) => self.connected(*link, now),
@@ -380,6 +398,7 @@ impl Session {
         if self.close_when_answered
             && !self.detached
             && self.requests.is_empty()
+            && self.deciding.is_none()
             && self.ended.is_none()
         {
             self.ended = Some(Fault::ClientGone);
