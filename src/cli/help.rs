@@ -70,11 +70,15 @@ static COMMANDS: &[Spec] = &[
             opt("config", "FILE.toml", "configuration as text; changes are not kept"),
             opt("flash", "DEVICE_OR_FILE", "store with configuration and secrets [EDGEWEIR_FLASH]"),
             opt("secrets", "FILE.toml", "users and credentials as text, beside --config"),
+            opt("watchdog", "DEVICE", "hardware watchdog, as /dev/watchdog, fed while all is well"),
+            opt("healthy-after", "S", "a start that lives so long was good, 1 to 3600 [60]"),
+            opt("syslog", "", "the log to /dev/log too"),
             LOG,
         ],
         text:
             "The log goes to stderr. SIGTERM and SIGINT end sessions properly, then the gateway; \
-               SIGHUP\nreads the configuration again.
+               SIGHUP\nreads the configuration again. After three starts in a row that ended early (see
+--healthy-after) the store's previous configuration is taken. systemd is told by NOTIFY_SOCKET.
 
 Examples:
   edgeweir run --config gateway.toml --control /tmp/edgeweir.sock --log debug
@@ -361,12 +365,17 @@ Examples:
     Spec {
         words: &["flash", "format"],
         brief: "make an empty store",
-        operands: &["FILE"],
+        operands: &["DEVICE_OR_FILE"],
         options: &[
             opt("size", "BYTES", "size of a file that is made; K and M may follow [1M]"),
             opt("force", "", "even over something that is there"),
         ],
-        text: "Examples:
+        text: "A device is a NOR partition (/dev/mtdN with erase blocks of 4, 64, 128 or 256 KiB) or a \
+               partition\nof a disk, 512 KiB to 64 MiB. What is mounted or in use is refused, also with \
+               --force.
+
+Examples:
+  edgeweir flash format /dev/mtd2
   edgeweir flash format store.bin
   edgeweir flash format store.bin --size 2M --force
 ",
@@ -374,9 +383,13 @@ Examples:
     Spec {
         words: &["flash", "info"],
         brief: "geometry, use and wear of a store",
-        operands: &["FILE"],
+        operands: &["DEVICE_OR_FILE"],
         options: &[JSON],
-        text: "Example:
+        text: "Says also which blocks are bad or locked, and what is stored, by format. While the gateway \
+               runs,\nit has the store for itself.
+
+Examples:
+  edgeweir flash info /dev/mtd2
   edgeweir flash info store.bin
 ",
     },

@@ -278,6 +278,7 @@ impl Inner {
     fn feed_client(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
         loop {
             let now = worker.now();
+            self.take_up_config();
             let (mut message, mut frames) = (false, Frames::default());
             let Self { session, inbox, tracks, .. } = self;
             let fed = inbox.feed(fresh, |unit, bytes| match unit {
@@ -304,7 +305,6 @@ impl Inner {
             if core::mem::take(&mut self.half_open) {
                 self.shared.half_open.fetch_sub(1, Relaxed);
             }
-            self.take_up_config();
             self.drain(token, worker);
             fresh = &[];
             if self.inbox.is_empty() || self.closing.is_some() || !self.session.wants(Side::Client)

@@ -50,6 +50,7 @@ impl Session {
         if head.header("Connection").is_some_and(|h| h.value.eq_ignore_ascii_case(b"close")) {
             self.close_when_answered = true;
         }
+        self.take_up_table(head.method());
         match self.check(&head) {
             Err(Fault::ProxyRequire) => {
                 let tags = head.header("Proxy-Require").map(|h| h.value).unwrap_or_default();

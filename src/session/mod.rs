@@ -52,7 +52,11 @@ pub use self::{
 };
 pub use crate::pipe::{Kind as Flow, Side};
 use crate::{
-    clock::Instant, limits::REPLY_QUEUE_SOFT_BYTES, origin::Table, pipe::says_bye, rtsp::Version,
+    clock::Instant,
+    limits::REPLY_QUEUE_SOFT_BYTES,
+    origin::Table,
+    pipe::says_bye,
+    rtsp::{Method, Version},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,8 @@ enum Own {
     Teardown,
     /// After a PLAY or RECORD whose answer a filter kept from the client.
     Pause,
+    /// The client's SETUP that was under way when it left: the origin holds a session if it says yes.
+    Setup,
 }
 
 /// The client's request that waits for a verdict.
@@ -103,6 +109,8 @@ struct Deciding {
 pub struct Session {
     around: Surroundings,
     table: Arc<Table>,
+    /// The one that the next session goes by.
+    next_table: Option<Arc<Table>>,
     version: Version,
     to_client: Outbox,
     to_origin: Outbox,
@@ -145,6 +153,7 @@ impl Session {
         Self {
             around,
             table,
+            next_table: None,
             version: Version::V1,
             to_client: Outbox::new(bounds),
             to_origin: Outbox::new(bounds),
@@ -182,7 +191,7 @@ impl Session {
     pub fn message(&mut self, side: Side, bytes: &[u8], head: usize, now: Instant) {
         if self.ended.is_some() {
             if side == Side::Origin {
-                self.late_answer(bytes, head);
+                self.late_answer(bytes, head, now);
             }
             return;
         }
@@ -304,14 +313,25 @@ impl Session {
     /// The configuration changed: the next session on this connection goes by this table. One that
     /// is under way keeps its origin.
     pub fn set_table(&mut self, table: Arc<Table>) {
-        if self.tracks.is_empty() && self.requests.is_empty() && self.deciding.is_none() {
-            if self.link != Link::Down {
-                self.outputs.push_back(Output::DropOrigin);
-            }
-            self.unbind();
-            self.granted = None;
-            self.table = table;
+        self.next_table = Some(table);
+    }
+
+    /// Between two sessions the newest table is taken up. A SETUP belongs to the DESCRIBE before it.
+    fn take_up_table(&mut self, method: Method) {
+        let under_way = !self.tracks.is_empty()
+            || !self.requests.is_empty()
+            || self.deciding.is_some()
+            || (method == Method::Setup && self.route.is_some());
+        if under_way {
+            return;
         }
+        let Some(table) = self.next_table.take() else { return };
+        if self.link != Link::Down {
+            self.outputs.push_back(Output::DropOrigin);
+        }
+        self.unbind();
+        self.granted = None;
+        self.table = table;
     }
 
     /// The table that this session goes by.
