@@ -74,6 +74,7 @@ fn gateway(call: &Call) -> Result<(), Failure> {
         flash,
         secrets,
         control: call.control(),
+        data: call.path("data"),
         watchdog: call.path("watchdog"),
         healthy_after: Duration::from_secs(healthy_after),
     })?)

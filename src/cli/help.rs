@@ -70,6 +70,7 @@ static COMMANDS: &[Spec] = &[
             opt("config", "FILE.toml", "configuration as text; changes are not kept"),
             opt("flash", "DEVICE_OR_FILE", "store with configuration and secrets [EDGEWEIR_FLASH]"),
             opt("secrets", "FILE.toml", "users and credentials as text, beside --config"),
+            opt("data", "DIR", "where plugins are kept [STATE_DIRECTORY, or beside the store]"),
             opt("watchdog", "DEVICE", "hardware watchdog, as /dev/watchdog, fed while all is well"),
             opt("healthy-after", "S", "a start that lives so long was good, 1 to 3600 [60]"),
             opt("syslog", "", "the log to /dev/log too"),

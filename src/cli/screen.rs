@@ -287,7 +287,7 @@ fn plugin_table(plugins: &[PluginStatus], width: usize, paint: Paint) -> Vec<Str
                 plugin.hash.get(..12).unwrap_or_default().to_owned(),
                 plugin.generation.to_string(),
                 calls.to_string(),
-                plugin.faults().to_string(),
+                plugin.faults.to_string(),
                 each.map_or_else(|| "-".to_owned(), |each| format!("{} us", decimal(each, 10))),
                 plugin.reason.clone(),
             ]
@@ -297,7 +297,8 @@ fn plugin_table(plugins: &[PluginStatus], width: usize, paint: Paint) -> Vec<Str
     for (line, plugin) in lines.iter_mut().skip(1).zip(plugins) {
         *line = match plugin.state.as_str() {
             "active" => paint.word(line, "active", Paint::green),
-            "broken" => paint.word(line, "broken", Paint::red),
+            "trial" => paint.word(line, "trial", Paint::yellow),
+            "benched" => paint.word(line, "benched", Paint::red),
             _ => line.clone(),
         };
     }

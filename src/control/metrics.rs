@@ -119,12 +119,16 @@ fn plugins(page: &mut Page, status: &Status) {
     }
     page.head("plugin_active", "gauge", "1 when the slot has a plugin that runs");
     for plugin in &status.plugins {
-        let active = u8::from(plugin.state == "active");
+        let active = u8::from(matches!(plugin.state.as_str(), "active" | "trial"));
         page.labelled("plugin_active", "slot", &plugin.slot, active);
     }
-    page.head("plugin_generation", "gauge", "changes of the slot since the start");
+    page.head("plugin_generation", "gauge", "another number with each change of the slot");
     for plugin in &status.plugins {
         page.labelled("plugin_generation", "slot", &plugin.slot, plugin.generation);
+    }
+    page.head("plugin_faults_total", "counter", "calls that failed");
+    for plugin in &status.plugins {
+        page.labelled("plugin_faults_total", "slot", &plugin.slot, plugin.faults);
     }
     let mut family = |name: &str, help: &str, value: &dyn Fn(&HookStatus) -> f64| {
         page.head(name, "counter", help);
@@ -136,8 +140,7 @@ fn plugins(page: &mut Page, status: &Status) {
         }
     };
     family("plugin_calls_total", "calls of the hook", &|hook| hook.calls as f64);
-    family("plugin_faults_total", "calls of the hook that failed", &|hook| hook.faults as f64);
-    family("plugin_cpu_seconds_total", "CPU time in the hook", &|hook| hook.total_us as f64 / 1e6);
+    family("plugin_seconds_total", "time in the hook", &|hook| hook.total_us as f64 / 1e6);
 }
 
 struct Page(String);
@@ -197,10 +200,10 @@ mod tests {
                 slot: "gate".into(),
                 state: "active".into(),
                 generation: 3,
+                faults: 1,
                 hooks: vec![HookStatus {
                     hook: "authenticate".into(),
                     calls: 9,
-                    faults: 1,
                     total_us: 1_500_000,
                     longest_us: 7,
                 }],
@@ -226,8 +229,8 @@ mod tests {
             "edgeweir_worker_busy_ratio{worker=\"3\"} 0.125",
             "edgeweir_plugin_active{slot=\"gate\"} 1",
             "edgeweir_plugin_generation{slot=\"gate\"} 3",
-            "edgeweir_plugin_faults_total{slot=\"gate\",hook=\"authenticate\"} 1",
-            "edgeweir_plugin_cpu_seconds_total{slot=\"gate\",hook=\"authenticate\"} 1.5",
+            "edgeweir_plugin_faults_total{slot=\"gate\"} 1",
+            "edgeweir_plugin_seconds_total{slot=\"gate\",hook=\"authenticate\"} 1.5",
             "edgeweir_sessions_by_transport{transport=\"udp\"} 2",
             "edgeweir_sessions_by_transport{transport=\"tcp\"} 0",
             "edgeweir_media_bits_per_second 4000",

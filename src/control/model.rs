@@ -83,9 +83,10 @@ pub struct WorkerStatus {
 pub struct PluginStatus {
     /// Its name, as in the configuration.
     pub slot: String,
-    /// `active`, `empty`, or `broken`: something is installed and cannot run.
+    /// `empty`, `trial` (its first minute: few faults bring back the one before), `active`, or
+    /// `benched` (not asked for a while, too many faults).
     pub state: String,
-    /// Why it is not active, or why it was rolled back, in words.
+    /// Its last fault, in words.
     pub reason: String,
     /// Name that the plugin gives itself.
     pub name: String,
@@ -95,11 +96,15 @@ pub struct PluginStatus {
     pub hash: String,
     /// Serial number that it was installed with; 0: none.
     pub serial: u64,
-    /// Counts the changes of this slot since the start.
+    /// Another one with each change of a slot; 0: none.
     pub generation: u64,
     /// SHA-256 of the component that a rollback brings back; empty: none.
     pub previous: String,
-    /// Its hooks, those that it has.
+    /// SHA-256 of one that was rolled back for its faults and is refused until forced; empty: none.
+    pub banned: String,
+    /// Faults since the start of the gateway.
+    pub faults: u64,
+    /// Its hooks that were called.
     pub hooks: Vec<HookStatus>,
 }
 
@@ -110,9 +115,7 @@ pub struct HookStatus {
     pub hook: String,
     /// How often it was called.
     pub calls: u64,
-    /// How often it failed.
-    pub faults: u64,
-    /// CPU time of all calls, microseconds.
+    /// Time of all calls, microseconds.
     pub total_us: u64,
     /// The longest call, microseconds.
     pub longest_us: u64,
@@ -122,11 +125,6 @@ impl PluginStatus {
     /// Calls of all hooks.
     pub fn calls(&self) -> u64 {
         self.hooks.iter().map(|hook| hook.calls).sum()
-    }
-
-    /// Faults of all hooks.
-    pub fn faults(&self) -> u64 {
-        self.hooks.iter().map(|hook| hook.faults).sum()
     }
 }
 

@@ -8,11 +8,12 @@ mod plugins;
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
 use std::{fs, sync::Arc};
 
-use log::{error, info};
+use log::{error, info, warn};
 use smol::{channel::Sender, lock::Mutex};
 
 use super::{
     close_session,
+    keeper::Keeper,
     shared::{Generation, Shared},
     source::{Loaded, Source},
 };
@@ -43,6 +44,7 @@ pub(super) struct Admin(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
+    keeper: Arc<Keeper>,
     /// One change at a time: what is stored last is what is in force.
     source: Mutex<Source>,
     listen: Sender<Vec<SocketAddr>>,
@@ -76,10 +78,11 @@ fn verifier(secrets: &Secrets, key: [u8; 32]) -> Verifier {
 impl Admin {
     pub(super) fn new(
         shared: Arc<Shared>,
+        keeper: Arc<Keeper>,
         source: Source,
         listen: Sender<Vec<SocketAddr>>,
     ) -> Self {
-        Self(Arc::new(Inner { shared, source: Mutex::new(source), listen }))
+        Self(Arc::new(Inner { shared, keeper, source: Mutex::new(source), listen }))
     }
 
     /// This start was a good one, or is ended on purpose.
@@ -111,7 +114,11 @@ impl Inner {
     async fn apply(&self, config: Box<Config>, sequence: u64) -> String {
         let old = self.shared.generation();
         let table = Arc::new(Table::new(&config, Some(&old.table), self.shared.seed));
-        let text = describe(&changes(&old.config, &config));
+        let changes = changes(&old.config, &config);
+        let mut text = describe(&changes);
+        let plugins = changes.plugin_rules_changed || changes.plugins.any();
+        let told = changes.plugins.changed.iter().chain(&changes.plugins.added);
+        let told: Vec<String> = told.map(|slot| (*slot).to_owned()).collect();
         let listen_changed = old.config.gateway.listen != config.gateway.listen;
         let listen = config.gateway.listen.iter().copied().collect();
         self.shared.replace(Generation {
@@ -124,6 +131,14 @@ impl Inner {
         });
         if listen_changed {
             let _ = self.listen.send(listen).await;
+        }
+        if plugins {
+            let generation = self.shared.generation();
+            for note in self.keeper.follow(&generation.config, told).await {
+                warn!("{note}");
+                self.shared.event(note.clone());
+                text = format!("{text}; {note}");
+            }
         }
         text
     }
@@ -138,6 +153,7 @@ impl Inner {
             verifier: Arc::new(verifier(&secrets, self.shared.nonce_key)),
             secrets: Arc::new(secrets),
         });
+        self.keeper.follow_secrets(&self.shared.generation().secrets);
     }
 
     async fn put_config(&self, toml: String) -> Result<String, Problem> {

@@ -1,6 +1,6 @@
 //! Plugins, as the control API sees them: what the slots hold, uploads, rollback, removal.
 //!
-//! Not in here: checking and running components (`plugin`).
+//! Not in here: checking and running components (`plugin`), and who keeps them (`keeper`).
 
 use super::Inner;
 use crate::control::{
@@ -13,13 +13,8 @@ impl Inner {
     pub(super) fn plugins(&self) -> Vec<PluginStatus> {
         let generation = self.shared.generation();
         let slots = generation.config.plugins.slots.iter();
-        slots
-            .map(|plugin| PluginStatus {
-                slot: plugin.slot.as_str().to_owned(),
-                state: "empty".to_owned(),
-                ..PluginStatus::default()
-            })
-            .collect()
+        let names: Vec<&str> = slots.map(|plugin| plugin.slot.as_str()).collect();
+        self.keeper.status(&names, self.shared.plugins.meters())
     }
 
     fn known(&self, slot: &str) -> Result<(), Problem> {
@@ -43,21 +38,19 @@ impl Inner {
     pub(super) async fn install_plugin(
         &self,
         slot: String,
-        _upload: Upload,
+        upload: Upload,
     ) -> Result<Installed, Problem> {
         self.known(&slot)?;
-        Err(Problem::new(503, NO_PLUGINS))
+        self.keeper.install(slot, upload, &self.shared).await
     }
 
     pub(super) async fn rollback_plugin(&self, slot: String) -> Result<String, Problem> {
         self.known(&slot)?;
-        Err(Problem::new(503, NO_PLUGINS))
+        self.keeper.rollback(slot, &self.shared).await
     }
 
     pub(super) async fn remove_plugin(&self, slot: String) -> Result<String, Problem> {
         self.known(&slot)?;
-        Err(Problem::new(503, NO_PLUGINS))
+        self.keeper.remove(slot, &self.shared).await
     }
 }
-
-const NO_PLUGINS: &str = "this build runs no plugins: use one with the feature `plugins`";
