@@ -77,10 +77,10 @@ fn decide(settings: &Settings, client: &Client, message: &Message) -> Decision {
         Err(refusal) => refusal,
     };
     let name = refusal.name();
-    host_metrics::counter_add(&["refused_", name].concat(), 1);
+    host_metrics::counter_add(&format!("refused_{name}"), 1);
     let ours = matches!(refusal, Refusal::NoClock | Refusal::NoKey);
     // The token itself is never logged: it may still be good for somebody.
     let level = if ours { Level::Error } else { Level::Info };
-    host_log::log(level, &["refused ", &client.ip, ": ", name].concat());
+    host_log::log(level, &format!("refused {}: {name}", client.ip));
     Decision::Deny(if ours { 503 } else { 403 })
 }

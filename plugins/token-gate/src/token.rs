@@ -136,7 +136,11 @@ pub fn check(
     if !scope.is_none_or(|scope| covers(scope, path)) {
         return Err(Refusal::OutOfScope);
     }
-    let words = [DOMAIN, scope.unwrap_or(path), expires, user.unwrap_or_default()].join("\n");
+    let mut words = DOMAIN.to_owned();
+    for word in [scope.unwrap_or(path), expires, user.unwrap_or_default()] {
+        words.push('\n');
+        words.push_str(word);
+    }
     let wanted = sign(words.as_bytes()).ok_or(Refusal::NoKey)?;
     if !same(&signature, &wanted) {
         return Err(Refusal::Forged);
@@ -149,8 +153,9 @@ fn split(uri: &str) -> Option<(&str, &str)> {
     if uri.len() > URI_MAX_BYTES || !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;
     }
-    let (_, rest) = uri.split_once("://")?;
-    let rest = rest.split('#').next()?;
+    // The first colon is that of the scheme.
+    let (_, rest) = uri.split_once(':')?;
+    let rest = rest.strip_prefix("//")?.split('#').next()?;
     let (whole, query) = rest.split_once('?').unwrap_or((rest, ""));
     let path = whole.find('/').and_then(|at| whole.get(at..)).unwrap_or("/");
     Some((path, query))
