@@ -18,6 +18,9 @@ use crate::harness::{
     wait_for,
 };
 
+/// A call from which on a guest misbehaves that is to pass the install, which makes 255 of a kind.
+const LATER: u32 = 300;
+
 /// A component that `plugins/build.sh` has made.
 fn guest(name: &str) -> String {
     let target = std::env::var_os("CARGO_TARGET_DIR")
@@ -131,7 +134,8 @@ fn swaps_while_streams_run_lose_nothing() {
         &["nvr"],
         "policy = \"plugin:balancer\"\nfilters = [\"filter\"]",
     );
-    setup.tables += "[[plugin]]\nslot = \"balancer\"\n[[plugin]]\nslot = \"filter\"\n";
+    setup.tables += "[[plugin]]\nslot = \"balancer\"\n[[plugin]]\nslot = \"filter\"\n\
+                     [plugin.config]\nheaders = [\"Server\"]\n";
     let gateway = Gateway::start(&bench, &setup);
     install(&gateway, "redact", "filter");
     install(&gateway, "least-loaded", "balancer");
@@ -175,8 +179,10 @@ fn a_plugin_that_fails_in_its_first_minute_is_rolled_back_and_refused_until_forc
         &["nvr"],
         "policy = \"plugin:balancer\"",
     );
-    setup.tables += "[[plugin]]\nslot = \"balancer\"\n[plugin.config]\ndo = \"trap\"\n\
-                     in = \"pick-upstream\"\nfrom_call = 3\n";
+    setup.tables += &format!(
+        "[[plugin]]\nslot = \"balancer\"\n[plugin.config]\ndo = \"trap\"\nin = \
+         \"pick-upstream\"\nfrom_call = {LATER}\n"
+    );
     let gateway = Gateway::start(&bench, &setup);
     install(&gateway, "hostile/minimal", "balancer");
     let good = slot(&gateway, "balancer")["hash"].clone();
@@ -190,8 +196,11 @@ fn a_plugin_that_fails_in_its_first_minute_is_rolled_back_and_refused_until_forc
     ])["hash"]
         .clone();
     assert_ne!(good, bad);
-    wait_for("rollback", Duration::from_secs(30), || {
-        assert_eq!(status_of(&gateway, "/av"), 200, "a fault of a balancer is nobody's trouble");
+    wait_for("rollback", Duration::from_secs(50), || {
+        for _ in 0..20 {
+            let answer = Raw::connect(gateway.at()).ask("OPTIONS", &gateway.url("/av"), &[]);
+            assert_eq!(answer.status, 200, "a fault of a balancer is nobody's trouble");
+        }
         (slot(&gateway, "balancer")["hash"] == good).then_some(())
     });
     wait_for("ban", Duration::from_secs(10), || {
@@ -223,10 +232,10 @@ fn what_is_no_plugin_is_refused_with_its_reason_and_leaves_nothing_behind() {
     let before = (slot(&gateway, "s"), files(&bench));
     for (name, word) in [
         ("forbidden-import", "wasi:filesystem/preopens"),
-        ("newer-import", "host-files"),
+        ("newer-import", "1.1.0"),
         ("missing-lifecycle", "lifecycle"),
         ("no-hook", "hook"),
-        ("mistyped-export", "pick-upstream"),
+        ("mistyped-export", "type mismatch"),
         ("missing-function", "pick-worker"),
         ("wrong-version", "2.0.0"),
         ("big-memory", "memory"),
@@ -251,7 +260,7 @@ fn what_is_no_plugin_is_refused_with_its_reason_and_leaves_nothing_behind() {
     let large = bench.file("large.wasm");
     fs::write(&large, vec![0; 257 * 1024]).expect("a file");
     let why = refused(&gateway, &large.display().to_string(), "s");
-    assert!(why.contains("256"), "{why}");
+    assert!(why.contains("262144"), "{why}");
     let why = gateway.tell(&["plugin", "install", &guest("redact"), "--slot", "door"], false);
     assert!(why.contains("no slot door, only s"), "{why}");
     let after = (slot(&gateway, "s"), files(&bench));
@@ -313,6 +322,8 @@ fn files_of(bench: &Bench, end: &str) -> Vec<PathBuf> {
 }
 
 /// What a misbehaving filter means for the one who asks: (deed, with on_fault pass, with reject).
+/// Floods are bounded by quotas and, on a slow machine, by the hook's budget first: then 0, either
+/// will do.
 const FILTER_DEEDS: [(&str, u16, u16); 17] = [
     ("nothing", 200, 200),
     ("trap", 200, 503),
@@ -327,9 +338,9 @@ const FILTER_DEEDS: [(&str, u16, u16); 17] = [
     ("inject-reply", 200, 503),
     ("own-reply", 200, 503),
     ("edit-then-trap", 200, 503),
-    ("log-flood", 200, 200),
-    ("metric-flood", 200, 200),
-    ("kv-flood", 200, 200),
+    ("log-flood", 200, 0),
+    ("metric-flood", 200, 0),
+    ("kv-flood", 200, 0),
     ("random-flood", 200, 503),
 ];
 
@@ -337,44 +348,56 @@ const FILTER_DEEDS: [(&str, u16, u16); 17] = [
 fn a_filter_that_misbehaves_hurts_its_own_route_only() {
     let bench = Bench::new("plugins-hostile-filter");
     let origin = GstOrigin::start(&bench, "origin");
-    let tables = |deed: &str, on_fault: &str| {
+    let tables = |deed: &str, on_fault: &str, from_call: u32| {
         let mut setup = Setup::default()
             .origin("nvr", &origin.base(), "")
             .route("/av", &["nvr"], "filters = [\"bad\"]")
             .route("/open", &["nvr"], "");
         setup.tables += &format!(
             "[[plugin]]\nslot = \"bad\"\non_fault = \"{on_fault}\"\n[plugin.config]\ndo = \
-             \"{deed}\"\nin = \"on-message\"\nfrom_call = 20\n"
+             \"{deed}\"\nin = \"on-message\"\nfrom_call = {from_call}\n"
         );
         setup
     };
-    // Some deeds are seen through at the install; those of this test begin later.
-    let gateway = Gateway::start(&bench, &tables("nothing", "pass"));
+    let gateway = Gateway::start(&bench, &tables("nothing", "pass", LATER));
     install(&gateway, "hostile/misbehaves", "bad");
-    let others = Player::start(&bench, Ffmpeg, Tcp, &gateway.url("/open"), 25);
+    let others = Player::start(&bench, Ffmpeg, Tcp, &gateway.url("/open"), 15);
     let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
     let head = head.split("[[origin]]").next().expect("its head").to_owned();
     for (deed, passes, rejects) in FILTER_DEEDS {
-        for (on_fault, expected) in [("pass", passes), ("reject", rejects)] {
-            let file = bench.write("next.toml", &(head.clone() + &tables(deed, on_fault).tables));
-            gateway.tell(&["config", "import", &file.display().to_string()], true);
-            // Each worker's instance counts for itself.
-            let mut seen = Vec::new();
+        // Another number makes another generation, with its own trial.
+        for (on_fault, expected, from) in [("pass", passes, LATER), ("reject", rejects, LATER + 1)]
+        {
+            let text = head.clone() + &tables(deed, on_fault, from).tables;
+            let file = bench.write("next.toml", &text);
+            let said = gateway.tell(&["config", "import", &file.display().to_string()], true);
+            assert!(!said.contains("goes on with"), "{deed}: {said}");
             let mut raw = Raw::connect(gateway.at());
-            for _ in 0..25 {
+            let mut seen = Vec::new();
+            // Two messages a request; a few more than are needed to get to the deed.
+            for _ in 0..LATER / 2 + 5 {
                 let answer = raw.ask("OPTIONS", &gateway.url("/av"), &["X-Mine: 1"]);
-                assert!(!answer.head.contains("X-Accepted"), "{deed}: {}", answer.head);
-                assert!(!answer.head.contains("X-Edited"), "{deed}: {}", answer.head);
-                assert!(!answer.head.contains("X-B"), "{deed}: {}", answer.head);
+                for never in ["X-Accepted", "X-Edited", "X-B", "X-A"] {
+                    assert!(!answer.head.contains(never), "{deed}: {}", answer.head);
+                }
                 seen.push(answer.status);
+                if answer.status != 200 {
+                    break;
+                }
             }
-            let odd = |status: &u16| *status != 200 && *status != expected && *status != 502;
-            assert!(!seen.iter().any(odd), "{deed} {on_fault}: {seen:?}");
-            let wants = expected == 200 || seen.iter().any(|status| *status >= 500);
-            assert!(wants, "{deed} {on_fault}: {seen:?}");
+            let last = seen.pop().expect("an answer");
+            let fits = match expected {
+                0 => matches!(last, 200 | 502 | 503),
+                503 => matches!(last, 502 | 503),
+                expected => last == expected,
+            };
+            assert!(fits, "{deed} {on_fault}: {last} after {} answers", seen.len());
         }
     }
     others.finish().expect_whole();
+    let log = gateway.peer.stderr();
+    let lines = log.lines().count();
+    assert!(lines < 1000, "the log has {lines} lines: a guest has flooded it");
     gateway.finish();
 }
 
@@ -390,7 +413,7 @@ fn an_authenticator_that_misbehaves_lets_nobody_in() {
         );
         setup.tables += &format!(
             "[[plugin]]\nslot = \"bad\"\non_fault = \"pass\"\n[plugin.config]\ndo = \"{deed}\"\n\
-             in = \"authenticate\"\nfrom_call = 6\n"
+             in = \"authenticate\"\nfrom_call = {LATER}\n"
         );
         setup
     };
@@ -403,7 +426,7 @@ fn an_authenticator_that_misbehaves_lets_nobody_in() {
         gateway.tell(&["config", "import", &file.display().to_string()], true);
         let mut raw = Raw::connect(gateway.at());
         let ask = |raw: &mut Raw| raw.ask("OPTIONS", &gateway.url("/av"), &[]);
-        let seen: Vec<u16> = (0..8).map(|_| ask(&mut raw).status).collect();
+        let seen: Vec<u16> = (0..LATER + 5).map(|_| ask(&mut raw).status).collect();
         assert!(seen.iter().all(|status| matches!(status, 200 | 503)), "{deed}: {seen:?}");
         assert!(seen.contains(&503), "{deed}: {seen:?}");
     }
