@@ -68,7 +68,7 @@ pub enum Input {
     Granted,
     /// Answer to [`Output::Authenticate`]: 401 with these values of WWW-Authenticate.
     Challenge(Vec<String>),
-    /// Answer to [`Output::Authenticate`]: never.
+    /// Answer to [`Output::Authenticate`]: its Authorization makes no sense, 400 (RFC 7616 3.4.6).
     Denied,
     /// Answer to [`Output::Connect`]: an origin was chosen and its connection is open.
     Connected(Box<OriginLink>),
