@@ -8,6 +8,7 @@ mod connection;
 mod files;
 mod health;
 mod listener;
+mod lobby;
 mod options;
 mod shared;
 mod signals;
@@ -70,6 +71,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         warn!("{note}");
         shared.event(note);
     }
+    shared.check_credentials();
     info!("edgeweir {}: {workers} workers, {files} descriptors", env!("CARGO_PKG_VERSION"));
     let executor = Rc::new(LocalExecutor::new());
     let result = smol::block_on(executor.run(control(&executor, &shared, source, listen, options)));
