@@ -11,11 +11,7 @@ use crate::{
     clock::Instant,
     config::{Auth, Redirect},
     limits::{SESSION_ID_MAX_BYTES, TRACKS_MAX},
-    rtsp::{
-        Head, Method, Version, sdp,
-        url::{DEFAULT_PORT, Url},
-        write,
-    },
+    rtsp::{Head, Method, Url, Version, sdp, write},
 };
 
 /// How often a request is signed anew: once for the first challenge, once for a stale nonce.
@@ -299,7 +295,7 @@ impl Session {
         let Some(mapping) = &self.mapping else { return Ok(None) };
         let ours = Url::parse(location.value)
             .ok()
-            .filter(|url| self.table.has_at(url.host, url.port.unwrap_or(DEFAULT_PORT)));
+            .filter(|url| self.table.has_at(url.host, url.port_or_default()));
         match (ours, self.route_config(|route| route.redirect)) {
             (Some(url), _) => Ok(Some(
                 mapping
