@@ -8,6 +8,7 @@ mod connection;
 mod files;
 mod health;
 mod listener;
+mod lobby;
 mod options;
 mod plugins;
 mod shared;
@@ -75,6 +76,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         warn!("{note}");
         shared.event(note);
     }
+    shared.check_credentials();
     info!("edgeweir {}: {workers} workers, {files} descriptors", env!("CARGO_PKG_VERSION"));
     let executor = Rc::new(LocalExecutor::new());
     let running = control(&executor, &shared, source, listen, options, &watchdog);

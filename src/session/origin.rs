@@ -12,11 +12,7 @@ use crate::{
     clock::Instant,
     config::{Auth, Redirect},
     limits::{SESSION_ID_MAX_BYTES, TRACKS_MAX},
-    rtsp::{
-        Head, Method, sdp,
-        url::{DEFAULT_PORT, Url},
-        write,
-    },
+    rtsp::{Head, Method, Url, Version, sdp, write},
 };
 
 /// How often a request is signed anew: once for the first challenge, once for a stale nonce.
@@ -33,6 +29,7 @@ impl Session {
         }
         self.keepalive = Keepalive::new(link.keepalive, now);
         self.origin = Some(link);
+        self.silent = false;
         self.link = Link::Up;
         self.pump(now);
     }
@@ -185,6 +182,10 @@ impl Session {
         let Some(origin) = negotiate::granted(answer, setup.asked) else {
             return self.fail(at, Fault::OriginReply);
         };
+        if head.session().is_some_and(|session| session.id.len() > SESSION_ID_MAX_BYTES) {
+            // No request of the session could be told from a stranger's.
+            return self.fail(at, Fault::OriginReply);
+        }
         let wanted = asked.header("Transport").map(|header| header.value).unwrap_or_default();
         let Ok(choice) = negotiate::choose(wanted, setup.spec, self.around.client_ip) else {
             return self.fail(at, Fault::NoTransport);
@@ -197,7 +198,7 @@ impl Session {
             self.around.local_ip,
         );
         if let Some(session) = head.session() {
-            if self.id.is_none() && session.id.len() <= SESSION_ID_MAX_BYTES {
+            if self.id.is_none() {
                 self.id = Some(session.id.to_vec());
             }
             self.keepalive.timeout(session.timeout_s.unwrap_or(0));
@@ -322,7 +323,7 @@ impl Session {
         let Some(mapping) = &self.mapping else { return Ok(None) };
         let ours = Url::parse(location.value)
             .ok()
-            .filter(|url| self.table.has_at(url.host, url.port.unwrap_or(DEFAULT_PORT)));
+            .filter(|url| self.table.has_at(url.host, url.port_or_default()));
         match (ours, self.route_config(|route| route.redirect)) {
             (Some(url), _) => Ok(Some(
                 mapping
@@ -391,6 +392,17 @@ impl Session {
         let Some(cseq) = head.header("CSeq").map(|header| header.value) else { return };
         let Some(mapping) = &self.mapping else { return };
         let location = match head.method() {
+            // Without Session it is for the next hop, which is us (RFC 7826 13.10). Our sessions at
+            // that origin are over; clients that come again are led to an origin anew.
+            Method::Redirect
+                if head.version() == Ok(Version::V2) && head.header("Session").is_none() =>
+            {
+                let mut answer = Vec::new();
+                write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
+                let _ = self.to_origin.push_reply(&answer);
+                self.note(Fault::OriginLeaves);
+                return self.end(Fault::OriginLeaves, now);
+            }
             Method::Redirect => match self.moved(head) {
                 Ok(location) => location,
                 Err(fault) => {
@@ -411,7 +423,24 @@ impl Session {
             pending.sent = Some(number);
         }
         if self.to_client.push_reply(&request).is_err() {
-            self.end(Fault::Stuck, now);
+            return self.end(Fault::Stuck, now);
+        }
+        if head.method() == Method::Teardown {
+            self.torn_down_by_origin(head.uri().unwrap_or_default());
+        }
+    }
+
+    /// In 2.0 an origin may tear down too (RFC 7826 13.7): what it names is over, whatever the
+    /// client answers.
+    fn torn_down_by_origin(&mut self, uri: &[u8]) {
+        let url = self.mapping.as_ref().and_then(|mapping| mapping.to_client(uri));
+        let one = url.and_then(|url| self.tracks.by_url(&url)).map(|track| track.id);
+        match one {
+            Some(id) if self.tracks.len() > 1 => {
+                self.tracks.remove(id);
+                self.outputs.push_back(Output::Close(id));
+            }
+            _ => self.reset_after_teardown(),
         }
     }
 
