@@ -275,3 +275,35 @@ fn a_change_of_a_usual_configuration_writes_four_kilobytes_at_most() {
     assert!(erased(&nor) > before + 2, "pages came round");
     assert!((256..=4096).contains(&most), "{most} bytes");
 }
+
+#[test]
+fn a_cut_while_an_old_format_is_replaced_leaves_it_readable_or_has_the_new_one() {
+    let nor = sim(crate::limits::STORE_MIN_BYTES, 4096);
+    let mut store = formatted(&nor);
+    let image = include_bytes!("../../../tests/images/config-v1.bin");
+    store.put(KEY_CONFIG + 7 % SLOTS, image).unwrap();
+    store.head.config = 7;
+    store.write_head().unwrap();
+    let old = store.load_config().unwrap().active.unwrap();
+    assert_eq!(old.1, 7);
+    let mut new = old.0.clone();
+    new.limits.sessions += 1;
+    // The same content counts as a change, too: it takes the new format.
+    for change in [&new, &old.0] {
+        let whole = SimNor::with_bytes(nor.geometry(), nor.bytes());
+        Store::open(Box::new(whole.clone())).unwrap().save_config(change).unwrap();
+        for cut in 0..whole.steps() {
+            let cut_nor = SimNor::with_bytes(nor.geometry(), nor.bytes());
+            let mut store = Store::open(Box::new(cut_nor.clone())).unwrap();
+            cut_nor.dies_after(cut);
+            let acknowledged = store.save_config(change).is_ok();
+            let left = SimNor::with_bytes(nor.geometry(), cut_nor.bytes());
+            let mut store = Store::open(Box::new(left)).unwrap();
+            let loaded = store.load_config().unwrap();
+            assert_eq!(loaded.notes, [""; 0], "cut {cut}");
+            let found = loaded.active.unwrap();
+            let is_new = found == (change.clone(), 8);
+            assert!(is_new || (!acknowledged && found == old), "cut {cut}");
+        }
+    }
+}
