@@ -10,7 +10,7 @@ use hyper::Method;
 use super::{
     Failure,
     args::{Asks, Call, from_env},
-    config, print, screen, terminal, tools, watch,
+    config, plugin, print, screen, terminal, tools, watch,
 };
 use crate::{
     control::model::SessionStatus,
@@ -34,6 +34,7 @@ pub fn run(call: Call) -> Result<(), Failure> {
         ["sessions"] => sessions(&call),
         ["sessions", "close"] => close(&call),
         ["config", word] => config::run(word, &call),
+        ["plugin", word] => plugin::run(word, &call),
         ["camera"] => {
             start_log(&call, "info")?;
             tools::camera(&call)
@@ -73,6 +74,7 @@ fn gateway(call: &Call) -> Result<(), Failure> {
         flash,
         secrets,
         control: call.control(),
+        data: call.path("data"),
         watchdog: call.path("watchdog"),
         healthy_after: Duration::from_secs(healthy_after),
     })?)

@@ -7,12 +7,16 @@ mod admin;
 mod connection;
 mod files;
 mod health;
+#[cfg_attr(not(feature = "plugins"), path = "keeper_none.rs")]
+mod keeper;
 mod listener;
 mod lobby;
 mod options;
 mod plugins;
 mod shared;
 mod signals;
+#[cfg(feature = "plugins")]
+mod slots;
 mod source;
 mod tracks;
 mod watchdog;
@@ -30,6 +34,7 @@ use smol::{LocalExecutor, Task, Timer, channel, future::FutureExt};
 pub use self::options::RunOptions;
 use self::{
     admin::Admin,
+    keeper::Keeper,
     shared::{Generation, Shared},
     signals::Signal,
     source::Source,
@@ -71,7 +76,16 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         .map_err(|error| format!("workers cannot be started: {error}"))?;
     let ports = PortPool::new(gateway.media_ports.first, gateway.media_ports.last);
     let listen: Vec<SocketAddr> = gateway.listen.iter().copied().collect();
-    let shared = Arc::new(Shared::new(generation, pool, ports, seed, nonce_key, None));
+    let (keeper, said) = smol::block_on(Keeper::start(
+        &source,
+        &options,
+        &start,
+        &generation.config,
+        &generation.secrets,
+    ));
+    let hooks = keeper.make_hooks();
+    let shared = Arc::new(Shared::new(generation, pool, ports, seed, nonce_key, hooks));
+    let notes = notes.into_iter().chain(said);
     for note in notes {
         warn!("{note}");
         shared.event(note);
@@ -79,7 +93,8 @@ pub fn run(options: RunOptions) -> Result<(), String> {
     shared.check_credentials();
     info!("edgeweir {}: {workers} workers, {files} descriptors", env!("CARGO_PKG_VERSION"));
     let executor = Rc::new(LocalExecutor::new());
-    let running = control(&executor, &shared, source, listen, options, &watchdog);
+    let kept = (source, Arc::new(keeper));
+    let running = control(&executor, &shared, kept, listen, options, &watchdog);
     let result = smol::block_on(executor.run(running));
     shared.pool.stop();
     if result.is_ok() {
@@ -101,7 +116,7 @@ fn random() -> Result<(u64, [u8; 32]), String> {
 async fn control(
     executor: &Rc<LocalExecutor<'static>>,
     shared: &Arc<Shared>,
-    source: Source,
+    (source, keeper): (Source, Arc<Keeper>),
     listen: Vec<SocketAddr>,
     options: RunOptions,
     watchdog: &Rc<Watchdog>,
@@ -110,7 +125,9 @@ async fn control(
     let feeding = Arc::clone(shared);
     let _watchdog = executor.spawn(async move { fed.feed(feeding).await });
     let (changed, changes) = channel::bounded(16);
-    let admin = Admin::new(Arc::clone(shared), source, changed);
+    let admin = Admin::new(Arc::clone(shared), Arc::clone(&keeper), source, changed);
+    let watched = Arc::clone(shared);
+    let _plugins = executor.spawn(async move { keeper.watch(&watched).await });
     let mut listeners = Listeners::default();
     listeners.follow(executor, shared, &listen).map_err(|(addr, error)| {
         format!("cannot listen on {addr}: {error}: another program may have it; see gateway.listen")

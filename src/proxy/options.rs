@@ -14,6 +14,8 @@ pub struct RunOptions {
     pub secrets: Option<PathBuf>,
     /// Place of the control socket.
     pub control: PathBuf,
+    /// Directory for plugins; none: see `--help`.
+    pub data: Option<PathBuf>,
     /// Device of a hardware watchdog.
     pub watchdog: Option<PathBuf>,
     /// A start that lives so long is a good one.

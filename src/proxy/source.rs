@@ -12,6 +12,8 @@ use std::{
 use serde::Deserialize;
 
 use super::RunOptions;
+#[cfg(feature = "plugins")]
+use super::slots::SlotStore;
 use crate::{
     config::{Config, secrets::Secrets, text},
     flash::{
@@ -104,6 +106,16 @@ impl Source {
     pub(super) async fn settled(&self) -> Result<(), String> {
         let Self::Flash(flash) = self else { return Ok(()) };
         flash.settled().await.map_err(|error| error.to_string())
+    }
+
+    #[cfg(feature = "plugins")]
+    /// Where it is kept what the slots for plugins hold.
+    pub(super) fn slots(&self, data: &Path) -> SlotStore {
+        match self {
+            Self::Files { .. } => SlotStore::in_directory(data),
+            Self::Flash(flash) => SlotStore::Flash(flash.clone()),
+            Self::Lost { why, .. } => SlotStore::Lost(lost(why)),
+        }
     }
 
     /// Keeps a configuration; its sequence number. A text file is left as it is: it is its

@@ -17,6 +17,7 @@ use crate::{
     origin::{Consulted, Key, Reservation},
     pipe::Worker,
     plugin::hooks::{Client, Decision, Hooks, Message, PipeKey, SessionKey, Verdict, WorkerLoad},
+    proxy::plugins::Hook,
     rtsp::Head,
     session::{Input, State},
 };
@@ -27,12 +28,13 @@ impl Inner {
         let Some((direction, message)) = self.session.filtering() else {
             return Input::Filtered(Verdict::Fault);
         };
-        let verdict = self.ask_as_client(slot, worker, |hooks, slot, client| {
-            match hooks.interested(slot, direction, message.method) {
-                true => hooks.on_message(slot, client, direction, message),
-                false => Verdict::Pass,
-            }
-        });
+        let question = |hooks: &mut dyn Hooks, slot: &str, client: &Client<'_>| match hooks
+            .interested(slot, direction, message.method)
+        {
+            true => hooks.on_message(slot, client, direction, message),
+            false => Verdict::Pass,
+        };
+        let verdict = self.ask_as_client(slot, Hook::OnMessage, worker, question);
         let verdict = verdict.unwrap_or(Verdict::Fault);
         if verdict == Verdict::Fault {
             self.shared.count("plugin_filter_faults");
@@ -48,9 +50,10 @@ impl Inner {
         };
         let method = core::str::from_utf8(parsed.method_bytes()).unwrap_or_default();
         let message = Message { bytes, head, method };
-        let decision = self.ask_as_client(slot, worker, |hooks, slot, client| {
+        let question = |hooks: &mut dyn Hooks, slot: &str, client: &Client<'_>| {
             hooks.authenticate(slot, client, message)
-        });
+        };
+        let decision = self.ask_as_client(slot, Hook::Authenticate, worker, question);
         match decision.unwrap_or(Decision::Fault) {
             Decision::Allow(grant) => {
                 debug!("{}: user {} granted for {} s", self.entry.id, grant.user, grant.ttl_s);
@@ -95,9 +98,9 @@ impl Inner {
                 sticky,
                 attempt: u8::try_from(key.attempt).unwrap_or(u8::MAX),
             };
-            plugins
-                .ask(worker.id(), |hooks| hooks.pick_upstream(name, &session, &path, upstreams))
-                .flatten()
+            let question =
+                |hooks: &mut dyn Hooks| hooks.pick_upstream(name, &session, &path, upstreams);
+            plugins.ask(worker.id(), name, Hook::PickUpstream, question).flatten()
         });
         match consulted {
             Consulted::Chosen(reservation) => Some(reservation),
@@ -148,7 +151,8 @@ impl Inner {
         };
         let name = generation.config.plugins.name(slot);
         let ask = |hooks: &mut dyn Hooks| hooks.pick_worker(name, &key, &loads);
-        let chosen = self.shared.plugins.ask(worker.id(), ask)??;
+        let plugins = &self.shared.plugins;
+        let chosen = plugins.ask(worker.id(), name, Hook::PickWorker, ask)??;
         if loads.iter().all(|load| load.id != chosen) {
             self.shared.count("plugin_bad_choices");
             warn!("{}: plugin {name} chose worker {chosen}, which there is not", self.entry.id);
@@ -160,6 +164,7 @@ impl Inner {
     fn ask_as_client<T>(
         &self,
         slot: Slot,
+        hook: Hook,
         worker: &Worker,
         question: impl FnOnce(&mut dyn Hooks, &str, &Client<'_>) -> T,
     ) -> Option<T> {
@@ -175,9 +180,9 @@ impl Inner {
             listener: &listener,
             mount: &mount,
         };
-        self.shared
-            .plugins
-            .ask(worker.id(), |hooks| question(hooks, table.slot_name(slot), &client))
+        let name = table.slot_name(slot);
+        let question = |hooks: &mut dyn Hooks| question(hooks, name, &client);
+        self.shared.plugins.ask(worker.id(), name, hook, question)
     }
 
     /// The address that accepted the client, as the configuration spells it; the very one where the
