@@ -160,10 +160,6 @@ pub const DATAGRAM_MAX_BYTES: usize = 65_507;
 pub const BATCH_DATAGRAMS: usize = 16;
 /// Batches that one socket may have in one round, so that a flood does not starve the others.
 pub const BATCHES_PER_ROUND: usize = 8;
-/// How long a burst may gather before it is sent on, in microseconds, unless configured.
-pub const COALESCE_DEFAULT_US: u16 = 500;
-/// The longest it may.
-pub const COALESCE_MAX_US: u16 = 500;
 /// Events that a worker takes from the kernel at once.
 pub const EVENTS_PER_WAIT: usize = 256;
 /// Jobs waiting for one worker (connections handed over, pipes opened); past that `Busy`.

@@ -9,7 +9,6 @@ use std::{
     mem,
     net::{SocketAddr, TcpStream, UdpSocket},
     os::fd::{AsRawFd, RawFd},
-    ptr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},

@@ -20,7 +20,7 @@ pub(crate) struct Scene {
 }
 
 /// The pause of the bound with coalescing: the gateway's default.
-pub(crate) const PAUSE_US: u64 = edgeweir::limits::COALESCE_DEFAULT_US as u64;
+pub(crate) const PAUSE_US: u64 = edgeweir::limits::COALESCE_US_DEFAULT as u64;
 
 fn all() -> Vec<Scene> {
     let shape = |streams, burst, rate| Shape { streams, burst, rate };

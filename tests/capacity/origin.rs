@@ -104,7 +104,7 @@ impl Server {
                         stream.set_nonblocking(true).expect("a mode");
                         stream.set_nodelay(true).expect("a mode");
                         // SAFETY: it is deleted from the poller below before it is dropped.
-                        unsafe { poller.add(&*stream, Event::readable(self.next)) }.expect("room");
+                        unsafe { poller.add(&stream, Event::readable(self.next)) }.expect("room");
                         let (stream, tracks) = (Arc::new(stream), Tracks::default());
                         let session = Session { stream, buffer: Vec::new(), tracks, peer };
                         self.sessions.insert(self.next, session);
