@@ -42,6 +42,13 @@ pub fn first_run(datagrams: &[&[u8]]) -> usize {
     datagrams.len()
 }
 
+/// Where RTP and RTCP share a port or a channel, payload types 64 to 95 are RTCP's packet types 192
+/// to 223 (RFC 5761 4).
+#[must_use]
+pub fn looks_like_rtcp(packet: &[u8]) -> bool {
+    packet.get(1).is_some_and(|byte| (64..=95).contains(&(byte & 0x7f)))
+}
+
 /// Where a stream of RTP is within its frames.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Frames {
@@ -113,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_run_is_no_longer_than_the_longest_datagram() {
-        assert_eq!(DATAGRAM_MAX_BYTES % 1637, 0, "so that the bound is met exactly");
-        assert_eq!(runs(&[1637 * 8; 5]), [5]);
-        assert_eq!(runs(&[1637 * 8 + 1; 5]), [4, 1]);
+        assert_eq!(DATAGRAM_MAX_BYTES, 5039 * 13, "so that the bound is met exactly");
+        assert_eq!(runs(&[5039; 14]), [13, 1]);
+        assert_eq!(runs(&[5040; 13]), [12, 1]);
         assert_eq!(runs(&[DATAGRAM_MAX_BYTES; 2]), [1, 1]);
         assert_eq!(runs(&[DATAGRAM_MAX_BYTES + 1; 2]), [1, 1], "refused by the kernel, one by one");
     }

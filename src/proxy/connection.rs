@@ -27,7 +27,7 @@ use std::{
 
 use log::debug;
 
-use self::frames::Frames;
+use self::frames::{Followed, Frames};
 use super::{
     shared::{Admission, Entry, Shared},
     tracks::TrackSockets,
@@ -71,6 +71,7 @@ struct Inner {
     client_addr: SocketAddr,
     local_ip: IpAddr,
     inbox: Inbox,
+    followed: Followed,
     client_open: bool,
     client_interest: Interest,
     origin: Option<OriginSide>,
@@ -88,6 +89,7 @@ struct Inner {
 struct OriginSide {
     stream: TcpStream,
     inbox: Inbox,
+    followed: Followed,
     interest: Interest,
     /// Until when it must be connected; none once it is.
     connecting: Option<Instant>,
@@ -150,6 +152,7 @@ fn try_begin(
         client_addr: addr,
         local_ip: local.ip().to_canonical(),
         inbox: Inbox::default(),
+        followed: Followed::default(),
         client_open: true,
         client_interest: Interest::Read,
         origin: None,
@@ -275,11 +278,12 @@ impl Inner {
     fn feed_client(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
         loop {
             let now = worker.now();
-            let (mut message, mut frames) = (false, Frames::default());
-            let Self { session, inbox, tracks, .. } = self;
+            let (mut message, mut frames) = (false, Frames::new());
+            let Self { session, inbox, tracks, followed, .. } = self;
             let fed = inbox.feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
-                    frames.relay(Side::Client, channel, &bytes[4..], session, tracks, now);
+                    let payload = &bytes[4..];
+                    frames.relay(Side::Client, channel, payload, session, tracks, followed, now);
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
@@ -289,6 +293,7 @@ impl Inner {
                 }
                 Unit::Blank { .. } => Feed::Go,
             });
+            frames.flush(tracks, now);
             frames.count(&self.entry, worker);
             if let Err(error) = fed {
                 debug!("{}: {error}", self.entry.id);
