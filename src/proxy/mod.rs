@@ -74,6 +74,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
     };
     let pool = Pool::start(workers.min(crate::limits::WORKERS_MAX))
         .map_err(|error| format!("workers cannot be started: {error}"))?;
+    pool.set_coalesce_us(gateway.coalesce_us);
     let ports = PortPool::new(gateway.media_ports.first, gateway.media_ports.last);
     let listen: Vec<SocketAddr> = gateway.listen.iter().copied().collect();
     let (keeper, said) = smol::block_on(Keeper::start(

@@ -245,6 +245,7 @@ impl Shared {
 
     /// Puts another configuration in force; connections take it up at their next message.
     pub(super) fn replace(&self, generation: Generation) {
+        self.pool.set_coalesce_us(generation.config.gateway.coalesce_us);
         let number = generation.number;
         *lock(&self.generation) = Arc::new(generation);
         self.number.store(number, Relaxed);
