@@ -89,6 +89,30 @@ pub const ORIGINS_MAX: usize = 32;
 pub const ROUTES_MAX: usize = 32;
 /// Origins of one route.
 pub const ROUTE_ORIGINS_MAX: usize = 8;
+/// Plugin slots in a configuration.
+pub const PLUGIN_SLOTS_MAX: usize = 8;
+/// Longest `[plugin.config]` of one slot, as JSON.
+pub const PLUGIN_CONFIG_MAX_BYTES: usize = 1024;
+/// Deepest nesting of a `[plugin.config]`, its own table counted.
+pub const PLUGIN_CONFIG_DEPTH_MAX: usize = 8;
+/// `[plugin.config]` of all slots together, as JSON: half of what eight slots could ask for, since
+/// the configuration is held whole in memory.
+pub const PLUGIN_CONFIGS_MAX_BYTES: usize = 4 * 1024;
+/// Filters of one route.
+pub const ROUTE_FILTERS_MAX: usize = 4;
+/// Public keys that may sign plugins: two in use, two to change to.
+pub const TRUSTED_KEYS_MAX: usize = 4;
+/// A public key of minisign: 42 bytes in base64.
+pub const TRUSTED_KEY_BYTES: usize = 56;
+/// Largest component that is taken unless `plugins.max_kib` says otherwise, in KiB.
+pub const PLUGIN_KIB_DEFAULT: u16 = 256;
+/// Largest component that may be allowed at all, in KiB.
+pub const PLUGIN_KIB_MAX: u16 = 1024;
+/// How long a worker may let a burst gather unless `gateway.coalesce_us` says otherwise, in
+/// microseconds.
+pub const COALESCE_US_DEFAULT: u16 = 300;
+/// The longest that it may be told to, in microseconds.
+pub const COALESCE_US_MAX: u16 = 500;
 /// Worker threads.
 pub const WORKERS_MAX: usize = 16;
 /// Users that may be known for `digest` and `basic`.

@@ -108,6 +108,9 @@ impl Verifier {
         if matches!(scheme, Auth::Pass | Auth::None) {
             return Decision::Granted { user: String::new() };
         }
+        if let Auth::Plugin(_) = scheme {
+            return Decision::Refused; // somebody else is to be asked
+        }
         let Some(value) = authorization else { return self.challenge(scheme, false, now, client) };
         let Some(parsed) = digest::parse(value) else { return Decision::Refused };
         let Some(answer) = parsed.first() else { return Decision::Refused };

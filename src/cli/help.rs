@@ -298,12 +298,17 @@ Examples:
     Spec {
         words: &["flash", "format"],
         brief: "make an empty store",
-        operands: &["FILE"],
+        operands: &["DEVICE_OR_FILE"],
         options: &[
             opt("size", "BYTES", "size of a file that is made; K and M may follow [1M]"),
             opt("force", "", "even over something that is there"),
         ],
-        text: "Examples:
+        text: "A device is a NOR partition (/dev/mtdN with erase blocks of 4, 64, 128 or 256 KiB) or a \
+               partition\nof a disk, 512 KiB to 64 MiB. What is mounted or in use is refused, also with \
+               --force.
+
+Examples:
+  edgeweir flash format /dev/mtd2
   edgeweir flash format store.bin
   edgeweir flash format store.bin --size 2M --force
 ",
@@ -311,9 +316,13 @@ Examples:
     Spec {
         words: &["flash", "info"],
         brief: "geometry, use and wear of a store",
-        operands: &["FILE"],
+        operands: &["DEVICE_OR_FILE"],
         options: &[JSON],
-        text: "Example:
+        text: "Says also which blocks are bad or locked, and what is stored, by format. While the gateway \
+               runs,\nit has the store for itself.
+
+Examples:
+  edgeweir flash info /dev/mtd2
   edgeweir flash info store.bin
 ",
     },

@@ -5,9 +5,10 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use heapless::{String, Vec};
 
 use super::{
-    Auth, Config, Endpoints, Gateway, HealthCheck, Limits, Name, Origin, OriginTransport, Policy,
-    PortRange, Redirect, Route,
+    Auth, Config, Endpoints, Gateway, HealthCheck, Limits, Name, Origin, OriginTransport, Plugins,
+    Policy, PortRange, Redirect, Route,
 };
+use crate::limits::COALESCE_US_DEFAULT;
 
 impl Default for Config {
     /// A gateway that listens and knows no route: every request is answered 404.
@@ -17,6 +18,7 @@ impl Default for Config {
             limits: Limits::default(),
             origins: Vec::new(),
             routes: Vec::new(),
+            plugins: Plugins::default(),
         }
     }
 }
@@ -33,6 +35,8 @@ impl Default for Gateway {
             workers: 0,
             via: name("edgeweir"),
             control: None,
+            coalesce_us: COALESCE_US_DEFAULT,
+            worker_policy: None,
         }
     }
 }
@@ -86,6 +90,7 @@ impl Default for Route {
             origin_transport: OriginTransport::Same,
             redirect: Redirect::Refuse,
             endpoints: Endpoints::Learn,
+            filters: Vec::new(),
         }
     }
 }

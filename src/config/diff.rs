@@ -3,7 +3,7 @@
 //! Not in here: applying it. Routes and origins that did not change are named too, because what
 //! uses them must not be touched.
 
-use super::{Config, Name, Origin, Route};
+use super::{Auth, Config, Name, Origin, Policy, Route, Slot};
 
 /// What differs between two configurations. Names and paths are borrowed from them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,7 +12,11 @@ pub struct Changes<'a> {
     pub routes: Parts<'a>,
     /// Origins, by name.
     pub origins: Parts<'a>,
-    /// The listen addresses.
+    /// Slots for plugins, by name; the component in a slot is no part of the configuration.
+    pub plugins: Parts<'a>,
+    /// Who may fill the slots; holds for uploads from then on.
+    pub plugin_rules_changed: bool,
+    /// The listen addresses: new ones are opened, old ones closed, connections stay.
     pub listen_changed: bool,
     /// The range of media ports.
     pub media_ports_changed: bool,
@@ -20,6 +24,10 @@ pub struct Changes<'a> {
     pub advertise_changed: bool,
     /// The pseudonym in Via; holds for requests from then on.
     pub via_changed: bool,
+    /// How long a burst may gather.
+    pub coalesce_changed: bool,
+    /// Who chooses the worker of a pipe; holds for pipes from then on.
+    pub worker_policy_changed: bool,
     /// Any of the limits; hold for what begins from then on.
     pub limits_changed: bool,
     /// Keys that only take effect when the gateway starts again.
@@ -32,15 +40,25 @@ impl Changes<'_> {
         let Self {
             routes,
             origins,
+            plugins,
+            plugin_rules_changed,
             listen_changed,
             media_ports_changed,
             advertise_changed,
             via_changed,
+            coalesce_changed,
+            worker_policy_changed,
             limits_changed,
             needs_restart,
         } = self;
-        let gateway = *listen_changed || *media_ports_changed || *advertise_changed || *via_changed;
-        !(routes.any() || origins.any() || gateway || *limits_changed || !needs_restart.is_empty())
+        let gateway = *listen_changed
+            || *media_ports_changed
+            || *advertise_changed
+            || *via_changed
+            || *coalesce_changed
+            || *worker_policy_changed;
+        let parts = routes.any() || origins.any() || plugins.any() || *plugin_rules_changed;
+        !(parts || gateway || *limits_changed || !needs_restart.is_empty())
     }
 }
 
@@ -77,33 +95,95 @@ pub fn changes<'a>(old: &'a Config, new: &'a Config) -> Changes<'a> {
         changed
     };
     let (was, is) = (&old.gateway, &new.gateway);
-    let listen_changed = restart(was.listen != is.listen, "gateway.listen");
     let media_ports_changed = restart(was.media_ports != is.media_ports, "gateway.media_ports");
     restart(was.workers != is.workers, "gateway.workers");
     restart(was.control != is.control, "gateway.control");
     Changes {
-        routes: parts(&old.routes, &new.routes, |route: &Route| &route.path),
-        origins: parts(&old.origins, &new.origins, |origin: &Origin| -> &Name { &origin.name }),
-        listen_changed,
+        routes: parts(
+            &old.routes,
+            &new.routes,
+            |route| &route.path,
+            |was, is| slots(old, was) == slots(new, is) && slotless(was) == slotless(is),
+        ),
+        origins: parts(
+            &old.origins,
+            &new.origins,
+            |origin: &Origin| -> &Name { &origin.name },
+            |was, is| was == is,
+        ),
+        plugins: parts(
+            &old.plugins.slots,
+            &new.plugins.slots,
+            |plugin| &plugin.slot,
+            |was, is| {
+                let config =
+                    |of: &'a Config| of.plugins.find(&is.slot).map(|slot| of.plugins.config(slot));
+                was.on_fault == is.on_fault && config(old) == config(new)
+            },
+        ),
+        plugin_rules_changed: (
+            old.plugins.require_signature,
+            &old.plugins.trusted_keys,
+            old.plugins.max_kib,
+        ) != (
+            new.plugins.require_signature,
+            &new.plugins.trusted_keys,
+            new.plugins.max_kib,
+        ),
+        listen_changed: was.listen != is.listen,
         media_ports_changed,
         advertise_changed: was.advertise != is.advertise,
         via_changed: was.via != is.via,
+        coalesce_changed: was.coalesce_us != is.coalesce_us,
+        worker_policy_changed: name(old, was.worker_policy) != name(new, is.worker_policy),
         limits_changed: old.limits != new.limits,
         needs_restart,
     }
 }
 
-fn parts<'a, T: PartialEq, S: AsRef<str> + 'a>(
+fn name(config: &Config, slot: Option<Slot>) -> Option<&str> {
+    slot.map(|slot| config.plugins.name(slot))
+}
+
+/// The slots of a route by name, since another order of slots is no change.
+fn slots<'a>(config: &'a Config, route: &Route) -> Vec<Option<&'a str>> {
+    let policy = match route.policy {
+        Policy::Plugin(slot) => Some(slot),
+        _ => None,
+    };
+    let auth = match route.auth {
+        Auth::Plugin(slot) => Some(slot),
+        _ => None,
+    };
+    let filters = route.filters.iter().copied().map(Some);
+    [policy, auth].into_iter().chain(filters).map(|slot| name(config, slot)).collect()
+}
+
+/// A route without its slots.
+fn slotless(route: &Route) -> Route {
+    let mut route = route.clone();
+    if let Policy::Plugin(slot) = &mut route.policy {
+        *slot = Slot(0);
+    }
+    if let Auth::Plugin(slot) = &mut route.auth {
+        *slot = Slot(0);
+    }
+    route.filters.clear();
+    route
+}
+
+fn parts<'a, T, S: AsRef<str> + 'a>(
     old: &'a [T],
     new: &'a [T],
     key: impl Fn(&'a T) -> &'a S,
+    same: impl Fn(&'a T, &'a T) -> bool,
 ) -> Parts<'a> {
     let mut parts = Parts::default();
     for is in new {
         let name = key(is).as_ref();
         match old.iter().find(|was| key(was).as_ref() == name) {
             None => parts.added.push(name),
-            Some(was) if was == is => parts.unchanged.push(name),
+            Some(was) if same(was, is) => parts.unchanged.push(name),
             Some(_) => parts.changed.push(name),
         }
     }
@@ -169,9 +249,30 @@ mod tests {
         let old = config("");
         let new = config("[gateway]\nlisten = [\"0.0.0.0:1\"]\nworkers = 2\nvia = \"\"");
         let changes = changes(&old, &new);
-        assert_eq!(changes.needs_restart, ["gateway.listen", "gateway.workers"]);
+        assert_eq!(changes.needs_restart, ["gateway.workers"]);
         assert!(changes.via_changed && changes.listen_changed && !changes.is_empty());
         let new = config("[limits]\nsessions = 1");
         assert!(super::changes(&old, &new).limits_changed);
+        let new = config("[gateway]\ncoalesce_us = 0");
+        assert!(super::changes(&old, &new).coalesce_changed);
+    }
+
+    #[test]
+    fn slots_are_compared_by_name() {
+        let plugin = |slot: &str, more: &str| format!("\n[[plugin]]\nslot = \"{slot}\"\n{more}");
+        let route = "\n[[route]]\npath = \"/p\"\norigins = [\"a\"]\npolicy = \"plugin:p\"\n\
+                     auth = \"plugin:q\"\nfilters = [\"q\"]";
+        let (p, q) = (plugin("p", ""), plugin("q", "[plugin.config]\nx = 1"));
+        let old = config(&format!("{BASE}{p}{q}{route}"));
+        let new = config(&format!("{BASE}{q}{p}{route}"));
+        assert!(changes(&old, &new).is_empty());
+        let new = config(&format!("{BASE}{p}{}{route}", q.replace('1', "2")));
+        let told = changes(&old, &new);
+        assert_eq!((told.plugins.changed, told.routes.any()), (vec!["q"], false));
+        let new = config(&format!("{BASE}{p}{q}{}", route.replace("plugin:p", "plugin:q")));
+        let told = changes(&old, &new);
+        assert_eq!((told.plugins.any(), told.routes.changed), (false, vec!["/p"]));
+        let new = config(&format!("{BASE}{p}{q}{route}\n[plugins]\nmax_kib = 1"));
+        assert!(changes(&old, &new).plugin_rules_changed);
     }
 }

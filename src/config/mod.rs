@@ -19,20 +19,24 @@ use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{
-    LISTEN_MAX, NAME_MAX_BYTES, ORIGIN_URL_MAX_BYTES, ORIGINS_MAX, ROUTE_ORIGINS_MAX,
-    ROUTE_PATH_MAX_BYTES, ROUTES_MAX,
+    LISTEN_MAX, NAME_MAX_BYTES, ORIGIN_URL_MAX_BYTES, ORIGINS_MAX, ROUTE_FILTERS_MAX,
+    ROUTE_ORIGINS_MAX, ROUTE_PATH_MAX_BYTES, ROUTES_MAX,
 };
 
 pub mod cli;
 mod defaults;
 pub mod diff;
 pub mod image;
+mod plugins;
 pub mod print;
 mod reader;
 pub mod rules;
 pub mod secrets;
 mod size;
 pub mod text;
+mod v1;
+
+pub use self::plugins::{NoRoom, OnFault, Plugin, Plugins, Slot};
 
 /// A commented configuration that parses, printed by `edgeweir config example`.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -51,6 +55,8 @@ pub struct Config {
     pub origins: Vec<Origin, ORIGINS_MAX>,
     /// Which paths lead to which origins.
     pub routes: Vec<Route, ROUTES_MAX>,
+    /// Slots for plugins, and who may fill them.
+    pub plugins: Plugins,
 }
 
 /// `[gateway]`
@@ -68,6 +74,11 @@ pub struct Gateway {
     pub via: Name,
     /// Address of the control API over TCP (bearer token needed); none: Unix socket only.
     pub control: Option<SocketAddr>,
+    /// How long a worker may let a burst gather before it is sent on, in microseconds, 0 to 500; 0
+    /// switches gathering off. Default 300.
+    pub coalesce_us: u16,
+    /// The slot that chooses the worker of a pipe; none: the least loaded.
+    pub worker_policy: Option<Slot>,
 }
 
 /// UDP ports, both ends included; `first` is even, `last` odd.
@@ -152,6 +163,8 @@ pub struct Route {
     pub redirect: Redirect,
     /// Whether media may come from another port than announced. Default `learn`.
     pub endpoints: Endpoints,
+    /// The slots that see its messages, in order for requests, in reverse for answers.
+    pub filters: Vec<Slot, ROUTE_FILTERS_MAX>,
 }
 
 /// How an origin is chosen for a session.
@@ -171,6 +184,8 @@ pub enum Policy {
     First,
     /// By chance, by weight.
     Random,
+    /// A plugin; where it has no opinion, as `LeastSessions`.
+    Plugin(Slot),
 }
 
 /// Who checks the client.
@@ -184,6 +199,8 @@ pub enum Auth {
     Digest,
     /// The gateway, Basic.
     Basic,
+    /// A plugin.
+    Plugin(Slot),
 }
 
 /// Transport toward the origin.

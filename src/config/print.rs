@@ -6,22 +6,29 @@
 
 use core::fmt::{self, Write as _};
 
+use serde_json::Value;
+
 use super::{
-    Config, Gateway, HealthCheck, Limits, Origin, Route,
-    text::{AUTHS, ENDPOINTS, POLICIES, REDIRECTS, TRANSPORTS},
+    Auth, Config, Gateway, HealthCheck, Limits, Origin, Plugins, Policy, Route, Slot,
+    text::{
+        AUTHS, ENDPOINTS, POLICIES, REDIRECTS, TRANSPORTS,
+        plugins::{ON_FAULT, PREFIX},
+    },
 };
 
 /// The text of a configuration.
 pub fn print(config: &Config) -> String {
     let mut out = String::new();
-    gateway(&mut out, &config.gateway);
+    let names = &config.plugins;
+    gateway(&mut out, &config.gateway, names);
     limits(&mut out, &config.limits);
     config.origins.iter().for_each(|each| origin(&mut out, each));
-    config.routes.iter().for_each(|each| route(&mut out, each));
+    plugins(&mut out, &config.plugins);
+    config.routes.iter().for_each(|each| route(&mut out, each, names));
     out
 }
 
-fn gateway(out: &mut String, gateway: &Gateway) {
+fn gateway(out: &mut String, gateway: &Gateway, names: &Plugins) {
     let default = Gateway::default();
     line(out, format_args!("[gateway]"));
     let listen: Vec<_> = gateway.listen.iter().map(|each| format!("\"{each}\"")).collect();
@@ -37,6 +44,10 @@ fn gateway(out: &mut String, gateway: &Gateway) {
     }
     if let Some(address) = gateway.control {
         line(out, format_args!("control = \"{address}\""));
+    }
+    number(out, "coalesce_us", gateway.coalesce_us, default.coalesce_us);
+    if let Some(slot) = gateway.worker_policy {
+        plugin(out, "worker_policy", slot, names);
     }
 }
 
@@ -80,17 +91,61 @@ fn origin(out: &mut String, origin: &Origin) {
     number(out, "check_interval_s", origin.check_interval_s, default.check_interval_s);
 }
 
-fn route(out: &mut String, route: &Route) {
+fn plugins(out: &mut String, plugins: &Plugins) {
+    let default = Plugins::default();
+    let Plugins { require_signature, trusted_keys, max_kib, slots, .. } = plugins;
+    if *require_signature || !trusted_keys.is_empty() || *max_kib != default.max_kib {
+        line(out, format_args!("\n[plugins]"));
+        if *require_signature {
+            line(out, format_args!("require_signature = true"));
+        }
+        if !trusted_keys.is_empty() {
+            let keys: Vec<_> = trusted_keys.iter().map(|key| Quoted(key).to_string()).collect();
+            line(out, format_args!("trusted_keys = [{}]", keys.join(", ")));
+        }
+        number(out, "max_kib", *max_kib, default.max_kib);
+    }
+    for (each, at) in slots.iter().zip(0..) {
+        line(out, format_args!("\n[[plugin]]"));
+        line(out, format_args!("slot = {}", Quoted(&each.slot)));
+        word(out, "on_fault", &ON_FAULT, each.on_fault, Default::default());
+        // The rules have seen that it is an object.
+        if each.config_bytes > 0
+            && let Ok(Value::Object(config)) = serde_json::from_str(plugins.config(Slot(at)))
+        {
+            line(out, format_args!("[plugin.config]"));
+            for (key, value) in &config {
+                line(out, format_args!("{} = {}", Key(key), Toml(value)));
+            }
+        }
+    }
+}
+
+fn plugin(out: &mut String, key: &str, slot: Slot, names: &Plugins) {
+    line(out, format_args!("{key} = {}", Quoted(&format!("{PREFIX}{}", names.name(slot)))));
+}
+
+fn route(out: &mut String, route: &Route, names: &Plugins) {
     let default = Route::default();
     line(out, format_args!("\n[[route]]"));
     line(out, format_args!("path = {}", Quoted(&route.path)));
     let origins: Vec<_> = route.origins.iter().map(|name| Quoted(name).to_string()).collect();
     line(out, format_args!("origins = [{}]", origins.join(", ")));
-    word(out, "policy", &POLICIES, route.policy, default.policy);
-    word(out, "auth", &AUTHS, route.auth, default.auth);
+    match route.policy {
+        Policy::Plugin(slot) => plugin(out, "policy", slot, names),
+        policy => word(out, "policy", &POLICIES, policy, default.policy),
+    }
+    match route.auth {
+        Auth::Plugin(slot) => plugin(out, "auth", slot, names),
+        auth => word(out, "auth", &AUTHS, auth, default.auth),
+    }
     word(out, "origin_transport", &TRANSPORTS, route.origin_transport, default.origin_transport);
     word(out, "redirect", &REDIRECTS, route.redirect, default.redirect);
     word(out, "endpoints", &ENDPOINTS, route.endpoints, default.endpoints);
+    if !route.filters.is_empty() {
+        let filters = route.filters.iter().map(|slot| Quoted(names.name(*slot)).to_string());
+        line(out, format_args!("filters = [{}]", filters.collect::<Vec<_>>().join(", ")));
+    }
 }
 
 fn line(out: &mut String, text: fmt::Arguments<'_>) {
@@ -110,6 +165,47 @@ fn word<T: PartialEq>(out: &mut String, key: &str, words: &[(&str, T)], value: T
     }
     if let Some((word, _)) = words.iter().find(|(_, each)| *each == value) {
         line(out, format_args!("{key} = \"{word}\""));
+    }
+}
+
+/// A key of TOML: bare where it may be.
+struct Key<'a>(&'a str);
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        match !self.0.is_empty() && self.0.bytes().all(bare) {
+            true => f.write_str(self.0),
+            false => Quoted(self.0).fmt(f),
+        }
+    }
+}
+
+/// A JSON value as TOML, on one line. There is no null: the rules refuse it.
+struct Toml<'a>(&'a Value);
+
+impl fmt::Display for Toml<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Value::Null => f.write_str("\"\""),
+            Value::Bool(value) => value.fmt(f),
+            Value::Number(value) => value.fmt(f),
+            Value::String(text) => Quoted(text).fmt(f),
+            Value::Array(values) => {
+                f.write_char('[')?;
+                for (at, value) in values.iter().enumerate() {
+                    write!(f, "{}{}", if at > 0 { ", " } else { "" }, Toml(value))?;
+                }
+                f.write_char(']')
+            }
+            Value::Object(values) => {
+                f.write_char('{')?;
+                for (at, (key, value)) in values.iter().enumerate() {
+                    write!(f, "{} {} = {}", if at > 0 { "," } else { "" }, Key(key), Toml(value))?;
+                }
+                f.write_str(if values.is_empty() { "}" } else { " }" })
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     rules,
     text::{Fault, TextError},
 };
+use crate::limits::PLUGIN_CONFIG_DEPTH_MAX;
 
 /// The text and the places of the keys read from it, so that a rule broken later finds its line.
 pub(super) struct Source<'t> {
@@ -74,14 +75,8 @@ impl<'s, 't> Section<'s, 't> {
         if self.path.is_empty() { leaf.to_owned() } else { format!("{}.{leaf}", self.path) }
     }
 
-    /// Refuses the first key that is neither `known` nor `later`: the latter are keys of a
-    /// release that is not this one, and `why` says so.
-    pub(super) fn only(
-        &self,
-        known: &[&'static str],
-        later: &[&str],
-        why: &'static str,
-    ) -> Result<(), TextError> {
+    /// Refuses the first key that is not known.
+    pub(super) fn only(&self, known: &[&'static str]) -> Result<(), TextError> {
         let strange = |name: &str| !known.contains(&name);
         let first = self
             .table
@@ -91,13 +86,16 @@ impl<'s, 't> Section<'s, 't> {
         let Some(found) = first else { return Ok(()) };
         let name = found.get_ref().as_ref();
         let key = self.key(&shown(name));
-        let fault = if later.contains(&name) {
-            Fault::Later { key, why }
-        } else {
-            let nearest = known.iter().copied().find(|known| alike(name, known));
-            Fault::Unknown { key, nearest, known: known.join(", ") }
-        };
+        let nearest = known.iter().copied().find(|known| alike(name, known));
+        let fault = Fault::Unknown { key, nearest, known: known.join(", ") };
         Err(self.source.error(found.span().start, fault))
+    }
+
+    /// The error that the table as a whole is not what is `allowed`.
+    pub(super) fn wrong(&self, found: &str, allowed: &str) -> TextError {
+        let (found, allowed) = (found.to_owned(), allowed.to_owned());
+        let broken = rules::Broken { key: self.path.clone(), found, allowed };
+        self.source.error(self.offset, Fault::Broken(broken))
     }
 
     /// The value of a key, when it is there.
@@ -146,14 +144,9 @@ impl<'s, 't> Item<'s, 't> {
         self.wrong_as(described(self.value.get_ref()), allowed)
     }
 
-    fn wrong_as(&self, found: String, allowed: impl Into<String>) -> TextError {
+    pub(super) fn wrong_as(&self, found: String, allowed: impl Into<String>) -> TextError {
         let broken = rules::Broken { key: self.key.clone(), found, allowed: allowed.into() };
         self.source.error(self.value.span().start, Fault::Broken(broken))
-    }
-
-    /// The error that this value belongs to another release.
-    pub(super) fn later(&self, why: &'static str) -> TextError {
-        self.source.error(self.value.span().start, Fault::Later { key: self.key.clone(), why })
     }
 
     pub(super) fn str(&self) -> Result<&'s str, TextError> {
@@ -184,12 +177,64 @@ impl<'s, 't> Item<'s, 't> {
 
     /// One of several words.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, TextError> {
+        self.choice_or(choices, None)
+    }
+
+    /// One of several words; an error names `other` too, which the caller has looked for.
+    pub(super) fn choice_or<T: Copy>(
+        &self,
+        choices: &[(&str, T)],
+        other: Option<&str>,
+    ) -> Result<T, TextError> {
         let word = self.value.get_ref().as_str();
         if let Some((_, choice)) = choices.iter().find(|(name, _)| Some(*name) == word) {
             return Ok(*choice);
         }
-        let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let words = choices.iter().map(|(name, _)| format!("\"{name}\""));
+        let names: Vec<_> = words.chain(other.map(str::to_owned)).collect();
         Err(self.wrong(names.join(", ")))
+    }
+
+    /// A table as the text of a JSON object, its keys in the order of the alphabet.
+    pub(super) fn json_object(&self) -> Result<String, TextError> {
+        if self.value.get_ref().as_table().is_none() {
+            return Err(self.wrong("a table"));
+        }
+        self.json(0).map(|value| value.to_string())
+    }
+
+    fn json(&self, depth: usize) -> Result<serde_json::Value, TextError> {
+        if depth == PLUGIN_CONFIG_DEPTH_MAX {
+            return Err(self.wrong(rules::JSON_DEPTH));
+        }
+        let below = |key: String, value: &'s Spanned<DeValue<'t>>| {
+            Item { source: self.source, key, value }.json(depth + 1)
+        };
+        Ok(match self.value.get_ref() {
+            DeValue::String(text) => text.as_ref().into(),
+            DeValue::Boolean(value) => (*value).into(),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map_err(|_| self.wrong("a number of 64 bits"))?
+                .into(),
+            DeValue::Float(number) => {
+                let value = number.as_str().parse().ok().and_then(serde_json::Number::from_f64);
+                value.ok_or_else(|| self.wrong("a finite number"))?.into()
+            }
+            DeValue::Datetime(_) => return Err(self.wrong("a date as text, in double quotes")),
+            DeValue::Array(array) => {
+                let key = |at| format!("{}[{at}]", self.key);
+                let items = array.iter().enumerate().map(|(at, value)| below(key(at), value));
+                items.collect::<Result<Vec<_>, _>>()?.into()
+            }
+            DeValue::Table(table) => {
+                let entries = table.iter().map(|(name, value)| {
+                    let name = name.get_ref().as_ref();
+                    let key = format!("{}.{}", self.key, shown(name));
+                    Ok((name.to_owned(), below(key, value)?))
+                });
+                serde_json::Value::Object(entries.collect::<Result<_, TextError>>()?)
+            }
+        })
     }
 
     /// Something that is written as text and parsed; `""` is none.

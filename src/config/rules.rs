@@ -5,7 +5,11 @@
 use core::{fmt, ops::RangeInclusive};
 
 use super::{Config, Gateway, HealthCheck, Limits, Origin, Route};
-use crate::limits::WORKERS_MAX;
+use crate::limits::{COALESCE_US_MAX, PLUGIN_KIB_MAX, WORKERS_MAX};
+
+mod plugins;
+
+pub(super) use self::plugins::{JSON_DEPTH, TRUSTED_KEY, known_slots};
 
 /// A value that is not allowed. The key is spelled as in the text: `origin[0].weight`, counted
 /// from 0.
@@ -36,6 +40,8 @@ fn broken(key: &str, found: impl fmt::Display, allowed: impl fmt::Display) -> Br
 pub(super) fn range(key: &str) -> RangeInclusive<u16> {
     match key {
         "workers" => 0..=WORKERS_MAX as u16,
+        "coalesce_us" => 0..=COALESCE_US_MAX,
+        "max_kib" => 1..=PLUGIN_KIB_MAX,
         "half_open" => 1..=4096,
         "head_timeout_s" => 1..=300,
         // Below 5 s a player that sends RTCP every 5 s would be cut off.
@@ -60,10 +66,14 @@ pub(super) fn words(range: &RangeInclusive<u16>) -> String {
 /// Whether this configuration may run.
 ///
 /// # Errors
-/// The first value that is not allowed, gateway first, then limits, origins, routes.
+/// The first value that is not allowed, gateway first, then limits, plugins, origins, routes.
 pub fn check(config: &Config) -> Result<(), Broken> {
     check_gateway(&config.gateway)?;
     check_limits(&config.limits)?;
+    plugins::check(&config.plugins)?;
+    if let Some(slot) = config.gateway.worker_policy {
+        plugins::known("gateway.worker_policy", slot, &config.plugins)?;
+    }
     for (at, origin) in config.origins.iter().enumerate() {
         check_origin(at, origin)?;
         let key = format!("origin[{at}].name");
@@ -117,6 +127,7 @@ fn check_gateway(gateway: &Gateway) -> Result<(), Broken> {
         return Err(broken("gateway.advertise", quoted(address), allowed));
     }
     number("gateway.workers", u16::from(gateway.workers))?;
+    number("gateway.coalesce_us", gateway.coalesce_us)?;
     if !gateway.via.is_empty() {
         name("gateway.via", &gateway.via)?;
     }
@@ -181,7 +192,7 @@ fn check_route(at: usize, route: &Route, config: &Config) -> Result<(), Broken> 
             return Err(broken(&key, quoted(wanted), "each origin once"));
         }
     }
-    Ok(())
+    plugins::check_route(at, route, &config.plugins)
 }
 
 fn known_origins(config: &Config) -> String {

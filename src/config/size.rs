@@ -5,10 +5,11 @@
 
 use postcard::experimental::max_size::MaxSize;
 
-use super::{Config, Gateway, HealthCheck, Limits, Origin, PortRange, Route};
+use super::{Config, Gateway, HealthCheck, Limits, Origin, Plugin, Plugins, PortRange, Route};
 use crate::limits::{
-    LISTEN_MAX, NAME_MAX_BYTES, ORIGIN_URL_MAX_BYTES, ORIGINS_MAX, ROUTE_ORIGINS_MAX,
-    ROUTE_PATH_MAX_BYTES, ROUTES_MAX,
+    LISTEN_MAX, NAME_MAX_BYTES, ORIGIN_URL_MAX_BYTES, ORIGINS_MAX, PLUGIN_CONFIGS_MAX_BYTES,
+    PLUGIN_SLOTS_MAX, ROUTE_FILTERS_MAX, ROUTE_ORIGINS_MAX, ROUTE_PATH_MAX_BYTES, ROUTES_MAX,
+    TRUSTED_KEY_BYTES, TRUSTED_KEYS_MAX,
 };
 
 /// Bytes of a varint that may be as large as `largest`.
@@ -33,12 +34,14 @@ const NAME: usize = list(NAME_MAX_BYTES, 1);
 /// Variant, then address (and port) as postcard lays out `core::net`.
 const IP_ADDR: usize = BYTE + 16;
 const SOCKET_ADDR: usize = IP_ADDR + U16;
+const SLOT: usize = BYTE;
 
 impl MaxSize for Config {
     const POSTCARD_MAX_SIZE: usize = Gateway::POSTCARD_MAX_SIZE
         + Limits::POSTCARD_MAX_SIZE
         + list(ORIGINS_MAX, Origin::POSTCARD_MAX_SIZE)
-        + list(ROUTES_MAX, Route::POSTCARD_MAX_SIZE);
+        + list(ROUTES_MAX, Route::POSTCARD_MAX_SIZE)
+        + Plugins::POSTCARD_MAX_SIZE;
 }
 
 impl MaxSize for Gateway {
@@ -47,7 +50,9 @@ impl MaxSize for Gateway {
         + (BYTE + IP_ADDR)
         + BYTE
         + NAME
-        + (BYTE + SOCKET_ADDR);
+        + (BYTE + SOCKET_ADDR)
+        + U16
+        + (BYTE + SLOT);
 }
 
 impl MaxSize for PortRange {
@@ -73,9 +78,24 @@ impl MaxSize for HealthCheck {
 }
 
 impl MaxSize for Route {
-    /// Five choices of one byte each follow the lists.
-    const POSTCARD_MAX_SIZE: usize =
-        list(ROUTE_PATH_MAX_BYTES, 1) + list(ROUTE_ORIGINS_MAX, NAME) + 5 * BYTE;
+    /// Five choices of one byte each follow the lists, two of them with a slot at most.
+    const POSTCARD_MAX_SIZE: usize = list(ROUTE_PATH_MAX_BYTES, 1)
+        + list(ROUTE_ORIGINS_MAX, NAME)
+        + 5 * BYTE
+        + 2 * SLOT
+        + list(ROUTE_FILTERS_MAX, SLOT);
+}
+
+impl MaxSize for Plugins {
+    const POSTCARD_MAX_SIZE: usize = BYTE
+        + list(TRUSTED_KEYS_MAX, list(TRUSTED_KEY_BYTES, 1))
+        + U16
+        + list(PLUGIN_SLOTS_MAX, Plugin::POSTCARD_MAX_SIZE)
+        + list(PLUGIN_CONFIGS_MAX_BYTES, 1);
+}
+
+impl MaxSize for Plugin {
+    const POSTCARD_MAX_SIZE: usize = NAME + BYTE + U16;
 }
 
 #[cfg(test)]

@@ -25,14 +25,16 @@
 //! # Ok::<(), edgeweir::config::text::TextError>(())
 //! ```
 
+pub(super) mod plugins;
+
 use core::fmt;
 
 use heapless::String as Bounded;
 use toml::de::DeTable;
 
 use super::{
-    Auth, Config, Endpoints, Gateway, HealthCheck, Limits, Origin, OriginTransport, Policy,
-    PortRange, Redirect, Route,
+    Auth, Config, Endpoints, Gateway, HealthCheck, Limits, Origin, OriginTransport, Plugins,
+    Policy, PortRange, Redirect, Route,
     reader::{Item, Section, Source},
     rules,
 };
@@ -63,13 +65,6 @@ pub enum Fault {
         /// The keys that may stand there.
         known: String,
     },
-    /// A key or value that this release does not have.
-    Later {
-        /// The key.
-        key: String,
-        /// Why not, and the remedy.
-        why: &'static str,
-    },
     /// A key that must be there and is not.
     Missing {
         /// The key.
@@ -93,7 +88,6 @@ impl fmt::Display for Fault {
                 }
                 write!(f, "known here: {known}")
             }
-            Self::Later { key, why } => write!(f, "key `{key}`: {why}"),
             Self::Missing { key } => write!(f, "key `{key}` is missing and has no default"),
             Self::Broken(broken) => broken.fmt(f),
         }
@@ -136,13 +130,12 @@ pub fn parse(text: &str) -> Result<Config, TextError> {
     Ok(config)
 }
 
-const NO_PLUGINS: &str = "this build has no plugins, a later release adds them; remove it";
-
 fn read(whole: &Section<'_, '_>) -> Result<Config, TextError> {
-    whole.only(&["gateway", "limits", "origin", "route"], &["plugin"], NO_PLUGINS)?;
-    let mut config = Config::default();
+    whole.only(&["gateway", "limits", "origin", "route", "plugin", "plugins"])?;
+    let mut config = Config { plugins: plugins::plugins(whole)?, ..Config::default() };
+    let plugins = &config.plugins;
     if let Some(section) = whole.section("gateway")? {
-        config.gateway = gateway(&section)?;
+        config.gateway = gateway(&section, plugins)?;
     }
     if let Some(section) = whole.section("limits")? {
         config.limits = limits(&section)?;
@@ -153,14 +146,25 @@ fn read(whole: &Section<'_, '_>) -> Result<Config, TextError> {
         .iter()
         .map(origin)
         .collect::<Result<_, TextError>>()?;
-    config.routes =
-        whole.sections("route", ROUTES_MAX)?.iter().map(route).collect::<Result<_, TextError>>()?;
+    config.routes = whole
+        .sections("route", ROUTES_MAX)?
+        .iter()
+        .map(|section| route(section, plugins))
+        .collect::<Result<_, TextError>>()?;
     Ok(config)
 }
 
-fn gateway(section: &Section<'_, '_>) -> Result<Gateway, TextError> {
-    let known = ["listen", "media_ports", "advertise", "workers", "via", "control"];
-    section.only(&known, &[], "")?;
+fn gateway(section: &Section<'_, '_>, plugins: &Plugins) -> Result<Gateway, TextError> {
+    section.only(&[
+        "listen",
+        "media_ports",
+        "advertise",
+        "workers",
+        "via",
+        "control",
+        "coalesce_us",
+        "worker_policy",
+    ])?;
     let mut gateway = Gateway::default();
     if let Some(item) = section.value("listen") {
         gateway.listen = item.list("a list of addresses, [\"0.0.0.0:8554\"]", |item| {
@@ -181,6 +185,12 @@ fn gateway(section: &Section<'_, '_>) -> Result<Gateway, TextError> {
     }
     if let Some(item) = section.value("control") {
         gateway.control = item.parsed(SOCKET)?;
+    }
+    if let Some(item) = section.value("coalesce_us") {
+        gateway.coalesce_us = item.number()?;
+    }
+    if let Some(item) = section.value("worker_policy") {
+        gateway.worker_policy = plugins::optional(&item, plugins)?;
     }
     Ok(gateway)
 }
@@ -216,7 +226,7 @@ fn limits(section: &Section<'_, '_>) -> Result<Limits, TextError> {
         ("media_queue_ms", &mut limits.media_queue_ms),
     ];
     let known: Vec<_> = numbers.iter().map(|(key, _)| *key).chain(["detached_sessions"]).collect();
-    section.only(&known, &[], "")?;
+    section.only(&known)?;
     for (key, place) in numbers {
         if let Some(item) = section.value(key) {
             *place = item.number()?;
@@ -231,7 +241,7 @@ fn limits(section: &Section<'_, '_>) -> Result<Limits, TextError> {
 fn origin(section: &Section<'_, '_>) -> Result<Origin, TextError> {
     let known =
         ["name", "url", "weight", "max_sessions", "credentials", "check", "check_interval_s"];
-    section.only(&known, &[], "")?;
+    section.only(&known)?;
     let mut origin = Origin {
         name: section.required("name")?.bounded()?,
         url: section.required("url")?.bounded()?,
@@ -291,9 +301,17 @@ pub(super) const REDIRECTS: [(&str, Redirect); 2] =
 pub(super) const ENDPOINTS: [(&str, Endpoints); 2] =
     [("learn", Endpoints::Learn), ("strict", Endpoints::Strict)];
 
-fn route(section: &Section<'_, '_>) -> Result<Route, TextError> {
-    let known = ["path", "origins", "policy", "auth", "origin_transport", "redirect", "endpoints"];
-    section.only(&known, &["filters"], NO_PLUGINS)?;
+fn route(section: &Section<'_, '_>, plugins: &Plugins) -> Result<Route, TextError> {
+    section.only(&[
+        "path",
+        "origins",
+        "policy",
+        "auth",
+        "origin_transport",
+        "redirect",
+        "endpoints",
+        "filters",
+    ])?;
     let mut route = Route {
         path: section.required("path")?.bounded()?,
         origins: section
@@ -302,10 +320,10 @@ fn route(section: &Section<'_, '_>) -> Result<Route, TextError> {
         ..Route::default()
     };
     if let Some(item) = section.value("policy") {
-        route.policy = built_in(&item, &POLICIES)?;
+        route.policy = plugins::choice(&item, &POLICIES, Policy::Plugin, plugins)?;
     }
     if let Some(item) = section.value("auth") {
-        route.auth = built_in(&item, &AUTHS)?;
+        route.auth = plugins::choice(&item, &AUTHS, Auth::Plugin, plugins)?;
     }
     if let Some(item) = section.value("origin_transport") {
         route.origin_transport = item.choice(&TRANSPORTS)?;
@@ -316,15 +334,10 @@ fn route(section: &Section<'_, '_>) -> Result<Route, TextError> {
     if let Some(item) = section.value("endpoints") {
         route.endpoints = item.choice(&ENDPOINTS)?;
     }
-    Ok(route)
-}
-
-/// A choice that a plugin could make too.
-fn built_in<T: Copy>(item: &Item<'_, '_>, choices: &[(&str, T)]) -> Result<T, TextError> {
-    if item.str()?.starts_with("plugin:") {
-        return Err(item.later(NO_PLUGINS));
+    if let Some(item) = section.value("filters") {
+        route.filters = plugins::list(&item, plugins)?;
     }
-    item.choice(choices)
+    Ok(route)
 }
 
 #[cfg(test)]

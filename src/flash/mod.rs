@@ -1,7 +1,8 @@
 //! The store on flash: configurations with their history, secrets, and what a boot must know.
 //!
 //! ```text
-//!   Flash (async handle) -> Store -> sequential-storage -> Pages -> Nor: a file, or a chip in tests
+//!   Flash (async handle) -> Store -> sequential-storage -> Pages -> Nor
+//!   Nor: an MTD chip, a file or partition of a disk, or a simulated chip in tests
 //! ```
 //!
 //! Flash is slow and its writes must not be cut short by a future that is dropped: [`Flash`] runs
@@ -14,8 +15,12 @@ use std::{
 };
 
 pub mod cli;
+pub mod device;
+pub mod disk;
 mod error;
 pub mod file;
+mod ioctl;
+pub mod mtd;
 pub mod nor;
 pub mod sim;
 pub mod store;

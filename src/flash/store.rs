@@ -29,8 +29,8 @@ use serde::{Deserialize, Serialize};
 
 pub use super::error::StoreError;
 use super::{
-    file::FileNor,
-    nor::{Geometry, Nor, Pages},
+    device,
+    nor::{Condition, Geometry, Nor, Pages},
 };
 use crate::{
     config::{
@@ -117,6 +117,12 @@ pub struct Info {
     /// Pages erased since the store was made, all together; those of the last moments before a
     /// power cut are not counted.
     pub pages_erased: u32,
+    /// Blocks of the device that were locked when it was opened.
+    pub locked_found: u32,
+    /// Blocks that stay locked: writing there fails.
+    pub locked: u32,
+    /// Blocks marked bad, by number.
+    pub bad_blocks: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,12 +178,12 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in a file.
+    /// Opens the store on a device or in a file.
     ///
     /// # Errors
-    /// Those of [`FileNor::open`] and [`Self::open`].
+    /// Those of [`device::open`] and [`Self::open`].
     pub fn open_path(path: &Path) -> Result<Self, StoreError> {
-        Self::open(Box::new(FileNor::open(path)?))
+        Self::open(device::open(path)?)
     }
 
     /// Opens a store. What is no store is not written to.
@@ -368,6 +374,8 @@ impl Store {
     pub fn info(&mut self) -> Result<Info, StoreError> {
         let images = self.images()?;
         let page_size = self.geometry.page_size()?;
+        let Condition { bad_blocks, locked_found, locked } =
+            on!(&mut self.map, map => map.flash().nor.condition());
         let mut used: usize = images.iter().map(|(_, image)| image.len()).sum();
         for key in [KEY_MARKS[0], KEY_MARKS[1], KEY_HEAD, KEY_SECRETS] {
             used += self.fetch(key)?.map_or(0, |value| value.len());
@@ -382,6 +390,9 @@ impl Store {
             configs: images.len(),
             config_sequence: images.first().map_or(0, |(sequence, _)| *sequence),
             pages_erased: self.head.pages_erased.saturating_add(self.erased_uncounted()),
+            locked_found,
+            locked,
+            bad_blocks,
         })
     }
 
@@ -452,7 +463,7 @@ fn mark() -> [u8; MARK_BYTES] {
 }
 
 /// Version of the store on a device, by its mark wherever the map has moved it.
-fn find_mark(nor: &mut dyn Nor) -> Result<Option<u16>, StoreError> {
+pub(super) fn find_mark(nor: &mut dyn Nor) -> Result<Option<u16>, StoreError> {
     const STEP: usize = 16 * 1024;
     let size = nor.geometry().size as usize;
     let mut window = vec![0; STEP + MARK_BYTES];

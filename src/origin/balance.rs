@@ -76,7 +76,8 @@ pub fn pick(policy: Policy, candidates: &[Candidate], key: &Key, draw: Draw) -> 
     match policy {
         Policy::First => eligible().next().map(|(index, _)| index),
         Policy::RoundRobin => round_robin(candidates, draw.turn),
-        Policy::LeastSessions => least(candidates, draw.turn, by_sessions),
+        // Where the plugin has no opinion, or failed.
+        Policy::LeastSessions | Policy::Plugin(_) => least(candidates, draw.turn, by_sessions),
         Policy::LeastTraffic => least(candidates, draw.turn, |a, b| {
             (u64::from(a.kbit) * b.share())
                 .cmp(&(u64::from(b.kbit) * a.share()))

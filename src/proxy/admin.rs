@@ -197,7 +197,9 @@ fn describe(changes: &Changes<'_>) -> String {
         return "nothing changed".into();
     }
     let mut parts = Vec::new();
-    for (kind, part) in [("route", &changes.routes), ("origin", &changes.origins)] {
+    for (kind, part) in
+        [("route", &changes.routes), ("origin", &changes.origins), ("plugin", &changes.plugins)]
+    {
         for (what, names) in
             [("added", &part.added), ("removed", &part.removed), ("changed", &part.changed)]
         {
@@ -210,6 +212,9 @@ fn describe(changes: &Changes<'_>) -> String {
         (changes.listen_changed, "gateway.listen"),
         (changes.advertise_changed, "gateway.advertise"),
         (changes.via_changed, "gateway.via"),
+        (changes.coalesce_changed, "gateway.coalesce_us"),
+        (changes.worker_policy_changed, "gateway.worker_policy"),
+        (changes.plugin_rules_changed, "plugins"),
         (changes.limits_changed, "limits"),
     ];
     parts.extend(flags.iter().filter(|(on, _)| *on).map(|(_, name)| format!("{name} changed")));

@@ -106,6 +106,8 @@ pub(crate) struct Players {
     received: Arc<AtomicU64>,
     /// Packets by source.
     counts: [Arc<Mutex<HashMap<u32, u64>>>; 2],
+    /// What the kernel had dropped when counting began.
+    dropped_before: AtomicU64,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -132,7 +134,7 @@ impl Players {
                 }
             }));
         }
-        Self { sockets, received, counts, stop, threads }
+        Self { sockets, received, counts, dropped_before: AtomicU64::new(0), stop, threads }
     }
 
     /// The RTP port of a track; the next one is for RTCP.
@@ -143,6 +145,7 @@ impl Players {
     /// Starts to count anew.
     pub(crate) fn forget(&self) {
         self.received.store(0, Ordering::Relaxed);
+        self.dropped_before.store(self.dropped(), Ordering::Relaxed);
         for counts in &self.counts {
             counts.lock().expect("the counts").clear();
         }
@@ -168,6 +171,10 @@ impl Players {
 
     /// Datagrams for which the players' own sockets had no room.
     pub(crate) fn overflown(&self) -> u64 {
+        self.dropped() - self.dropped_before.load(Ordering::Relaxed)
+    }
+
+    fn dropped(&self) -> u64 {
         let table = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
         let ports = [self.port(0), self.port(1)];
         let mut sum = 0;

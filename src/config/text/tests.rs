@@ -28,6 +28,16 @@ fn the_example_parses_and_shows_every_default() {
     let config = parse(EXAMPLE).unwrap();
     assert_eq!(config.gateway, Gateway::default());
     assert_eq!(config.limits, Limits::default());
+    let plugins = Plugins {
+        slots: config.plugins.slots.clone(),
+        configs: config.plugins.configs.clone(),
+        ..Plugins::default()
+    };
+    assert_eq!(config.plugins, plugins);
+    assert_eq!(
+        config.plugins.slots.first().map(|plugin| plugin.on_fault),
+        Some(Default::default())
+    );
     let first = config.origins.first().unwrap();
     assert_eq!(
         *first,
@@ -40,7 +50,7 @@ fn the_example_parses_and_shows_every_default() {
     );
     // Every key once, so that the example cannot fall behind the schema.
     let keys = EXAMPLE.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
-    assert_eq!(keys.count(), 6 + 10 + 7 + 2 + 7);
+    assert_eq!(keys.count(), 8 + 10 + 7 + 2 + 3 + 3 + 8);
 }
 
 #[test]
@@ -112,7 +122,8 @@ fn unknown_keys_are_named_with_the_known_ones() {
     );
     check(
         "\nsessions = 4\ncolour = 1",
-        "f:2: key `sessions` is unknown, known here: gateway, limits, origin, route",
+        "f:2: key `sessions` is unknown, known here: gateway, limits, origin, \
+         route, plugin, plugins",
     );
 }
 
@@ -180,17 +191,141 @@ fn user_information_in_an_url_points_to_config_secret_and_is_not_repeated() {
 }
 
 #[test]
-fn plugins_are_refused_as_something_of_a_later_release() {
-    let route = format!("{ORIGIN}[[route]]\npath = \"/\"\norigins = [\"a\"]\n");
-    let cases = [
-        (format!("{route}policy = \"plugin:balancer\""), "f:7: key `route[0].policy`"),
-        (format!("{route}auth = \"plugin:gate\""), "f:7: key `route[0].auth`"),
-        (format!("{route}filters = [\"redact\"]"), "f:7: key `route[0].filters`"),
-        (format!("{route}[[plugin]]\nslot = \"x\""), "f:7: key `plugin`"),
-    ];
-    for (text, start) in cases {
-        let told = told(&text);
-        assert!(told.starts_with(start) && told.contains("no plugins"), "{told}");
+fn slots_are_known_by_name_wherever_they_are_named() {
+    let base = "[gateway]\nworker_policy = \"plugin:b\"\n[[plugin]]\nslot = \"a\"\n\
+                [[plugin]]\nslot = \"b\"\non_fault = \"pass\"\n";
+    let route = "[[route]]\npath = \"/\"\norigins = [\"a\"]\npolicy = \"plugin:a\"\n\
+                 auth = \"plugin:b\"\nfilters = [\"b\", \"a\"]\n";
+    let text = format!("{base}{ORIGIN}{route}");
+    let config = parse(&text).unwrap();
+    let (a, b) = (config.plugins.find("a").unwrap(), config.plugins.find("b").unwrap());
+    let found = config.routes.first().unwrap();
+    assert_eq!((found.policy, found.auth), (Policy::Plugin(a), Auth::Plugin(b)));
+    assert_eq!((&found.filters[..], config.gateway.worker_policy), (&[b, a][..], Some(b)));
+    for (from, to, line, key) in [
+        (
+            "worker_policy = \"plugin:b\"",
+            "worker_policy = \"plugin:c\"",
+            2,
+            "gateway.worker_policy",
+        ),
+        ("policy = \"plugin:a\"", "policy = \"plugin:c\"", 14, "route[0].policy"),
+        ("auth = \"plugin:b\"", "auth = \"plugin:c\"", 15, "route[0].auth"),
+        ("[\"b\", \"a\"]", "[\"b\", \"c\"]", 16, "route[0].filters[1]"),
+    ] {
+        let told = told(&text.replace(from, to));
+        let (start, end) = (format!("f:{line}: key `{key}`: found \""), "[[plugin]]: \"a\", \"b\"");
+        assert!(told.starts_with(&start) && told.ends_with(end), "{told}");
+    }
+    check(
+        &text.replace("[\"b\", \"a\"]", "[\"b\", \"b\"]"),
+        "f:16: key `route[0].filters[1]`: found \"b\", allowed each slot once",
+    );
+    check(
+        &text.replace("slot = \"b\"", "slot = \"a\""),
+        "f:2: key `gateway.worker_policy`: found \"plugin:b\", allowed the slot of a [[plugin]]: \
+         \"a\", \"a\"",
+    );
+    check(
+        "[[plugin]]\nslot = \"a\"\n[[plugin]]\nslot = \"a\"",
+        "f:4: key `plugin[1].slot`: found \"a\", allowed a name that plugin[0] has not taken",
+    );
+    check(
+        "[gateway]\nworker_policy = \"a\"",
+        "f:2: key `gateway.worker_policy`: found \"a\", allowed \"\" or \"plugin:SLOT\"",
+    );
+    let told = told(&text.replace("policy = \"plugin:a\"", "policy = \"fastest\""));
+    assert!(told.ends_with("\"random\", \"plugin:SLOT\""), "{told}");
+}
+
+#[test]
+fn the_configuration_of_a_plugin_is_kept_as_json() {
+    let text = "[[plugin]]\nslot = \"a\"\n[plugin.config]\nb = [1, 2.5, 0x10]\na = { c = \"é\", d = true }";
+    let config = parse(text).unwrap();
+    let json = config.plugins.config(config.plugins.find("a").unwrap());
+    assert_eq!(json, r#"{"a":{"c":"é","d":true},"b":[1,2.5,16]}"#);
+    let wrong =
+        |value: &str| told(&format!("[[plugin]]\nslot = \"a\"\n[plugin.config]\nx = {value}"));
+    for (value, end) in [
+        ("inf", "f:4: key `plugin[0].config.x`: found inf, allowed a finite number"),
+        ("nan", "f:4: key `plugin[0].config.x`: found nan, allowed a finite number"),
+        (
+            "2026-01-01",
+            "f:4: key `plugin[0].config.x`: found a date, allowed a date as text, in double quotes",
+        ),
+        (
+            "9223372036854775808",
+            "f:4: key `plugin[0].config.x`: found 9223372036854775808, allowed a number of 64 bits",
+        ),
+    ] {
+        assert_eq!(wrong(value), end);
+    }
+    assert_eq!(wrong("[[[[[[[]]]]]]]"), "accepted");
+    assert!(wrong("[[[[[[[[]]]]]]]]").ends_with("tables and lists at most 8 deep"));
+    check(
+        "[[plugin]]\nslot = \"a\"\nconfig = 3",
+        "f:3: key `plugin[0].config`: found 3, allowed a table",
+    );
+}
+
+#[test]
+fn the_configurations_of_plugins_are_taken_to_their_bounds_and_refused_past_them() {
+    let slot = |at: usize, bytes: usize| {
+        let filler = "x".repeat(bytes - r#"{"k":""}"#.len());
+        format!("[[plugin]]\nslot = \"s{at}\"\n[plugin.config]\nk = \"{filler}\"\n")
+    };
+    assert_eq!(told(&slot(0, 1024)), "accepted");
+    check(
+        &slot(0, 1025),
+        "f:3: key `plugin[0].config`: found 1025 bytes, allowed at most 1024 as JSON",
+    );
+    let four: String = (0..4).map(|at| slot(at, 1024)).collect();
+    assert_eq!(told(&four), "accepted");
+    check(
+        &format!("{four}{}", slot(4, 8)),
+        "f:19: key `plugin[4].config`: found 4104 bytes, allowed at most 4096 as JSON for all \
+         slots together",
+    );
+    let slots = |n: usize| -> String {
+        (0..n).map(|at| format!("[[plugin]]\nslot = \"s{at}\"\n")).collect()
+    };
+    assert_eq!(told(&slots(8)), "accepted");
+    check(&slots(9), "f:17: key `plugin[8]`: found 9 of them, allowed at most 8");
+    let filters = |n: usize| {
+        let names: Vec<_> = (0..n).map(|at| format!("\"s{at}\"")).collect();
+        told(&format!(
+            "{}{ORIGIN}[[route]]\npath = \"/\"\norigins = [\"a\"]\nfilters = [{}]",
+            slots(8),
+            names.join(",")
+        ))
+    };
+    assert_eq!(filters(4), "accepted");
+    assert!(filters(5).ends_with("found 5 of them, allowed at most 4"));
+}
+
+#[test]
+fn who_may_upload_is_checked() {
+    let keys = |n: usize| -> String {
+        let keys: Vec<_> = (0..n).map(|at| format!("\"RW{at:054}\"")).collect();
+        format!("[plugins]\ntrusted_keys = [{}]\n", keys.join(","))
+    };
+    assert_eq!(told(&keys(4)), "accepted");
+    assert!(told(&keys(5)).ends_with("found 5 of them, allowed at most 4"));
+    for bad in ["", "RW", &"R".repeat(57), &format!("XX{}", "a".repeat(54)), &"é".repeat(28)] {
+        let told = told(&format!("[plugins]\ntrusted_keys = [\"{bad}\"]"));
+        assert!(told.starts_with("f:2: key `plugins.trusted_keys[0]`"), "{told}");
+    }
+    check(
+        "[plugins]\nrequire_signature = true",
+        "f:2: key `plugins.require_signature`: found true, allowed true only beside \
+         plugins.trusted_keys",
+    );
+    assert_eq!(told(&format!("{}require_signature = true", keys(1))), "accepted");
+    for (kib, good) in [(0, false), (1, true), (1024, true), (1025, false)] {
+        assert_eq!(told(&format!("[plugins]\nmax_kib = {kib}")) == "accepted", good, "{kib}");
+    }
+    for (us, good) in [(0, true), (500, true), (501, false)] {
+        assert_eq!(told(&format!("[gateway]\ncoalesce_us = {us}")) == "accepted", good, "{us}");
     }
 }
 

@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# Two synthetic cameras, a gateway before them, players of our own through it, live figures.
+#
+#   DEMO_SECONDS=10   end by itself after so long; without it: until Ctrl-C
+#   DEMO_LISTEN=0.0.0.0   be reachable from other machines [127.0.0.1]
+#
+# Ends with 0 only if media flowed over UDP and over TCP in every round.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+listen=${DEMO_LISTEN:-127.0.0.1}
+limit=${DEMO_SECONDS:-0}
+if ! [[ $limit =~ ^[0-9]{1,6}$ ]]; then
+    echo "demo: DEMO_SECONDS is '$limit'; it takes whole seconds" >&2
+    exit 2
+fi
+if ! command -v "${CARGO:-cargo}" >/dev/null; then
+    echo "demo: cargo is missing; install Rust from https://rustup.rs" >&2
+    exit 1
+fi
+if ! command -v cc >/dev/null; then
+    # The linker is all that a machine with Rust may lack.
+    echo "demo: a C compiler is missing (the linker); installing gcc" >&2
+    sudo=; [[ $(id -u) == 0 ]] || sudo=sudo
+    $sudo apt-get update -q && $sudo apt-get install -qy gcc libc6-dev
+fi
+
+echo "building (the first time takes a few minutes)..."
+"${CARGO:-cargo}" build --release --locked --quiet
+edgeweir=${CARGO_TARGET_DIR:-target}/release/edgeweir
+
+dir=$(mktemp -d)
+children=()
+cleanup() {
+    trap - EXIT INT TERM
+    for pid in "${children[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${children[@]}"; do wait "$pid" 2>/dev/null || true; done
+    rm -rf "$dir"
+}
+trap cleanup EXIT
+
+rounds=0
+verdict() {
+    if ((rounds > 0)); then
+        echo "media flowed in $rounds round(s)"
+        exit 0
+    fi
+    echo "demo: stopped before media was seen" >&2
+    exit 1
+}
+trap 'echo; verdict' INT TERM
+
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# The first port from $1 on where nothing answers.
+free_port() {
+    local port=$1
+    while answers "$port"; do port=$((port + 1)); done
+    echo "$port"
+}
+
+await() { # name, pid, port
+    for _ in $(seq 100); do
+        answers "$3" && return
+        kill -0 "$2" 2>/dev/null || break
+        sleep 0.1
+    done
+    echo "demo: $1 does not answer on port $3; its log:" >&2
+    tail -n 20 "$dir/$1.log" >&2
+    exit 1
+}
+
+background() { # name, command...
+    local name=$1
+    shift
+    "$@" >"$dir/$name.log" 2>&1 &
+    children+=($!)
+}
+
+port_a=$(free_port 8561)
+background camera-a "$edgeweir" camera --listen "127.0.0.1:$port_a" --name "camera A" --audio
+await camera-a "${children[-1]}" "$port_a"
+port_b=$(free_port $((port_a + 1)))
+background camera-b "$edgeweir" camera --listen "127.0.0.1:$port_b" --name "camera B" --audio
+await camera-b "${children[-1]}" "$port_b"
+
+port=$(free_port 8554)
+cat >"$dir/gateway.toml" <<TOML
+[gateway]
+listen = ["$listen:$port"]
+
+[[origin]]
+name = "camera-a"
+url = "rtsp://127.0.0.1:$port_a"
+
+[[origin]]
+name = "camera-b"
+url = "rtsp://127.0.0.1:$port_b"
+
+[[route]]
+path = "/cam/*"
+origins = ["camera-a", "camera-b"]
+policy = "round-robin"
+auth = "none"
+TOML
+export EDGEWEIR_CONTROL=$dir/edgeweir.sock
+background gateway "$edgeweir" run --config "$dir/gateway.toml"
+await gateway "${children[-1]}" "$port"
+
+host=$listen
+[[ $host == 0.0.0.0 ]] && host=$(hostname -I 2>/dev/null | cut -d' ' -f1)
+url=rtsp://${host:-127.0.0.1}:$port/cam/1
+cat <<TEXT
+
+  two cameras  127.0.0.1:$port_a and :$port_b, behind one gateway
+  your player  $url
+               e.g.  ffplay $url    or  mpv $url
+               over TCP: ffplay -rtsp_transport tcp $url
+
+TEXT
+
+# One player over UDP and one over TCP for so many seconds; figures meanwhile.
+play() {
+    local seconds=$1 failed=0 transport pid
+    local -A players=()
+    for transport in udp tcp; do
+        background "$transport" "$edgeweir" probe "rtsp://127.0.0.1:$port/cam/1" \
+            --transport "$transport" --seconds "$seconds"
+        players[$transport]=${children[-1]}
+    done
+    for ((second = 2; second < seconds; second += 4)); do
+        sleep 2
+        ((second > 2)) && sleep 2
+        "$edgeweir" status || failed=1
+    done
+    for transport in udp tcp; do
+        pid=${players[$transport]}
+        wait "$pid" || failed=1
+        echo "--- what the player over $transport saw"
+        cat "$dir/$transport.log"
+    done
+    # The two players are gone; their numbers must not be used again.
+    children=("${children[@]:0:3}")
+    if ((failed)); then
+        echo "demo: no media; the gateway's log:" >&2
+        tail -n 20 "$dir/gateway.log" >&2
+        exit 1
+    fi
+    rounds=$((rounds + 1))
+}
+
+if ((limit > 0)); then
+    play "$limit"
+    verdict
+fi
+echo "Ctrl-C ends it."
+while true; do play 10; done
