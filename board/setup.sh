@@ -10,7 +10,7 @@ set -eu
 #   gcc-*, libc6-dev-*-cross        linkers and C libraries of the two targets
 #   rustc-web ... libstd-rust-web-dev   Debian's Rust with its sources: the way to build that needs
 #                                   nothing but apt (cross/build takes others where they are there)
-#   qemu-system-arm, ipxe-qemu      the boards qemu-aarch64 and qemu-armv7
+#   qemu-system-arm                 the boards qemu-aarch64 and qemu-armv7
 #   qemu-user-static                unit tests of both architectures
 #   u-boot-qemu, u-boot-tools       boot loader, signed FIT images; openssl makes its keys
 #   signify-openbsd                 signs updates

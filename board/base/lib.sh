@@ -125,3 +125,24 @@ make_kernel() {
         { tail -n 30 "$kernel.log" >&2; fail "the kernel's modules were not built, see $kernel.log"; }
     mv "$kernel.new" "$kernel"
 }
+
+# What every kernel is told. The slot is added by whoever boots it.
+kernel_args="console=ttyAMA0 quiet loglevel=3 panic=1"
+
+hex() {
+    printf '0x%x' "$1"
+}
+
+# QEMU's options for the board's watchdog device.
+watchdog_device() {
+    case $WATCHDOG in
+        i6300esb) echo "-device i6300esb -action watchdog=reset" ;;
+        *) echo "-action watchdog=reset" ;;
+    esac
+}
+
+# fill_flash FILE ENV: the second bank of flash, erased but for the boot loader's environment.
+fill_flash() {
+    head -c $flash_bank_bytes /dev/zero | tr '\0' '\377' >"$1"
+    dd if="$2" of="$1" conv=notrunc status=none
+}
