@@ -137,6 +137,17 @@ pub const STORE_MIN_BYTES: u32 = 512 * 1024;
 /// Largest store on flash. Recognising a store reads it once, which takes a second at this size.
 pub const STORE_MAX_BYTES: u32 = 64 * 1024 * 1024;
 
+/// Plugin slots on flash: 16 slots of two hashes, serials and fault counts are under 2 KiB.
+pub const STORE_SLOTS_MAX_BYTES: usize = 8 * 1024;
+/// Starts in a row that may end early before the previous configuration is taken.
+pub const EARLY_DEATHS: u8 = 3;
+
+// --- Watchdog -----------------------------------------------------------------------------------
+
+/// A worker that has not gone round its loop for so long hangs. It goes round once a second when
+/// there is nothing to do; the longest thing it does is a hook with its CPU budget.
+pub const WORKER_STUCK_MS: u64 = 5_000;
+
 // --- Camera and probe ---------------------------------------------------------------------------
 
 /// Largest RTP payload of the synthetic camera: with all headers within an Ethernet MTU of 1500.

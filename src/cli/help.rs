@@ -70,11 +70,15 @@ static COMMANDS: &[Spec] = &[
             opt("config", "FILE.toml", "configuration as text; changes are not kept"),
             opt("flash", "DEVICE_OR_FILE", "store with configuration and secrets [EDGEWEIR_FLASH]"),
             opt("secrets", "FILE.toml", "users and credentials as text, beside --config"),
+            opt("watchdog", "DEVICE", "hardware watchdog, as /dev/watchdog, fed while all is well"),
+            opt("healthy-after", "S", "a start that lives so long was good, 1 to 3600 [60]"),
+            opt("syslog", "", "the log to /dev/log too"),
             LOG,
         ],
         text:
             "The log goes to stderr. SIGTERM and SIGINT end sessions properly, then the gateway; \
-               SIGHUP\nreads the configuration again.
+               SIGHUP\nreads the configuration again. After three starts in a row that ended early (see
+--healthy-after) the store's previous configuration is taken. systemd is told by NOTIFY_SOCKET.
 
 Examples:
   edgeweir run --config gateway.toml --control /tmp/edgeweir.sock --log debug

@@ -77,6 +77,13 @@ impl Admin {
         Self(Arc::new(Inner { shared, source: Mutex::new(source), listen }))
     }
 
+    /// This start was a good one, or is ended on purpose.
+    pub(super) async fn settle(&self) {
+        if let Err(wrong) = self.0.source.lock().await.settled().await {
+            self.0.shared.event(format!("a good start cannot be noted on flash: {wrong}"));
+        }
+    }
+
     /// Reads the configuration again, for SIGHUP.
     pub(super) async fn reload(&self) {
         let source = self.0.source.lock().await;
@@ -186,7 +193,8 @@ impl Inner {
     }
 }
 
-const NO_HISTORY: &str = "no history is kept: the gateway runs from a text file; use --flash";
+const NO_HISTORY: &str =
+    "no history can be read: the gateway runs from a text file, or its store cannot be used";
 
 fn not_stored(wrong: String) -> Problem {
     Problem::new(503, format!("not stored, nothing has changed: {wrong}"))

@@ -13,6 +13,7 @@ mod shared;
 mod signals;
 mod source;
 mod tracks;
+mod watchdog;
 
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 use std::{
@@ -30,6 +31,7 @@ use self::{
     shared::{Generation, Shared},
     signals::Signal,
     source::Source,
+    watchdog::Watchdog,
 };
 use crate::{
     clock,
@@ -51,10 +53,12 @@ const FILES_WANTED: u64 = 65_536;
 /// A text for people: what cannot be read, bound or started, and the remedy.
 pub fn run(options: RunOptions) -> Result<(), String> {
     let files = files::raise_limit(FILES_WANTED);
+    let watchdog = Rc::new(Watchdog::open(options.watchdog.as_deref())?);
     let source = smol::block_on(Source::open(&options))?;
+    let start = smol::block_on(source.begin());
     let loaded = smol::block_on(source.load())?;
     let (seed, nonce_key) = random()?;
-    let notes = loaded.notes.clone();
+    let notes: Vec<String> = start.notes.iter().chain(&loaded.notes).cloned().collect();
     let generation = Generation::first(loaded, seed, nonce_key);
     let gateway = &generation.config.gateway;
     let workers = match gateway.workers {
@@ -72,8 +76,12 @@ pub fn run(options: RunOptions) -> Result<(), String> {
     }
     info!("edgeweir {}: {workers} workers, {files} descriptors", env!("CARGO_PKG_VERSION"));
     let executor = Rc::new(LocalExecutor::new());
-    let result = smol::block_on(executor.run(control(&executor, &shared, source, listen, options)));
+    let running = control(&executor, &shared, source, listen, options, &watchdog);
+    let result = smol::block_on(executor.run(running));
     shared.pool.stop();
+    if result.is_ok() {
+        watchdog.stand_down();
+    }
     result
 }
 
@@ -93,7 +101,11 @@ async fn control(
     source: Source,
     listen: Vec<SocketAddr>,
     options: RunOptions,
+    watchdog: &Rc<Watchdog>,
 ) -> Result<(), String> {
+    let fed = Rc::clone(watchdog);
+    let feeding = Arc::clone(shared);
+    let _watchdog = executor.spawn(async move { fed.feed(feeding).await });
     let (changed, changes) = channel::bounded(16);
     let admin = Admin::new(Arc::clone(shared), source, changed);
     let mut listeners = Listeners::default();
@@ -125,6 +137,12 @@ async fn control(
     let _health = executor.spawn(health::watch(Arc::clone(shared), Rc::clone(executor)));
     let _rates = executor.spawn(measure(Arc::clone(shared)));
     let mut signals = signals::Signals::new().map_err(|error| format!("signals: {error}"))?;
+    watchdog.ready();
+    let (settling, healthy_after) = (admin.clone(), options.healthy_after);
+    let _settled = executor.spawn(async move {
+        Timer::after(healthy_after).await;
+        settling.settle().await;
+    });
     loop {
         enum News {
             Signal(Signal),
@@ -152,6 +170,7 @@ async fn control(
     info!("stopping: {} sessions", shared.admitted());
     drop(listeners);
     drain(shared).await;
+    admin.settle().await;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Behaviour of the store; power cuts and flipped bits are in `tests/config_cut.rs`.
 
-use super::*;
+use super::{mark::MAGIC, *};
 use crate::{config::image::tests::largest, flash::sim::SimNor};
 
 fn sim(size: u32, erase_size: u32) -> SimNor {
