@@ -2,12 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test unit lint setup capacity clean
+.PHONY: help demo test unit lint setup plugins plugins-test capacity clean
 
 help:
 	@echo "make demo      two synthetic cameras, a gateway, players, live figures (DEMO_SECONDS=10 to end by itself)"
 	@echo "make test      everything that must pass: lints, unit, simulation, real peers"
 	@echo "make unit      the part of it that needs no peer"
+	@echo "make plugins   the guests under plugins/ as components in target/plugins/"
+	@echo "make plugins-test  their own tests, without a gateway"
 	@echo "make capacity  memory, descriptors and loss at 1000 sessions, in full"
 
 demo:
@@ -27,6 +29,12 @@ lint:
 
 setup:
 	tests/setup.sh
+
+plugins:
+	plugins/build.sh
+
+plugins-test:
+	plugins/test.sh
 
 capacity:
 	EDGEWEIR_CAPACITY=full $(CARGO) test --locked --release --test capacity -- --nocapture

@@ -98,6 +98,9 @@ pub const PLUGIN_CONFIG_DEPTH_MAX: usize = 8;
 /// `[plugin.config]` of all slots together, as JSON: half of what eight slots could ask for, since
 /// the configuration is held whole in memory.
 pub const PLUGIN_CONFIGS_MAX_BYTES: usize = 4 * 1024;
+/// Clients and paths whose origin is remembered for balancing plugins, 64 bytes each; the oldest half
+/// is forgotten when they are reached.
+pub const STICKY_MAX: usize = 4096;
 /// Filters of one route.
 pub const ROUTE_FILTERS_MAX: usize = 4;
 /// Public keys that may sign plugins: two in use, two to change to.

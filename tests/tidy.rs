@@ -11,8 +11,15 @@ use std::{
 const LONG_FILE_LINES: usize = 500;
 
 /// Rooms of the core, and files of other rooms that are core too.
-const CORE: [&str; 6] =
-    ["src/rtsp/", "src/session/", "src/origin/", "src/auth/", "src/config/", "src/pipe/relay.rs"];
+const CORE: [&str; 7] = [
+    "src/rtsp/",
+    "src/session/",
+    "src/origin/",
+    "src/auth/",
+    "src/config/",
+    "src/pipe/relay.rs",
+    "src/plugin/hooks.rs",
+];
 
 /// Files inside a core room that belong to the shell, with the reason.
 const NOT_CORE: [&str; 1] = [

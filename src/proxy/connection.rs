@@ -8,6 +8,7 @@
 //! Not in here: what the messages mean ([`crate::session`]).
 
 mod frames;
+mod hooks;
 mod origin_side;
 mod outputs;
 
@@ -70,6 +71,7 @@ struct Inner {
     client: Option<TcpStream>,
     client_addr: SocketAddr,
     local_ip: IpAddr,
+    local_port: u16,
     inbox: Inbox,
     client_open: bool,
     client_interest: Interest,
@@ -149,6 +151,7 @@ fn try_begin(
         client: Some(stream),
         client_addr: addr,
         local_ip: local.ip().to_canonical(),
+        local_port: local.port(),
         inbox: Inbox::default(),
         client_open: true,
         client_interest: Interest::Read,
@@ -275,6 +278,7 @@ impl Inner {
     fn feed_client(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
         loop {
             let now = worker.now();
+            self.take_up_config();
             let (mut message, mut frames) = (false, Frames::default());
             let Self { session, inbox, tracks, .. } = self;
             let fed = inbox.feed(fresh, |unit, bytes| match unit {
@@ -301,7 +305,6 @@ impl Inner {
             if core::mem::take(&mut self.half_open) {
                 self.shared.half_open.fetch_sub(1, Relaxed);
             }
-            self.take_up_config();
             self.drain(token, worker);
             fresh = &[];
             if self.inbox.is_empty() || self.closing.is_some() || !self.session.wants(Side::Client)

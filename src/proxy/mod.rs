@@ -9,6 +9,7 @@ mod files;
 mod health;
 mod listener;
 mod options;
+mod plugins;
 mod shared;
 mod signals;
 mod source;
@@ -69,7 +70,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         .map_err(|error| format!("workers cannot be started: {error}"))?;
     let ports = PortPool::new(gateway.media_ports.first, gateway.media_ports.last);
     let listen: Vec<SocketAddr> = gateway.listen.iter().copied().collect();
-    let shared = Arc::new(Shared::new(generation, pool, ports, seed, nonce_key));
+    let shared = Arc::new(Shared::new(generation, pool, ports, seed, nonce_key, None));
     for note in notes {
         warn!("{note}");
         shared.event(note);

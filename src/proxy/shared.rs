@@ -12,6 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use super::plugins::Plugins;
 use crate::{
     auth::server::Verifier,
     clock::{self, Instant},
@@ -19,6 +20,7 @@ use crate::{
     control::model::SessionStatus,
     origin::Table,
     pipe::{PipeCounters, Pool, PortPool},
+    plugin::hooks::MakeHooks,
     session::Fault,
 };
 
@@ -70,6 +72,8 @@ pub(super) struct Shared {
     pub(super) seed: u64,
     /// Key of this run's nonces.
     pub(super) nonce_key: [u8; 32],
+    /// Who is asked where the configuration names a slot.
+    pub(super) plugins: Plugins,
 }
 
 /// One connection, as `sessions` shows it.
@@ -204,8 +208,10 @@ impl Shared {
         ports: Arc<PortPool>,
         seed: u64,
         nonce_key: [u8; 32],
+        hooks: Option<Box<MakeHooks>>,
     ) -> Self {
         Self {
+            plugins: Plugins::new(hooks, seed),
             nonce_key,
             number: AtomicU64::new(generation.number),
             generation: Mutex::new(Arc::new(generation)),

@@ -53,6 +53,8 @@ pub(super) struct Place<'a> {
     pub(super) entry: &'a Entry,
     pub(super) worker: &'a Worker,
     pub(super) token: Token,
+    /// The worker for the pipe; none: the least loaded.
+    pub(super) on: Option<u16>,
 }
 
 /// All sockets of a session's tracks.
@@ -104,8 +106,13 @@ impl TrackSockets {
                     leg(plan.origin, peers.origin, peers.endpoints),
                     leg(plan.client, peers.client, peers.endpoints),
                 );
-                let pipe = UdpPipe::start(sockets, relay, &place.shared.pool, place.worker.id())
-                    .map_err(io::Error::other)?;
+                let pool = &place.shared.pool;
+                let chosen = pool.handles().iter().find(|handle| Some(handle.id()) == place.on);
+                let pipe = match chosen {
+                    Some(handle) => UdpPipe::start_on(sockets, relay, handle),
+                    None => UdpPipe::start(sockets, relay, pool, place.worker.id()),
+                };
+                let pipe = pipe.map_err(io::Error::other)?;
                 lock(&place.entry.facts).pipes.push(Arc::clone(pipe.counters()));
                 Path::Pipe(pipe)
             }

@@ -3,6 +3,7 @@
 use super::{
     Deciding, Fault, Leg, Link, Note, Output, Session, SetupNote, State, VIA_DEFAULT,
     answer::PUBLIC,
+    filter::Subject,
     negotiate::{self, NoTransport, Wish},
     rewrite::{self, Credentials, Mapping, RequestChange},
 };
@@ -28,7 +29,7 @@ impl Session {
         };
         self.last_client = now;
         if head.is_response() {
-            return self.client_answered(&head, bytes, head_len);
+            return self.client_answered(&head, bytes, head_len, now);
         }
         let Some(cseq) = head.header("CSeq").map(|header| header.value) else {
             return self.refuse(b"", Fault::NoCseq, &[]);
@@ -49,6 +50,7 @@ impl Session {
         if head.header("Connection").is_some_and(|h| h.value.eq_ignore_ascii_case(b"close")) {
             self.close_when_answered = true;
         }
+        self.take_up_table(head.method());
         match self.check(&head) {
             Err(Fault::ProxyRequire) => {
                 let tags = head.header("Proxy-Require").map(|h| h.value).unwrap_or_default();
@@ -163,12 +165,26 @@ impl Session {
 
     fn authenticate(&mut self, now: Instant) {
         let scheme = self.route_config(|route| route.auth).unwrap_or(Auth::None);
-        let asked = matches!(scheme, Auth::Digest | Auth::Basic) && self.granted != self.route;
-        if asked {
+        let holds =
+            self.granted == self.route && self.granted_until.is_none_or(|until| now < until);
+        if matches!(scheme, Auth::Digest | Auth::Basic | Auth::Plugin(_)) && !holds {
             self.outputs.push_back(Output::Authenticate(scheme));
         } else {
-            self.admit(now);
+            self.permitted(now);
         }
+    }
+
+    /// The client may ask this: filters first, where the route has any.
+    pub(super) fn permitted(&mut self, now: Instant) {
+        if !self.has_filters() {
+            return self.admit(now);
+        }
+        let Some(deciding) = &mut self.deciding else { return };
+        let (raw, head_len) = (core::mem::take(&mut deciding.raw), deciding.head);
+        let method = Head::parse(raw.get(..head_len).unwrap_or_default())
+            .map(|head| head.method_bytes().to_vec())
+            .unwrap_or_default();
+        self.filter(Subject::Request, raw, head_len, &method, now);
     }
 
     pub(super) fn route_config<T>(
@@ -179,7 +195,7 @@ impl Session {
         Some(field(route))
     }
 
-    /// The client may ask this: negotiate what has to be negotiated, then on to the origin.
+    /// Negotiates what has to be negotiated, then on to the origin.
     pub(super) fn admit(&mut self, now: Instant) {
         let Some(deciding) = self.deciding.take() else { return };
         let Ok(head) = Head::parse(deciding.raw.get(..deciding.head).unwrap_or_default()) else {
@@ -368,19 +384,32 @@ impl Session {
         }
     }
 
-    fn client_answered(&mut self, head: &Head<'_>, bytes: &[u8], head_len: usize) {
+    fn client_answered(&mut self, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
         let Some(at) = self.origin_requests.find(head.cseq()) else { return };
         let Some(pending) = self.origin_requests.get(at) else { return };
-        let answer = rewrite::client_answer(head, bytes, head_len, &pending.asked);
         let informational = head.status().is_some_and(|status| status < 200);
         if informational {
             return;
         }
-        self.origin_requests.answer(at, answer);
-        while let Some(answer) = self.origin_requests.ready() {
-            // An origin that does not read is found out by the timers of its own answers.
-            let _ = self.to_origin.push_reply(&answer);
+        match pending.sent {
+            Some(number) if self.has_filters() => {
+                let method = pending.method.as_str().as_bytes();
+                self.filter(Subject::ClientAnswer(number), bytes.to_vec(), head_len, method, now);
+            }
+            _ => self.client_answer_goes_on(at, head, bytes, head_len),
         }
+    }
+
+    pub(super) fn client_answer_goes_on(
+        &mut self,
+        at: usize,
+        head: &Head<'_>,
+        bytes: &[u8],
+        head_len: usize,
+    ) {
+        let Some(pending) = self.origin_requests.get(at) else { return };
+        let answer = rewrite::client_answer(head, bytes, head_len, &pending.asked);
+        self.answer_origin(at, answer);
     }
 
     pub(super) fn reset_after_teardown(&mut self) {

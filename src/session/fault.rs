@@ -26,6 +26,14 @@ pub enum Fault {
     NoRoute,
     /// Authentication refused for good.
     Forbidden,
+    /// A filter wants the request forgotten.
+    Filtered,
+    /// A filter wants the answer forgotten.
+    AnswerFiltered,
+    /// A plugin that had to be asked failed, or is not there.
+    PluginFailed,
+    /// A filter that had to be asked about an answer failed, or is not there.
+    PluginFailedOnAnswer,
     /// The method does not work through a gateway.
     MethodNotAllowed,
     /// A Session id that is not this connection's.
@@ -96,7 +104,9 @@ impl Fault {
             Self::Version => 505,
             Self::ProxyRequire => 551,
             Self::NoRoute => 404,
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::Filtered => 403,
+            Self::AnswerFiltered | Self::PluginFailedOnAnswer => 502,
+            Self::PluginFailed => 503,
             Self::MethodNotAllowed => 405,
             Self::NoSession => 454,
             Self::WrongState => 455,
@@ -135,7 +145,12 @@ impl Fault {
             | Self::MediaSilent
             | Self::OriginsFull
             | Self::NoOrigin { .. } => Whose::Origin,
-            Self::NoPorts | Self::SessionLimit | Self::Closed | Self::Shutdown => Whose::Local,
+            Self::NoPorts
+            | Self::SessionLimit
+            | Self::PluginFailed
+            | Self::PluginFailedOnAnswer
+            | Self::Closed
+            | Self::Shutdown => Whose::Local,
             _ => Whose::Client,
         }
     }
@@ -150,6 +165,10 @@ impl Fault {
             Self::ProxyRequire => "refused_proxy_require",
             Self::NoRoute => "refused_no_route",
             Self::Forbidden => "refused_forbidden",
+            Self::Filtered => "refused_filtered",
+            Self::AnswerFiltered => "answer_filtered",
+            Self::PluginFailed => "refused_plugin_failed",
+            Self::PluginFailedOnAnswer => "answer_plugin_failed",
             Self::MethodNotAllowed => "refused_method",
             Self::NoSession => "refused_no_session",
             Self::WrongState => "refused_wrong_state",
@@ -187,6 +206,10 @@ impl fmt::Display for Fault {
             Self::ProxyRequire => "Proxy-Require names a feature that is not known",
             Self::NoRoute => "no route for this path",
             Self::Forbidden => "authentication refused",
+            Self::Filtered => "a filter dropped the request",
+            Self::AnswerFiltered => "a filter dropped the answer",
+            Self::PluginFailed => "a plugin failed over the request, or its slot is empty",
+            Self::PluginFailedOnAnswer => "a filter failed over the answer, or its slot is empty",
             Self::MethodNotAllowed => "method does not work through a gateway",
             Self::NoSession => "Session id is not that of this connection",
             Self::WrongState => "method does not fit the session's state",

@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Decisions that are not its own leave as outputs and come back as inputs: who the client is
-//! ([`Output::Authenticate`]), which origin to use ([`Output::Connect`]), which ports
-//! ([`Output::Bind`]). It cannot tell whether a table, a guest or a test gave the verdict.
+//! ([`Output::Authenticate`]), what a filter makes of a message ([`Output::Filter`]), which origin to
+//! use ([`Output::Connect`]), which ports ([`Output::Bind`]). It cannot tell whether a table, a guest
+//! or a test gave the verdict.
 //!
 //! One connection holds one session at a time, bound to one origin; after TEARDOWN it may begin
 //! another. Until SETUP is answered an origin that fails is replaced by another of the route, and
@@ -28,6 +29,7 @@ mod client;
 mod cseq;
 mod end;
 mod fault;
+mod filter;
 mod inbox;
 mod keepalive;
 mod negotiate;
@@ -50,7 +52,11 @@ pub use self::{
 };
 pub use crate::pipe::{Kind as Flow, Side};
 use crate::{
-    clock::Instant, limits::REPLY_QUEUE_SOFT_BYTES, origin::Table, pipe::says_bye, rtsp::Version,
+    clock::Instant,
+    limits::REPLY_QUEUE_SOFT_BYTES,
+    origin::Table,
+    pipe::says_bye,
+    rtsp::{Method, Version},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +90,10 @@ struct SetupNote {
 enum Own {
     Keepalive,
     Teardown,
+    /// After a PLAY or RECORD whose answer a filter kept from the client.
+    Pause,
+    /// The client's SETUP that was under way when it left: the origin holds a session if it says yes.
+    Setup,
 }
 
 /// The client's request that waits for a verdict.
@@ -99,6 +109,8 @@ struct Deciding {
 pub struct Session {
     around: Surroundings,
     table: Arc<Table>,
+    /// The one that the next session goes by.
+    next_table: Option<Arc<Table>>,
     version: Version,
     to_client: Outbox,
     to_origin: Outbox,
@@ -106,7 +118,10 @@ pub struct Session {
     own: Outstanding<Own>,
     origin_requests: Outstanding<()>,
     deciding: Option<Deciding>,
+    filtering: Option<Box<filter::Filtering>>,
     granted: Option<usize>,
+    /// When the grant is over; none: it holds as long as the connection.
+    granted_until: Option<Instant>,
     route: Option<usize>,
     path: Vec<u8>,
     link: Link,
@@ -138,6 +153,7 @@ impl Session {
         Self {
             around,
             table,
+            next_table: None,
             version: Version::V1,
             to_client: Outbox::new(bounds),
             to_origin: Outbox::new(bounds),
@@ -145,7 +161,9 @@ impl Session {
             own: Outstanding::default(),
             origin_requests: Outstanding::default(),
             deciding: None,
+            filtering: None,
             granted: None,
+            granted_until: None,
             route: None,
             path: Vec::new(),
             link: Link::Down,
@@ -173,10 +191,11 @@ impl Session {
     pub fn message(&mut self, side: Side, bytes: &[u8], head: usize, now: Instant) {
         if self.ended.is_some() {
             if side == Side::Origin {
-                self.late_answer(bytes, head);
+                self.late_answer(bytes, head, now);
             }
             return;
         }
+        self.filter_must_be_done(now);
         match side {
             Side::Client => self.client_message(bytes, head, now),
             Side::Origin => self.origin_message(bytes, head, now),
@@ -225,11 +244,19 @@ impl Session {
         }
         match input {
             Input::Granted => {
-                self.granted = self.route;
-                self.admit(now);
+                (self.granted, self.granted_until) = (self.route, None);
+                self.permitted(now);
+            }
+            Input::GrantedFor(ttl) => {
+                self.granted = self.route.filter(|_| !ttl.is_zero());
+                self.granted_until = Some(now + ttl);
+                self.permitted(now);
             }
             Input::Challenge(values) => self.challenge(&values),
             Input::Denied => self.refuse_decided(Fault::Forbidden),
+            Input::DeniedAs(status) => self.deny(status),
+            Input::AuthFailed => self.refuse_decided(Fault::PluginFailed),
+            Input::Filtered(verdict) => self.filtered(verdict, now),
             Input::Bound { client, origin } => self.bound(client, origin, now),
             Input::NotBound(fault) => self.refuse_decided(fault),
             Input::Connected(link) => self.connected(*link, now),
@@ -286,14 +313,25 @@ impl Session {
     /// The configuration changed: the next session on this connection goes by this table. One that
     /// is under way keeps its origin.
     pub fn set_table(&mut self, table: Arc<Table>) {
-        if self.tracks.is_empty() && self.requests.is_empty() && self.deciding.is_none() {
-            if self.link != Link::Down {
-                self.outputs.push_back(Output::DropOrigin);
-            }
-            self.unbind();
-            self.granted = None;
-            self.table = table;
+        self.next_table = Some(table);
+    }
+
+    /// Between two sessions the newest table is taken up. A SETUP belongs to the DESCRIBE before it.
+    fn take_up_table(&mut self, method: Method) {
+        let under_way = !self.tracks.is_empty()
+            || !self.requests.is_empty()
+            || self.deciding.is_some()
+            || (method == Method::Setup && self.route.is_some());
+        if under_way {
+            return;
         }
+        let Some(table) = self.next_table.take() else { return };
+        if self.link != Link::Down {
+            self.outputs.push_back(Output::DropOrigin);
+        }
+        self.unbind();
+        self.granted = None;
+        self.table = table;
     }
 
     /// The table that this session goes by.
@@ -380,6 +418,7 @@ impl Session {
         if self.close_when_answered
             && !self.detached
             && self.requests.is_empty()
+            && self.deciding.is_none()
             && self.ended.is_none()
         {
             self.ended = Some(Fault::ClientGone);

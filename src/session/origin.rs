@@ -3,6 +3,7 @@
 use super::{
     Fault, Input, Leg, Link, OriginLink, Output, Plan, Session, Side, Sight, State, Track,
     client::{RETRY_AFTER_MS, head_len},
+    filter::Subject,
     keepalive::Keepalive,
     negotiate,
     rewrite::{self, AnswerChange},
@@ -93,6 +94,33 @@ impl Session {
             500..=599 => self.seen(Sight::ServerError(status)),
             _ => self.seen(Sight::Answered(now.since(sent_at))),
         }
+        match self.requests.get(at).and_then(|pending| pending.sent) {
+            Some(number) if self.has_filters() => {
+                let method = self.method_of(at);
+                self.filter(Subject::Answer(number), bytes.to_vec(), head_len, &method, now);
+            }
+            _ => self.answer_goes_on(at, status, head, bytes, head_len, now),
+        }
+    }
+
+    /// The method of a request of the client, as it wrote it.
+    fn method_of(&self, at: usize) -> Vec<u8> {
+        let Some(pending) = self.requests.get(at) else { return Vec::new() };
+        let word = pending.raw.split(|byte| *byte == b' ').next().unwrap_or_default();
+        word.trim_ascii_start().to_vec()
+    }
+
+    /// What the answer means for the session; then on to the client.
+    pub(super) fn answer_goes_on(
+        &mut self,
+        at: usize,
+        status: u16,
+        head: &Head<'_>,
+        bytes: &[u8],
+        head_len: usize,
+        now: Instant,
+    ) {
+        let Some(method) = self.requests.get(at).map(|pending| pending.method) else { return };
         let location = match self.location(status, head) {
             Ok(location) => location,
             Err(fault) => return self.fail(at, fault),
@@ -132,7 +160,7 @@ impl Session {
             state == State::Playing && self.tracks.iter().any(|track| track.steady);
     }
 
-    fn torn_down(&mut self, at: usize) {
+    pub(super) fn torn_down(&mut self, at: usize) {
         let uri = self.requests.get(at).and_then(|pending| {
             let head = Head::parse(pending.raw.get(..head_len(&pending.raw)?)?).ok()?;
             head.uri().map(<[u8]>::to_vec)
@@ -329,7 +357,9 @@ impl Session {
         let Some(cseq) = head.header("CSeq").map(|header| header.value) else {
             return self.note(Fault::OriginReply);
         };
-        let Some(mapping) = &self.mapping else { return };
+        if self.mapping.is_none() {
+            return;
+        }
         if self.detached {
             let mut answer = Vec::new();
             write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
@@ -344,6 +374,22 @@ impl Session {
             let _ = self.to_origin.push_reply(&answer);
             return;
         }
+        if self.has_filters() {
+            let method = head.method_bytes();
+            return self.filter(Subject::OriginRequest, bytes.to_vec(), head_len, method, now);
+        }
+        self.origin_request_goes_on(head, bytes, head_len, now);
+    }
+
+    pub(super) fn origin_request_goes_on(
+        &mut self,
+        head: &Head<'_>,
+        bytes: &[u8],
+        head_len: usize,
+        now: Instant,
+    ) {
+        let Some(cseq) = head.header("CSeq").map(|header| header.value) else { return };
+        let Some(mapping) = &self.mapping else { return };
         let location = match head.method() {
             Method::Redirect => match self.moved(head) {
                 Ok(location) => location,

@@ -47,7 +47,11 @@ impl Inner {
         self.drop_origin(token, worker);
         let attempt = u32::try_from(exclude.len()).unwrap_or(u32::MAX);
         let key = Key::new(self.client_addr.ip().to_canonical(), path, attempt);
-        let picked = self.session.table().pick(route, &key, exclude, now);
+        let chosen = self.ask_upstream(route, path, &key, exclude, now, worker);
+        let picked = match chosen {
+            Some(reservation) => Ok(reservation),
+            None => self.session.table().pick(route, &key, exclude, now),
+        };
         let reservation = match picked {
             Ok(reservation) => reservation,
             Err(none) => {
@@ -101,6 +105,7 @@ impl Inner {
         origin.connecting = None;
         origin.local_ip = local.ip().to_canonical();
         let _ = origin.stream.set_nodelay(true);
+        self.remember_origin(reservation);
         let generation = self.shared.generation();
         let signer = reservation
             .credentials()

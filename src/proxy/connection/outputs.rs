@@ -36,8 +36,16 @@ impl Inner {
     pub(super) fn carry_out(&mut self, output: Output, token: Token, worker: &Worker) {
         let now = worker.now();
         match output {
+            Output::Authenticate(Auth::Plugin(slot)) => {
+                let verdict = self.ask_authenticator(slot, worker);
+                self.session.handle(verdict, now);
+            }
             Output::Authenticate(scheme) => {
                 let verdict = self.authenticate(scheme, now);
+                self.session.handle(verdict, now);
+            }
+            Output::Filter(slot) => {
+                let verdict = self.filter(slot, worker);
                 self.session.handle(verdict, now);
             }
             Output::Connect { route, path, exclude } => {
@@ -63,7 +71,8 @@ impl Inner {
                 let origin = self.origin.as_ref().map_or(self.local_ip, |origin| origin.peer_ip);
                 let client = self.client_addr.ip().to_canonical();
                 let peers = Peers { client, origin, endpoints };
-                let place = Place { shared: &self.shared, entry: &self.entry, worker, token };
+                let on = self.ask_worker(worker);
+                let place = Place { shared: &self.shared, entry: &self.entry, worker, token, on };
                 let opened = self.tracks.open(track, plan, peers, place);
                 if let Err(error) = opened {
                     warn!("{}: track {track} cannot be relayed: {error}", self.entry.id);
@@ -119,7 +128,7 @@ impl Inner {
             }
             Decision::Challenge(values) => {
                 self.shared.count("auth_challenges");
-                Input::Challenge(values)
+                Input::Challenge(values.into_iter().map(String::into_bytes).collect())
             }
             Decision::Refused => Input::Denied,
         }
