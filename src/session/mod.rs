@@ -25,6 +25,7 @@
 //! Not in here: sockets, threads, the clock, the log, and datagrams, which never come near it.
 
 mod answer;
+mod asked;
 mod client;
 mod cseq;
 mod end;

@@ -1,4 +1,4 @@
-//! What an origin says: answers to the client's requests and to our own, and requests of its own.
+//! What an origin answers, to the client's requests and to our own, and what happens when it is gone.
 
 use super::{
     Fault, Input, Leg, Link, OriginLink, Output, Plan, Session, Side, Sight, State, Track,
@@ -12,7 +12,7 @@ use crate::{
     clock::Instant,
     config::{Auth, Redirect},
     limits::{SESSION_ID_MAX_BYTES, TRACKS_MAX},
-    rtsp::{Head, Method, Url, Version, sdp, write},
+    rtsp::{Head, Method, Url, sdp, write},
 };
 
 /// How often a request is signed anew: once for the first challenge, once for a stale nonce.
@@ -318,7 +318,7 @@ impl Session {
         self.moved(head)
     }
 
-    fn moved(&self, head: &Head<'_>) -> Result<Option<Vec<u8>>, Fault> {
+    pub(super) fn moved(&self, head: &Head<'_>) -> Result<Option<Vec<u8>>, Fault> {
         let Some(location) = head.header("Location") else { return Ok(None) };
         let Some(mapping) = &self.mapping else { return Ok(None) };
         let ours = Url::parse(location.value)
@@ -351,97 +351,6 @@ impl Session {
             })
             .filter(|tail| !tail.is_empty() && tail != b"*")
             .collect();
-    }
-
-    /// A request of the origin to the client.
-    fn origin_asks(&mut self, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
-        let Some(cseq) = head.header("CSeq").map(|header| header.value) else {
-            return self.note(Fault::OriginReply);
-        };
-        if self.mapping.is_none() {
-            return;
-        }
-        if self.detached {
-            let mut answer = Vec::new();
-            write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
-            let _ = self.to_origin.push_reply(&answer);
-            return;
-        }
-        // Not reading the origin would freeze its media: past the bound it is answered for the
-        // client.
-        if !self.origin_requests.has_room() {
-            let mut answer = Vec::new();
-            write::response(&mut answer, self.version, 503, Some(cseq), &[], b"");
-            let _ = self.to_origin.push_reply(&answer);
-            return;
-        }
-        if self.has_filters() {
-            let method = head.method_bytes();
-            return self.filter(Subject::OriginRequest, bytes.to_vec(), head_len, method, now);
-        }
-        self.origin_request_goes_on(head, bytes, head_len, now);
-    }
-
-    pub(super) fn origin_request_goes_on(
-        &mut self,
-        head: &Head<'_>,
-        bytes: &[u8],
-        head_len: usize,
-        now: Instant,
-    ) {
-        let Some(cseq) = head.header("CSeq").map(|header| header.value) else { return };
-        let Some(mapping) = &self.mapping else { return };
-        let location = match head.method() {
-            // Without Session it is for the next hop, which is us (RFC 7826 13.10). Our sessions at
-            // that origin are over; clients that come again are led to an origin anew.
-            Method::Redirect
-                if head.version() == Ok(Version::V2) && head.header("Session").is_none() =>
-            {
-                let mut answer = Vec::new();
-                write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
-                let _ = self.to_origin.push_reply(&answer);
-                self.note(Fault::OriginLeaves);
-                return self.end(Fault::OriginLeaves, now);
-            }
-            Method::Redirect => match self.moved(head) {
-                Ok(location) => location,
-                Err(fault) => {
-                    let mut answer = Vec::new();
-                    write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
-                    let _ = self.to_origin.push_reply(&answer);
-                    self.note(fault);
-                    return self.end(fault, now);
-                }
-            },
-            _ => None,
-        };
-        let number = self.origin_requests.number();
-        let request = rewrite::origin_request(head, bytes, head_len, mapping, number, location);
-        let due = now + self.around.answer_timeout;
-        self.origin_requests.push(cseq, head.method(), b"", due, ());
-        if let Some((_, pending)) = self.origin_requests.last_mut() {
-            pending.sent = Some(number);
-        }
-        if self.to_client.push_reply(&request).is_err() {
-            return self.end(Fault::Stuck, now);
-        }
-        if head.method() == Method::Teardown {
-            self.torn_down_by_origin(head.uri().unwrap_or_default());
-        }
-    }
-
-    /// In 2.0 an origin may tear down too (RFC 7826 13.7): what it names is over, whatever the
-    /// client answers.
-    fn torn_down_by_origin(&mut self, uri: &[u8]) {
-        let url = self.mapping.as_ref().and_then(|mapping| mapping.to_client(uri));
-        let one = url.and_then(|url| self.tracks.by_url(&url)).map(|track| track.id);
-        match one {
-            Some(id) if self.tracks.len() > 1 => {
-                self.tracks.remove(id);
-                self.outputs.push_back(Output::Close(id));
-            }
-            _ => self.reset_after_teardown(),
-        }
     }
 
     fn another_origin_left(&self) -> bool {
