@@ -14,10 +14,7 @@ use std::{
     time::Duration,
 };
 
-use edgeweir::{
-    config::{Config, text},
-    flash::{cli, store::Store},
-};
+use edgeweir::config::{Config, print, text};
 use harness::{
     Bench, free_port,
     peer::{Peer, Signal},
@@ -42,8 +39,11 @@ impl OnFlash {
         let control =
             std::env::temp_dir().join(format!("edgeweir-flash-{}-{port}", std::process::id()));
         let store = bench.file("store");
-        cli::format(&store, None, false).unwrap();
-        Self { bench, store, control, port }
+        let flash = Self { bench, store, control, port };
+        // By the program, not by its functions: a lock of this process would live on for a moment in
+        // whatever another test is starting meanwhile.
+        flash.tell(&["flash", "format", flash.store.to_str().unwrap()]).unwrap();
+        flash
     }
 
     /// A configuration that can be told by its number.
@@ -55,8 +55,15 @@ impl OnFlash {
         text::parse(&text).unwrap()
     }
 
+    /// The same as a file.
+    fn file(&self, sessions: u16) -> String {
+        let text = print::print(&self.config(sessions));
+        self.bench.write("new.toml", &text).to_str().unwrap().to_owned()
+    }
+
     fn save(&self, sessions: u16) {
-        Store::open_path(&self.store).unwrap().save_config(&self.config(sessions)).unwrap();
+        let file = self.file(sessions);
+        self.tell(&["config", "import", &file, "--flash", self.store.to_str().unwrap()]).unwrap();
     }
 
     fn start(&self, more: &[&str]) -> Peer {
@@ -118,8 +125,7 @@ fn three_early_deaths_take_the_previous_configuration_and_a_good_start_ends_the_
     let told = "the last 3 starts ended early: configuration 2 is left aside, 1 is used";
     assert!(has(&flash.events(), told), "{:?}", flash.events());
     // What is stored now is trusted again.
-    let file = flash.bench.write("new.toml", &edgeweir::config::print::print(&flash.config(3)));
-    flash.tell(&["config", "import", file.to_str().unwrap()]).unwrap();
+    flash.tell(&["config", "import", &flash.file(3)]).unwrap();
     thread::sleep(Duration::from_millis(1500));
     let log = stop(gateway, Signal::Kill);
     assert!(log.contains(told), "{log}");
@@ -202,8 +208,7 @@ fn a_store_of_a_newer_version_is_left_alone_and_its_configuration_is_used() {
     assert!(
         has(&events, "version 2 of a newer release") && has(&events, "configuration 1 was found")
     );
-    let file = flash.bench.write("new.toml", &edgeweir::config::print::print(&flash.config(3)));
-    let refused = flash.tell(&["config", "import", file.to_str().unwrap()]).unwrap_err();
+    let refused = flash.tell(&["config", "import", &flash.file(3)]).unwrap_err();
     assert!(refused.contains("not stored, nothing has changed"), "{refused}");
     stop(gateway, Signal::Term);
     assert!(fs::read(&flash.store).unwrap() == bytes);

@@ -124,7 +124,8 @@ async fn control(
 ) -> Result<(), String> {
     let fed = Rc::clone(watchdog);
     let feeding = Arc::clone(shared);
-    let _watchdog = executor.spawn(async move { fed.feed(feeding).await });
+    let _watchdog =
+        executor.spawn(async move { fed.feed(&feeding.pool, |text| feeding.event(text)).await });
     let (changed, changes) = channel::bounded(16);
     let admin = Admin::new(Arc::clone(shared), Arc::clone(&keeper), source, changed);
     let watched = Arc::clone(shared);
