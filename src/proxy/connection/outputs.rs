@@ -29,6 +29,13 @@ impl Inner {
             self.carry_out(output, token, worker);
         }
         if any {
+            // After TEARDOWN, or a SETUP that came to nothing, the place is another client's.
+            if self.closing.is_none()
+                && !self.session.holds_place()
+                && self.admission.take().is_some()
+            {
+                self.shared.count("sessions_ended");
+            }
             self.publish();
         }
     }
