@@ -18,7 +18,7 @@ test: setup lint
 
 unit: lint
 	$(CARGO) test --locked --lib --test transcripts --test splits --test session_sim --test pipe_sim \
-		--test allocations --test config_cut --test tidy
+		--test session_cases --test mutations --test allocations --test config_cut --test tidy
 
 lint:
 	$(CARGO) fmt --all --check
