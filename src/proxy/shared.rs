@@ -102,6 +102,8 @@ pub(super) struct Entry {
 pub(super) struct Facts {
     /// State, transports, path and the like.
     pub(super) status: SessionStatus,
+    /// The last origin that it had.
+    pub(super) served_by: String,
     /// Its UDP pipes' counters.
     pipes: Vec<Arc<PipeCounters>>,
     /// Sums over pipes that have ended.

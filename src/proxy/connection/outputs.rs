@@ -186,7 +186,7 @@ impl Inner {
         let id = self.entry.id;
         match fault.whose() {
             Whose::Client => debug!("{id}: {}: {fault}", self.client_addr),
-            Whose::Origin => warn!("{id}: {}: {fault}", self.session.origin_name()),
+            Whose::Origin => warn!("{id}: {}: {fault}", self.served_by()),
             Whose::Local => warn!("{id}: {fault}"),
         }
     }
@@ -200,10 +200,7 @@ impl Inner {
         let totals = self.entry.totals();
         let path = String::from_utf8_lossy(self.session.path()).into_owned();
         let (id, addr) = (self.entry.id, self.client_addr);
-        let origin = match self.session.origin_name() {
-            "" => "no origin",
-            name => name,
-        };
+        let origin = self.served_by();
         let line = format!(
             "{id}: {addr} {path} from {origin}: ended: {fault}; {} packets, {} bytes, {} lost \
              before us, {} dropped",
@@ -213,6 +210,17 @@ impl Inner {
             Whose::Origin => warn!("{line}"),
             _ if totals.packets > 0 => info!("{line}"),
             _ => debug!("{line}"),
+        }
+    }
+
+    /// The origin, for the log: also the one that has hung up meanwhile, or never was.
+    fn served_by(&self) -> String {
+        match self.session.origin_name() {
+            "" => {
+                let last = lock(&self.entry.facts).served_by.clone();
+                if last.is_empty() { "no origin".into() } else { last }
+            }
+            name => name.to_owned(),
         }
     }
 
@@ -236,6 +244,9 @@ impl Inner {
         let first = session.tracks().iter().next().map(|track| track.plan);
         let name = |leg: Option<&str>| leg.unwrap_or("-").to_owned();
         let mut facts = lock(&self.entry.facts);
+        if !session.origin_name().is_empty() && facts.served_by != session.origin_name() {
+            session.origin_name().clone_into(&mut facts.served_by);
+        }
         facts.status = SessionStatus {
             user_agent: session.user_agent().to_owned(),
             path: String::from_utf8_lossy(session.path()).into_owned(),
