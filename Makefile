@@ -20,7 +20,8 @@ test: setup lint
 
 unit: lint
 	$(CARGO) test --locked --lib --test transcripts --test splits --test session_sim --test pipe_sim \
-		--test allocations --test config_cut --test block_replay --test flash_run --test tidy
+		--test session_cases --test mutations --test allocations --test config_cut \
+		--test block_replay --test flash_run --test tidy
 
 lint:
 	$(CARGO) fmt --all --check

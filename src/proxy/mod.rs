@@ -131,7 +131,7 @@ async fn control(
     let watched = Arc::clone(shared);
     let _plugins = executor.spawn(async move { keeper.watch(&watched).await });
     let mut listeners = Listeners::default();
-    listeners.follow(executor, shared, &listen).map_err(|(addr, error)| {
+    listeners.follow(executor, shared, &listen).await.map_err(|(addr, error)| {
         format!("cannot listen on {addr}: {error}: another program may have it; see gateway.listen")
     })?;
     let gateway: Arc<dyn Gateway> = Arc::new(admin.clone());
@@ -182,7 +182,7 @@ async fn control(
             News::Signal(Signal::Reload) => admin.reload().await,
             News::Signal(Signal::Stop) => break,
             News::Listen(listen) => {
-                if let Err((addr, error)) = listeners.follow(executor, shared, &listen) {
+                if let Err((addr, error)) = listeners.follow(executor, shared, &listen).await {
                     warn!("cannot listen on {addr}: {error}");
                     shared.event(format!("cannot listen on {addr}: {error}"));
                 }
@@ -224,22 +224,34 @@ struct Listeners {
 }
 
 impl Listeners {
-    /// Opens what is new, closes what is gone; what stays is not touched.
-    fn follow(
+    /// Closes what is gone, opens what is new; what stays is not touched. An address that cannot be
+    /// had does not keep the others from being opened.
+    async fn follow(
         &mut self,
         executor: &LocalExecutor<'static>,
         shared: &Arc<Shared>,
         listen: &[SocketAddr],
     ) -> Result<(), (SocketAddr, std::io::Error)> {
-        self.tasks.retain(|addr, _| listen.contains(addr));
+        let gone: Vec<_> =
+            self.tasks.extract_if(|addr, _| !listen.contains(addr)).map(|(_, task)| task).collect();
+        for task in gone {
+            // Only then is its port free, for the same one at a wider address.
+            task.cancel().await;
+        }
+        let mut result = Ok(());
         for addr in listen {
-            if !self.tasks.contains_key(addr) {
-                let listener = listener::open(*addr).map_err(|error| (*addr, error))?;
-                let task = executor.spawn(listener::accept(Arc::clone(shared), listener));
-                self.tasks.insert(*addr, task);
+            if self.tasks.contains_key(addr) {
+                continue;
+            }
+            match listener::open(*addr) {
+                Ok(listener) => {
+                    let task = executor.spawn(listener::accept(Arc::clone(shared), listener));
+                    self.tasks.insert(*addr, task);
+                }
+                Err(error) => result = Err((*addr, error)),
             }
         }
-        Ok(())
+        result
     }
 }
 

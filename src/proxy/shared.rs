@@ -108,8 +108,23 @@ pub(super) struct Entry {
 pub(super) struct Facts {
     /// State, transports, path and the like.
     pub(super) status: SessionStatus,
-    /// Its UDP pipes' counters, ended ones included.
-    pub(super) pipes: Vec<Arc<PipeCounters>>,
+    /// The last origin that it had.
+    pub(super) served_by: String,
+    /// Its UDP pipes' counters.
+    pipes: Vec<Arc<PipeCounters>>,
+    /// Sums over pipes that have ended.
+    past: Totals,
+}
+
+impl Facts {
+    /// Counts a pipe from now on. Those that have ended are summed up: a connection may set up and
+    /// tear down for as long as it likes.
+    pub(super) fn add_pipe(&mut self, counters: Arc<PipeCounters>) {
+        for ended in self.pipes.extract_if(.., |pipe| Arc::strong_count(pipe) == 1) {
+            self.past += Totals::of(&ended);
+        }
+        self.pipes.push(counters);
+    }
 }
 
 impl Entry {
@@ -121,12 +136,10 @@ impl Entry {
             lost: 0,
             dropped: self.dropped.load(Relaxed),
         };
-        for pipe in &lock(&self.facts).pipes {
-            let pipe = pipe.figures();
-            totals.packets += pipe.down_packets + pipe.up_packets + pipe.rtcp_down + pipe.rtcp_up;
-            totals.bytes += pipe.down_bytes + pipe.up_bytes;
-            totals.lost += pipe.lost + pipe.lost_up;
-            totals.dropped += pipe.dropped();
+        let facts = lock(&self.facts);
+        totals += facts.past;
+        for pipe in &facts.pipes {
+            totals += Totals::of(pipe);
         }
         totals
     }
@@ -162,6 +175,23 @@ pub(super) struct Totals {
     pub(super) dropped: u64,
 }
 
+/// A connection that has not sent one whole request, counted while this lives.
+#[derive(Debug)]
+pub(super) struct HalfOpen(Arc<Shared>);
+
+impl HalfOpen {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        shared.half_open.fetch_add(1, Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for HalfOpen {
+    fn drop(&mut self) {
+        self.0.half_open.fetch_sub(1, Relaxed);
+    }
+}
+
 /// A place among the sessions, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
@@ -183,6 +213,16 @@ impl Drop for Admission {
 }
 
 impl Totals {
+    fn of(pipe: &PipeCounters) -> Self {
+        let pipe = pipe.figures();
+        Self {
+            packets: pipe.down_packets + pipe.up_packets + pipe.rtcp_down + pipe.rtcp_up,
+            bytes: pipe.down_bytes + pipe.up_bytes,
+            lost: pipe.lost + pipe.lost_up,
+            dropped: pipe.dropped(),
+        }
+    }
+
     fn named(&self) -> [(&'static str, u64); 4] {
         [
             ("packets_relayed", self.packets),
@@ -398,4 +438,21 @@ impl Shared {
 /// A panic while a lock was held leaves counters behind at worst, so poison is no reason to stop.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_that_have_ended_are_summed_up_and_not_kept() {
+        let mut facts = Facts::default();
+        for _ in 0..1000 {
+            let pipe = Arc::new(PipeCounters::default());
+            pipe.down_packets.store(3, Relaxed);
+            facts.add_pipe(Arc::clone(&pipe));
+        }
+        assert_eq!(facts.pipes.len(), 1, "the last one has not been looked at again");
+        assert_eq!(facts.past.packets, 3 * 999);
+    }
 }

@@ -157,6 +157,8 @@ impl Session {
         self.deciding = None;
         self.filtering = None;
         let told = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
+        // A keepalive without an answer is nothing to wait for any more.
+        self.own = Default::default();
         if self.link == Link::Up {
             self.keep_listening(now);
         }

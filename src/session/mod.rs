@@ -386,6 +386,13 @@ impl Session {
         self.ended
     }
 
+    /// Whether it takes a place among the sessions: a track is set up, or is being set up.
+    pub fn holds_place(&self) -> bool {
+        !self.tracks.is_empty()
+            || self.deciding.as_ref().is_some_and(|deciding| deciding.setup.is_some())
+            || self.requests.open().any(|(_, pending)| pending.note.setup.is_some())
+    }
+
     /// Whether something is still to be heard from the origin after the end: the answer to
     /// TEARDOWN.
     pub fn lingers(&self) -> bool {

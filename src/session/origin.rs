@@ -382,6 +382,9 @@ impl Session {
 
     pub(super) fn origin_closed(&mut self, now: Instant) {
         let tearing = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
+        if self.link == Link::Wanted {
+            return; // that was the one before: another is being connected to
+        }
         self.outputs.push_back(Output::DropOrigin);
         if self.link != Link::Up {
             return;
