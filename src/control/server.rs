@@ -46,6 +46,9 @@ use crate::limits::{
 /// Time for a head, for a body, for reading the answer.
 const PATIENCE: Duration = Duration::from_secs(CONTROL_TIMEOUT_S);
 
+/// Time for the rest of a body that is refused.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Serves a Unix socket, whose file mode says who may, until the future is dropped or the listener
 /// breaks. Requests under way are cut off by the drop.
 ///
@@ -163,8 +166,15 @@ async fn collected(request: Request<Incoming>) -> Result<Call, Problem> {
         let detail = format!("the body is too large: allowed are {most} bytes");
         Problem::new(413, detail)
     };
-    // Said ahead: no need to read what will be refused.
+    // Said ahead: no need to keep what will be refused. A little of it is read all the same, since a
+    // client that writes into a closed connection does not get to read the answer.
     if body.size_hint().lower() > most as u64 {
+        let mut rest = Limited::new(body, 2 * most);
+        let read = async { while let Some(Ok(_)) = rest.frame().await {} };
+        let late = async {
+            Timer::after(REFUSED_PATIENCE).await;
+        };
+        read.or(late).await;
         return Err(too_large());
     }
     let arrived = async { Some(Limited::new(body, most).collect().await) };

@@ -25,9 +25,8 @@ use crate::{
     },
     flash::store::Start,
     plugin::{
+        self, Host, Keep, Places, Refusal, Report, Rules, SlotInfo, Upload,
         hooks::{Hooks, MakeHooks},
-        host::{Host, Keep, Places, Rules},
-        report::{Refusal, Report, SlotInfo, Upload},
         state::{self, Slots},
     },
 };
@@ -171,10 +170,7 @@ impl Keeper {
         let changed = in_force(&report);
         info!("{changed}");
         shared.event(changed.clone());
-        let phase = |phase: &crate::plugin::report::Phase| Phase {
-            name: phase.phase.to_owned(),
-            us: phase.us,
-        };
+        let phase = |phase: &plugin::Phase| Phase { name: phase.phase.to_owned(), us: phase.us };
         Ok(Installed {
             changed,
             hash: report.hash,

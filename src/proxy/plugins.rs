@@ -141,9 +141,9 @@ impl Plugins {
                 here.meters.push((slot.into(), self.meters.slot(slot)));
                 here.meters.len() - 1
             });
-            let before = clock::nanos();
+            let before = clock::precise_ns();
             let answer = question(&mut *here.hooks);
-            let ns = clock::nanos().saturating_sub(before);
+            let ns = clock::precise_ns().saturating_sub(before);
             if let Some(meter) = here.meters.get(at).and_then(|(_, all)| all.0.get(hook as usize)) {
                 meter.took(ns);
             }
