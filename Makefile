@@ -2,12 +2,13 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test unit lint setup capacity clean
+.PHONY: help demo test unit lint setup capacity bench clean
 
 help:
 	@echo "make demo      two synthetic cameras, a gateway, players, live figures (DEMO_SECONDS=10 to end by itself)"
 	@echo "make test      everything that must pass: lints, unit, simulation, real peers"
 	@echo "make unit      the part of it that needs no peer"
+	@echo "make bench     what a relayed packet costs, beside bare loops and peers; BENCH=\"bursts --runs 9\" for a part"
 	@echo "make capacity  memory, descriptors and loss at 1000 sessions, in full"
 
 demo:
@@ -30,6 +31,10 @@ setup:
 
 capacity:
 	EDGEWEIR_CAPACITY=full $(CARGO) test --locked --release --test capacity -- --nocapture
+
+bench: setup
+	benches/setup.sh
+	$(CARGO) bench --locked --profile release --bench relay -- --write $(BENCH)
 
 clean:
 	$(CARGO) clean
