@@ -26,10 +26,12 @@ use crate::{
 
 /// Bytes of one RTP packet.
 pub(crate) const PACKET: usize = 1200;
-/// RTP's head and the stamp behind it.
-const HEAD: usize = 20;
+/// RTP's head, the head of a fragment of H.264, and the stamp behind them.
+const HEAD: usize = 22;
 /// Sockets that the players share.
 const PLAYER_SOCKETS: usize = 8;
+/// The origin's shortest sleep.
+const TICK: Duration = Duration::from_micros(100);
 const SWEEP: Duration = Duration::from_millis(1);
 /// Wanted room for what the players have not read yet.
 const PLAYER_BUFFER_BYTES: libc::c_int = 32 << 20;
@@ -69,7 +71,9 @@ impl Sender {
             while !end.load(Relaxed) {
                 let now = now_ns();
                 if now < due {
-                    thread::sleep(Duration::from_nanos(due - now));
+                    // Single packets leave a few at a time: waking up for each would cost more than
+                    // to send it.
+                    thread::sleep(Duration::from_nanos(due - now).max(TICK));
                     continue;
                 }
                 // Time that the machine took away is not made good by a flood.
@@ -129,7 +133,10 @@ impl Burst {
             head[2..4].copy_from_slice(&sequence.to_be_bytes());
             head[4..8].copy_from_slice(&((time / 11_111) as u32).to_be_bytes());
             head[8..12].copy_from_slice(&stream.to_be_bytes());
-            head[12..].copy_from_slice(&time.to_be_bytes());
+            // First, middle or last fragment of a picture; go2rtc looks.
+            head[12] = 0x7c;
+            head[13] = 0x01 | u8::from(at == 0) << 7 | u8::from(at == last && at > 0) << 6;
+            head[14..].copy_from_slice(&time.to_be_bytes());
             *sequence = sequence.wrapping_add(1);
         }
         match target {
@@ -214,12 +221,12 @@ impl Seen {
         Self { received: 0, reordered: 0, each, delays, longest_ns: 0, last }
     }
 
-    /// A packet with at least its head.
-    fn packet(&mut self, head: &[u8], now: u64) {
+    /// A packet with at least its head; its stream by its SSRC where the way does not tell.
+    fn packet(&mut self, stream: Option<usize>, head: &[u8], now: u64) {
         let Some(head) = head.first_chunk::<HEAD>().filter(|head| head[0] == 0x80) else { return };
         let word =
             |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let stream = word(8) as usize;
+        let stream = stream.unwrap_or(word(8) as usize);
         if stream >= self.each.len() {
             return;
         }
@@ -230,7 +237,7 @@ impl Seen {
         }
         self.received += 1;
         self.each[stream] += 1;
-        let sent = u64::from(word(12)) << 32 | u64::from(word(16));
+        let sent = u64::from(word(14)) << 32 | u64::from(word(18));
         let delay = now.saturating_sub(sent);
         let at = ((delay / 1000) as usize).min(self.delays.len() - 1);
         self.delays[at] += 1;
@@ -293,9 +300,9 @@ impl Players {
             while !stop.load(Relaxed) {
                 let mut seen = seen.lock().expect("what was seen");
                 for socket in &sockets {
-                    while reader.read(socket.as_raw_fd(), |head, at| seen.packet(head, at)) == BATCH
-                    {
-                    }
+                    while reader.read(socket.as_raw_fd(), |head, at| seen.packet(None, head, at))
+                        == BATCH
+                    {}
                 }
                 drop(seen);
                 thread::sleep(SWEEP);
@@ -336,7 +343,7 @@ impl Players {
                         let end = at + 4 + usize::from(u16::from_be_bytes([high, low]));
                         let Some(packet) = rest.get(at + 4..end) else { break };
                         if channel % 2 == 0 {
-                            seen.packet(packet, now);
+                            seen.packet(Some(event.key), packet, now);
                         }
                         at = end;
                     }

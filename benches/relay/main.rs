@@ -20,9 +20,11 @@ mod load;
 mod ng;
 #[path = "../../tests/capacity/origin.rs"]
 mod origin;
+mod plot;
 mod report;
 mod rig;
 mod scenes;
+mod setups;
 
 use std::{env, thread, time::Duration};
 
@@ -52,15 +54,22 @@ fn main() {
         runs: value(&words, "--runs").unwrap_or(5),
         seconds: value(&words, "--seconds").unwrap_or(2.0),
     };
-    let scenes = scenes::chosen(&words);
+    let writes = words.iter().any(|word| word == "--write");
+    let named = words.iter().any(|word| !word.starts_with("--") && word.parse::<f64>().is_err());
+    if !named || words.iter().any(|word| word == "setups") {
+        let text = setups::run(length);
+        if writes {
+            setups::write(&text);
+        }
+    }
     let mut results = Vec::new();
-    for scene in scenes {
+    for scene in scenes::chosen(&words, named) {
         let figures = run(&scene, length);
         report::print(&scene, &figures);
         results.push((scene, figures));
     }
-    if words.iter().any(|word| word == "--write") {
-        report::write(&results, length);
+    if writes {
+        report::write(&results, "make bench");
     }
 }
 

@@ -22,7 +22,8 @@ pub(crate) struct Scene {
 /// The pause of the bound with coalescing: the gateway's default.
 pub(crate) const PAUSE_US: u64 = edgeweir::limits::COALESCE_US_DEFAULT as u64;
 
-fn all() -> Vec<Scene> {
+/// All of them, in the order of the table.
+pub(crate) fn all() -> Vec<Scene> {
     let shape = |streams, burst, rate| Shape { streams, burst, rate };
     let udp = Way::UdpToUdp;
     let gso = Bare("gso", PAUSE_US);
@@ -100,12 +101,12 @@ fn all() -> Vec<Scene> {
 }
 
 /// The scenes that the command line names, all when it names none.
-pub(crate) fn chosen(words: &[String]) -> Vec<Scene> {
+pub(crate) fn chosen(words: &[String], named: bool) -> Vec<Scene> {
     if words.iter().any(|word| word == "custom") {
         return vec![custom(words)];
     }
     let mut scenes = all();
-    if scenes.iter().any(|scene| words.iter().any(|word| word == scene.name)) {
+    if named {
         scenes.retain(|scene| words.iter().any(|word| word == scene.name));
     }
     if let Some(only) = value::<String>(words, "--only") {

@@ -12,9 +12,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use polling::Poller;
-
-use super::{driver::drive, reactor::Worker};
+use super::{driver::drive, epoll::Poller, reactor::Worker};
 use crate::limits::{COALESCE_US_MAX, MAILBOX_MAX};
 
 /// Packets a second that a new seat is taken to bring, until the measured rate shows it.

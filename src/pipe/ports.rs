@@ -22,6 +22,9 @@ use crate::limits::{MEDIA_SOCKET_BUFFER_BYTES, PORT_TRIES_MAX};
 pub struct PortPool {
     free: Mutex<VecDeque<u16>>,
     total: usize,
+    /// Never bound. The first socket with UDP_GRO and the last one patch the kernel's code, which
+    /// stops all cores: with this one open no session's socket is the first or the last.
+    _coalesces: Option<UdpSocket>,
 }
 
 impl PortPool {
@@ -30,7 +33,12 @@ impl PortPool {
         let even = u32::from(first).next_multiple_of(2).max(2);
         let pairs = (even..u32::from(last)).step_by(2).filter_map(|port| u16::try_from(port).ok());
         let free: VecDeque<u16> = pairs.collect();
-        Arc::new(Self { total: free.len(), free: Mutex::new(free) })
+        let coalesces = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).ok();
+        if let Some(socket) = &coalesces {
+            let _ = sys::coalesce(socket.as_fd());
+        }
+        let _coalesces = coalesces.map(UdpSocket::from);
+        Arc::new(Self { total: free.len(), free: Mutex::new(free), _coalesces })
     }
 
     /// A pair, the longest unused one; none when all are taken. It goes back when dropped.

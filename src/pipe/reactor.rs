@@ -33,13 +33,12 @@ use std::{
     sync::Arc,
 };
 
-use polling::{Event, PollMode};
 use smol::{LocalExecutor, future::FutureExt};
 
 use super::{
+    epoll::Event,
     mmsg::Slots,
     pool::Shared,
-    sys,
     table::{Table, Watch},
 };
 pub use super::{
@@ -211,7 +210,7 @@ impl Worker {
         let slot = table.slot(token).ok_or(io::ErrorKind::NotFound)?;
         let in_poller = interest != Interest::None;
         if in_poller {
-            sys::watch(&self.inner.shared.poller, fd, event)?;
+            self.inner.shared.poller.add(fd, event)?;
         }
         if !slot.fds.contains(&fd.as_raw_fd()) {
             slot.fds.push(fd.as_raw_fd());
@@ -239,9 +238,9 @@ impl Worker {
         let poller = &self.inner.shared.poller;
         match (watch.in_poller, interest) {
             (false, Interest::None) => {}
-            (true, Interest::None) => poller.delete(fd)?,
-            (true, _) => poller.modify_with_mode(fd, event, PollMode::Level)?,
-            (false, _) => sys::watch(poller, fd, event)?,
+            (true, Interest::None) => poller.delete(fd.as_raw_fd())?,
+            (true, _) => poller.modify(fd, event)?,
+            (false, _) => poller.add(fd, event)?,
         }
         watch.in_poller = interest != Interest::None;
         Ok(())
@@ -262,7 +261,7 @@ impl Worker {
         if let Some(slot) = table.slot(token) {
             slot.fds.retain(|held| *held != number);
         }
-        if in_poller { self.inner.shared.poller.delete(fd) } else { Ok(()) }
+        if in_poller { self.inner.shared.poller.delete(number) } else { Ok(()) }
     }
 
     /// Sets the token's one timer, or clears it. Moving it later costs next to nothing.
@@ -330,7 +329,7 @@ fn event(token: Token, source: u8, interest: Interest) -> io::Result<Event> {
     }
     let readable = matches!(interest, Interest::Read | Interest::Both);
     let writable = matches!(interest, Interest::Write | Interest::Both);
-    Ok(Event::new(token.key(source), readable, writable))
+    Ok(Event { key: token.key(source), readable, writable })
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
-//! The system calls of the workers, other than moving datagrams (that is [`super::mmsg`]).
+//! The system calls of the workers, other than moving datagrams (that is [`super::mmsg`]) and waiting for
+//! them ([`super::epoll`]).
 //!
 //! Not in here: decisions. Each function is one call, made safe.
 
-#![allow(unsafe_code)] // prctl, clock_gettime, socket options and epoll have no safe form here
+#![allow(unsafe_code)] // prctl, clock_gettime and socket options have no safe form here
 
 use core::ffi::c_int;
 use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
 };
-
-use polling::{Event, PollMode, Poller};
 
 /// Lets the timers of this thread fire on time: the kernel's default adds up to 50 us to each.
 pub(super) fn sharpen_timers() {
@@ -29,27 +28,6 @@ pub(super) fn thread_cpu_us() -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds.saturating_mul(1_000_000).saturating_add(nanos / 1000)
-}
-
-/// Watches a descriptor, level-triggered.
-///
-/// # Errors
-/// What epoll says: `ENOSPC` (fs.epoll.max_user_watches), `ENOMEM`, `EEXIST`.
-pub(super) fn watch(poller: &Poller, fd: BorrowedFd<'_>, event: Event) -> io::Result<()> {
-    // SAFETY: polling asks that a source is deleted before it is closed. epoll holds no pointer to
-    // it and forgets a closed descriptor by itself; an event that is late all the same carries a
-    // key whose generation the reactor checks.
-    unsafe { poller.add_with_mode(fd.as_raw_fd(), event, PollMode::Level) }
-}
-
-/// Stops watching a descriptor known by number only. `ENOENT` and `EBADF` are answers, not harm.
-pub(super) fn unwatch(poller: &Poller, fd: c_int) -> io::Result<()> {
-    if fd < 0 {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // SAFETY: the borrow ends with this call, the number is not -1, and epoll_ctl answers with an
-    // error when it names no open descriptor.
-    poller.delete(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// Asks for a receive buffer, above `net.core.rmem_max` where the capability allows it.

@@ -27,7 +27,7 @@ use std::{
 
 use log::debug;
 
-use self::frames::{Followed, Frames};
+use self::frames::{Followed, Frames, Ways};
 use super::{
     shared::{Admission, Entry, HalfOpen, Shared},
     tracks::TrackSockets,
@@ -289,22 +289,24 @@ impl Inner {
             let now = worker.now();
             self.take_up_config();
             let (mut message, mut frames) = (false, Frames::new());
-            let Self { session, inbox, tracks, followed, .. } = self;
+            let Self { session, inbox, tracks, followed, origin, .. } = self;
+            let peer = origin.as_ref().filter(|origin| origin.connecting.is_none());
+            let mut ways = Ways { session, tracks, peer: peer.map(|origin| &origin.stream) };
             let fed = inbox.feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
-                    let payload = &bytes[4..];
-                    frames.relay(Side::Client, channel, payload, session, tracks, followed, now);
+                    frames.relay(Side::Client, channel, bytes, &mut ways, followed, now);
                     whole = true;
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
-                    session.message(Side::Client, bytes, head, now);
+                    frames.flush(&mut ways, now); // what came before it
+                    ways.session.message(Side::Client, bytes, head, now);
                     message = true;
                     Feed::Pause
                 }
                 Unit::Blank { .. } => Feed::Go,
             });
-            frames.flush(tracks, now);
+            frames.flush(&mut ways, now);
             frames.count(&self.entry, worker);
             if let Err(error) = fed {
                 debug!("{}: {error}", self.entry.id);

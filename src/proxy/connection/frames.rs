@@ -1,7 +1,12 @@
-//! Interleaved frames of one read: where each goes, and how many there were. Those for UDP are
-//! gathered and leave together.
+//! Interleaved frames of one read: where each goes, and how many there were. Frames that go the same
+//! way are gathered and leave together: as datagrams, or, when the other side keeps their channel
+//! and nothing waits for it, straight from the buffer that they were read into.
 
 use core::sync::atomic::Ordering::Relaxed;
+use std::{
+    io::{IoSlice, Write},
+    net::TcpStream,
+};
 
 use crate::{
     clock::Instant,
@@ -18,12 +23,29 @@ const FOLLOWED: usize = 4;
 /// Where the streams of a connection are within their frames, by channel.
 pub(super) type Followed = [gather::Frames; FOLLOWED];
 
+/// Where gathered frames go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Their payloads out of the UDP leg of a track.
+    Datagrams(u8),
+    /// They themselves, head and all, to the peer of that side.
+    Frames(Side),
+}
+
+/// What frames are sent with.
+pub(super) struct Ways<'s> {
+    pub(super) session: &'s mut Session,
+    pub(super) tracks: &'s mut TrackSockets,
+    /// The connection to the other side, if it can be written to.
+    pub(super) peer: Option<&'s TcpStream>,
+}
+
 /// Frames of one read.
 pub(super) struct Frames<'a> {
     relayed: u64,
     bytes: u64,
     dropped: u64,
-    track: u8,
+    way: Way,
     out: [(Flow, &'a [u8]); SEGMENTS_MAX],
     waiting: usize,
     more: bool,
@@ -32,39 +54,41 @@ pub(super) struct Frames<'a> {
 impl<'a> Frames<'a> {
     pub(super) const fn new() -> Self {
         let out: [(Flow, &[u8]); SEGMENTS_MAX] = [(Flow::Rtp, &[]); SEGMENTS_MAX];
-        Self { relayed: 0, bytes: 0, dropped: 0, track: 0, out, waiting: 0, more: false }
+        Self {
+            relayed: 0,
+            bytes: 0,
+            dropped: 0,
+            way: Way::Datagrams(0),
+            out,
+            waiting: 0,
+            more: false,
+        }
     }
 
-    #[allow(clippy::too_many_arguments)] // parts of one connection, borrowed apart
+    /// A whole frame, its four head bytes included.
     pub(super) fn relay(
         &mut self,
         from: Side,
         channel: u8,
-        payload: &'a [u8],
-        session: &mut Session,
-        tracks: &mut TrackSockets,
+        frame: &'a [u8],
+        ways: &mut Ways<'_>,
         followed: &mut Followed,
         now: Instant,
     ) {
-        if session.ended().is_some() {
+        if ways.session.ended().is_some() {
             return; // the last frames before the origin has seen TEARDOWN
         }
-        match session.frame(from, channel, payload, now) {
+        let payload = frame.get(4..).unwrap_or_default();
+        match ways.session.frame(from, channel, payload, now) {
+            Some(FrameRoute::Frame(there)) if there == channel && ways.peer.is_some() => {
+                self.gather(Way::Frames(from.other()), Flow::Rtp, frame, ways, now);
+            }
             Some(FrameRoute::Frame(there)) => {
-                let outbox = session.outbox(from.other());
-                let before = outbox.dropped();
-                outbox.push_frame(there, payload, now);
-                self.dropped += outbox.dropped() - before;
+                self.flush(ways, now); // in order
+                self.queue(from.other(), there, payload, ways, now);
             }
             Some(FrameRoute::Datagram(track, flow)) => {
-                if track != self.track || self.waiting == self.out.len() {
-                    self.flush(tracks, now);
-                    self.track = track;
-                }
-                if let Some(place) = self.out.get_mut(self.waiting) {
-                    *place = (flow, payload);
-                    self.waiting += 1;
-                }
+                self.gather(Way::Datagrams(track), flow, payload, ways, now);
             }
             None => {
                 self.dropped += 1;
@@ -81,12 +105,62 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Sends what was gathered; to be called before the next message is looked at.
-    pub(super) fn flush(&mut self, tracks: &mut TrackSockets, now: Instant) {
-        let out = self.out.get(..self.waiting).unwrap_or_default();
-        if !out.is_empty() {
-            tracks.send(self.track, out, now);
-            self.waiting = 0;
+    fn gather(&mut self, way: Way, flow: Flow, bytes: &'a [u8], ways: &mut Ways<'_>, now: Instant) {
+        if way != self.way || self.waiting == self.out.len() {
+            self.flush(ways, now);
+            self.way = way;
+        }
+        if let Some(place) = self.out.get_mut(self.waiting) {
+            *place = (flow, bytes);
+            self.waiting += 1;
+        }
+    }
+
+    fn queue(&mut self, to: Side, channel: u8, payload: &[u8], ways: &mut Ways<'_>, now: Instant) {
+        let outbox = ways.session.outbox(to);
+        let before = outbox.dropped();
+        outbox.push_frame(channel, payload, now);
+        self.dropped += outbox.dropped() - before;
+    }
+
+    /// Sends what was gathered; to be called when a read is at its end.
+    pub(super) fn flush(&mut self, ways: &mut Ways<'_>, now: Instant) {
+        let waiting = core::mem::take(&mut self.waiting);
+        let out = self.out;
+        let out = out.get(..waiting).unwrap_or_default();
+        match self.way {
+            _ if out.is_empty() => {}
+            Way::Datagrams(track) => ways.tracks.send(track, out, now),
+            Way::Frames(to) => self.write(to, out, ways, now),
+        }
+    }
+
+    /// Writes frames as they are; what the socket does not take waits like all others.
+    fn write(&mut self, to: Side, out: &[(Flow, &[u8])], ways: &mut Ways<'_>, now: Instant) {
+        let mut written = 0;
+        if ways.session.outbox(to).is_empty()
+            && let Some(mut peer) = ways.peer
+        {
+            let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
+            for (slice, (_, frame)) in slices.iter_mut().zip(out) {
+                *slice = IoSlice::new(frame);
+            }
+            // An error shows again when what is queued here is written.
+            written = peer.write_vectored(slices.get(..out.len()).unwrap_or_default()).unwrap_or(0);
+            if written > 0 && to == Side::Client {
+                ways.session.alive(to, now);
+            }
+        }
+        for (_, frame) in out {
+            if written >= frame.len() {
+                written -= frame.len();
+            } else if written > 0 {
+                ways.session.outbox(to).push_rest(frame.get(written..).unwrap_or_default());
+                written = 0;
+            } else {
+                let channel = frame.get(1).copied().unwrap_or_default();
+                self.queue(to, channel, frame.get(4..).unwrap_or_default(), ways, now);
+            }
         }
     }
 

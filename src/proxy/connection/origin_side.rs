@@ -9,7 +9,7 @@ use std::{
 use log::{debug, warn};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Followed, Frames, Inner, ORIGIN, OriginSide, READS_PER_TURN, interest, write};
+use super::{Followed, Frames, Inner, ORIGIN, OriginSide, READS_PER_TURN, Ways, interest, write};
 use crate::{
     auth::Signer,
     clock::Instant,
@@ -195,22 +195,24 @@ impl Inner {
         loop {
             let now = worker.now();
             let (mut message, mut frames) = (false, Frames::new());
-            let Self { session, origin: Some(origin), tracks, .. } = self else { return };
+            let Self { session, origin: Some(origin), tracks, client, .. } = self else { return };
             let OriginSide { inbox, followed, .. } = origin;
+            let peer = client.as_ref().filter(|_| self.client_open);
+            let mut ways = Ways { session, tracks, peer };
             let fed = inbox.feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
-                    let payload = &bytes[4..];
-                    frames.relay(Side::Origin, channel, payload, session, tracks, followed, now);
+                    frames.relay(Side::Origin, channel, bytes, &mut ways, followed, now);
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
-                    session.message(Side::Origin, bytes, head, now);
+                    frames.flush(&mut ways, now); // what came before it
+                    ways.session.message(Side::Origin, bytes, head, now);
                     message = true;
                     Feed::Pause
                 }
                 Unit::Blank { .. } => Feed::Go,
             });
-            frames.flush(tracks, now);
+            frames.flush(&mut ways, now);
             frames.count(&self.entry, worker);
             if let Err(error) = fed {
                 warn!("{}: origin: {error}", self.entry.id);
