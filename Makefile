@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test unit lint setup plugins plugins-test capacity clean
+.PHONY: help demo test unit lint setup plugins plugins-test capacity bench clean
 
 help:
 	@echo "make demo      two synthetic cameras, a gateway, players, live figures (DEMO_SECONDS=10 to end by itself)"
@@ -10,6 +10,7 @@ help:
 	@echo "make unit      the part of it that needs no peer"
 	@echo "make plugins   the guests under plugins/ as components in target/plugins/"
 	@echo "make plugins-test  their own tests, without a gateway"
+	@echo "make bench     what a relayed packet costs, beside bare loops and peers; BENCH=\"bursts --runs 9\" for a part"
 	@echo "make capacity  memory, descriptors and loss at 1000 sessions, in full"
 
 demo:
@@ -20,7 +21,8 @@ test: setup plugins lint
 
 unit: lint
 	$(CARGO) test --locked --lib --test transcripts --test splits --test session_sim --test pipe_sim \
-		--test allocations --test config_cut --test tidy
+		--test session_cases --test mutations --test allocations --test config_cut \
+		--test block_replay --test flash_run --test tidy
 
 lint:
 	$(CARGO) fmt --all --check
@@ -38,6 +40,10 @@ plugins-test:
 
 capacity:
 	EDGEWEIR_CAPACITY=full $(CARGO) test --locked --release --test capacity -- --nocapture
+
+bench: setup
+	benches/setup.sh
+	$(CARGO) bench --locked --profile release --bench relay -- --write $(BENCH)
 
 clean:
 	$(CARGO) clean

@@ -101,9 +101,9 @@ fn sessions(call: &Call) -> Result<(), Failure> {
 
 fn close(call: &Call) -> Result<(), Failure> {
     let text = call.operand_text(0)?;
-    let id: u64 = text
-        .parse()
-        .map_err(|_| call.wrong(&format!("ID `{text}` is no number: see `edgeweir sessions`")))?;
+    let id: u64 = text.parse().map_err(|_| {
+        call.wrong(&format!("ID `{text}` is no number; `edgeweir sessions` lists them"))
+    })?;
     let place = format!("/v1/sessions/{id}");
     print(&(call.client().change(Method::DELETE, &place, String::new())? + "\n"))
 }

@@ -2,7 +2,6 @@
 
 use core::{
     future::pending,
-    num::NonZeroUsize,
     pin::pin,
     sync::atomic::Ordering::Relaxed,
     task::{Context, Waker},
@@ -10,19 +9,16 @@ use core::{
 };
 use std::{collections::VecDeque, io, rc::Rc, sync::Arc};
 
-use polling::{Event, Events};
 use smol::LocalExecutor;
 
 use super::{
+    epoll::{Event, Events},
     pool::{Job, Load, Shared},
-    reactor::{Ready, Worker},
+    reactor::{Pause, Ready, Worker},
     sys,
     table::{Table, Token},
 };
-use crate::{
-    clock::{self, Instant},
-    limits::EVENTS_PER_WAIT,
-};
+use crate::clock::{self, Instant};
 
 /// The measurements of once a second.
 struct Meter {
@@ -69,7 +65,7 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     let worker = Worker::new(id, shared, &executor);
     let waker = Waker::from(Arc::clone(shared));
     let mut tasks = pin!(executor.run(pending::<()>()));
-    let mut events = Events::with_capacity(NonZeroUsize::MIN.saturating_add(EVENTS_PER_WAIT - 1));
+    let mut events = Events::new();
     let mut jobs = VecDeque::new();
     let mut meter = Meter::new(worker.now());
     while !shared.stopping() {
@@ -81,6 +77,12 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         wait(&worker, &mut events, meter.due());
         for event in events.iter() {
             worker.dispatch(event);
+        }
+        if worker.inner.pause.take() == Pause::Wanted {
+            let pause = shared.coalesce_us.load(Relaxed);
+            if pause > 0 {
+                std::thread::sleep(Duration::from_micros(pause.into()));
+            }
         }
         let packets = worker.inner.packets.get();
         shared.load.packets.store(packets, Relaxed);
@@ -102,11 +104,10 @@ fn run_jobs(worker: &Worker, jobs: &mut VecDeque<Job>) {
 /// Waits for events until a timer is due; not at all when another thread has left something.
 fn wait(worker: &Worker, events: &mut Events, meter: Instant) {
     let shared = &worker.inner.shared;
-    events.clear();
     let next = worker.inner.table.borrow().timers.next();
     let until = next.map_or(meter, |timer| timer.min(meter));
     let pause = if shared.may_sleep() { until.since(clock::now()) } else { Duration::ZERO };
-    let result = shared.poller.wait(events, Some(pause));
+    let result = shared.poller.wait(events, pause);
     shared.awake();
     worker.inner.now.set(clock::now());
     if let Err(error) = result

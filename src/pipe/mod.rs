@@ -31,8 +31,11 @@
 
 pub mod counters;
 mod driver;
+mod epoll;
+pub mod gather;
 pub mod leg;
 pub mod mmsg;
+mod name;
 pub mod pool;
 pub mod ports;
 pub mod reactor;

@@ -22,6 +22,9 @@ use crate::limits::{MEDIA_SOCKET_BUFFER_BYTES, PORT_TRIES_MAX};
 pub struct PortPool {
     free: Mutex<VecDeque<u16>>,
     total: usize,
+    /// Never bound. The first socket with UDP_GRO and the last one patch the kernel's code, which
+    /// stops all cores: with this one open no session's socket is the first or the last.
+    _coalesces: Option<UdpSocket>,
 }
 
 impl PortPool {
@@ -30,7 +33,12 @@ impl PortPool {
         let even = u32::from(first).next_multiple_of(2).max(2);
         let pairs = (even..u32::from(last)).step_by(2).filter_map(|port| u16::try_from(port).ok());
         let free: VecDeque<u16> = pairs.collect();
-        Arc::new(Self { total: free.len(), free: Mutex::new(free) })
+        let coalesces = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).ok();
+        if let Some(socket) = &coalesces {
+            let _ = sys::coalesce(socket.as_fd());
+        }
+        let _coalesces = coalesces.map(UdpSocket::from);
+        Arc::new(Self { total: free.len(), free: Mutex::new(free), _coalesces })
     }
 
     /// A pair, the longest unused one; none when all are taken. It goes back when dropped.
@@ -89,6 +97,19 @@ pub struct BoundPair {
     pub rtcp: UdpSocket,
     /// The ports.
     pub pair: PortPair,
+}
+
+impl BoundPair {
+    /// The same ports on another address.
+    ///
+    /// # Errors
+    /// Another program holds them there, or no descriptor; the pair is free again then.
+    pub fn move_to(self, ip: IpAddr) -> io::Result<Self> {
+        let Self { rtp, rtcp, pair } = self;
+        drop((rtp, rtcp));
+        let (rtp, rtcp) = (socket(ip, pair.rtp())?, socket(ip, pair.rtcp())?);
+        Ok(Self { rtp, rtcp, pair })
+    }
 }
 
 /// Why no pair could be bound.
@@ -163,8 +184,8 @@ pub fn bind(pool: &Arc<PortPool>, ip: IpAddr) -> Result<BoundPair, PortError> {
                 tries => PortError::Held { tries },
             });
         };
-        let both =
-            socket(ip, pair.rtp()).and_then(|rtp| socket(ip, pair.rtcp()).map(|rtcp| (rtp, rtcp)));
+        let both = media_socket(ip, pair.rtp())
+            .and_then(|rtp| socket(ip, pair.rtcp()).map(|rtcp| (rtp, rtcp)));
         match both {
             Ok((rtp, rtcp)) => return Ok(BoundPair { rtp, rtcp, pair }),
             Err(error) => match error.raw_os_error() {
@@ -179,13 +200,14 @@ pub fn bind(pool: &Arc<PortPool>, ip: IpAddr) -> Result<BoundPair, PortError> {
     Err(PortError::Held { tries: held.len() })
 }
 
-fn socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
-    let address = SocketAddr::new(ip, port);
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
-    let granted = sys::ask_receive_buffer(socket.as_fd(), MEDIA_SOCKET_BUFFER_BYTES);
+/// A socket with room for the bursts of media; reports are few and small.
+fn media_socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
     static SAID: Once = Once::new();
+    let socket = socket(ip, port)?;
+    sys::ask_receive_buffer(socket.as_fd(), MEDIA_SOCKET_BUFFER_BYTES);
+    let coalesces = sys::coalesce(socket.as_fd());
     SAID.call_once(|| {
+        let granted = sys::receive_buffer(socket.as_fd());
         let wanted = MEDIA_SOCKET_BUFFER_BYTES / 1024;
         if granted < MEDIA_SOCKET_BUFFER_BYTES {
             log::warn!(
@@ -196,7 +218,18 @@ fn socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
         } else {
             log::debug!("media sockets get {} KiB of receive buffer", granted / 1024);
         }
+        if let Err(error) = coalesces {
+            log::info!("the kernel coalesces no datagrams (UDP_GRO): {error}");
+        }
     });
+    Ok(socket)
+}
+
+fn socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
+    let address = SocketAddr::new(ip, port);
+    // `Type::nonblocking` and close-on-exec cost no calls of their own.
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::UDP))?;
     if let Err(error) = sys::report_icmp(socket.as_fd(), ip.is_ipv6()) {
         log::debug!("ICMP errors are not counted: {error}");
     }

@@ -7,9 +7,14 @@
 //! timers, tasks) runs in the same loop, between the events:
 //!
 //! ```text
-//!   ┌─> jobs ─> timers ─> tasks, if one was woken ─> wait (poller) ─> events ─┐
-//!   └──────────────────────────────────────────────────────────────────────────┘
+//!   ┌─> jobs ─> timers ─> tasks, if one was woken ─> wait (poller) ─> events ─> pause ─┐
+//!   └──────────────────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! The pause is made when a stream's frame is unfinished ([`Worker::expect_more`]): the rest of it
+//! gathers in the kernel meanwhile and is then read and sent in one call each. The first packet
+//! after idleness leaves at once; nothing that was read is held; no datagram waits longer than the
+//! pause, which is at most `gateway.coalesce_us`.
 //!
 //! A panic ends the [`Driven`], job or task it happened in; it is counted and logged, the worker
 //! goes on. Not in here: what is done with readiness, and the choice of a worker (pool).
@@ -28,13 +33,12 @@ use std::{
     sync::Arc,
 };
 
-use polling::{Event, PollMode};
 use smol::{LocalExecutor, future::FutureExt};
 
 use super::{
+    epoll::Event,
     mmsg::Slots,
     pool::Shared,
-    sys,
     table::{Table, Watch},
 };
 pub use super::{
@@ -94,11 +98,24 @@ pub(super) struct Inner {
     id: u16,
     pub(super) now: Cell<Instant>,
     pub(super) packets: Cell<u64>,
+    pub(super) pause: Cell<Pause>,
     pub(super) shared: Arc<Shared>,
     /// Owned by the driver: tasks hold workers, and would keep the executor alive for ever.
     executor: Weak<LocalExecutor<'static>>,
     pub(super) table: RefCell<Table>,
     scratch: RefCell<Scratch>,
+}
+
+/// What this round says about the pause after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Nothing is expected at once.
+    #[default]
+    No,
+    /// More of a burst is.
+    Wanted,
+    /// Some is already there: no pause, whoever wants one.
+    Never,
 }
 
 /// A worker, seen from its own thread. Cloning it is cheap.
@@ -118,6 +135,7 @@ impl Worker {
             id,
             now: Cell::new(clock::now()),
             packets: Cell::new(0),
+            pause: Cell::default(),
             shared: Arc::clone(shared),
             executor: Rc::downgrade(executor),
             table: RefCell::default(),
@@ -144,6 +162,19 @@ impl Worker {
     /// Counts datagrams or frames relayed, for the load.
     pub fn count_packets(&self, count: u64) {
         self.inner.packets.set(self.inner.packets.get().wrapping_add(count));
+    }
+
+    /// More of a burst is expected at once: the worker lets it gather, for `gateway.coalesce_us` at
+    /// most, before it looks for events again. What was read is to be sent before.
+    pub fn expect_more(&self) {
+        if self.inner.pause.get() == Pause::No {
+            self.inner.pause.set(Pause::Wanted);
+        }
+    }
+
+    /// A socket was left before it was empty: no pause after this round.
+    pub fn left_some(&self) {
+        self.inner.pause.set(Pause::Never);
     }
 
     /// Takes something to drive until it is released. Nothing is registered yet.
@@ -179,7 +210,7 @@ impl Worker {
         let slot = table.slot(token).ok_or(io::ErrorKind::NotFound)?;
         let in_poller = interest != Interest::None;
         if in_poller {
-            sys::watch(&self.inner.shared.poller, fd, event)?;
+            self.inner.shared.poller.add(fd, event)?;
         }
         if !slot.fds.contains(&fd.as_raw_fd()) {
             slot.fds.push(fd.as_raw_fd());
@@ -207,9 +238,9 @@ impl Worker {
         let poller = &self.inner.shared.poller;
         match (watch.in_poller, interest) {
             (false, Interest::None) => {}
-            (true, Interest::None) => poller.delete(fd)?,
-            (true, _) => poller.modify_with_mode(fd, event, PollMode::Level)?,
-            (false, _) => sys::watch(poller, fd, event)?,
+            (true, Interest::None) => poller.delete(fd.as_raw_fd())?,
+            (true, _) => poller.modify(fd, event)?,
+            (false, _) => poller.add(fd, event)?,
         }
         watch.in_poller = interest != Interest::None;
         Ok(())
@@ -230,7 +261,7 @@ impl Worker {
         if let Some(slot) = table.slot(token) {
             slot.fds.retain(|held| *held != number);
         }
-        if in_poller { self.inner.shared.poller.delete(fd) } else { Ok(()) }
+        if in_poller { self.inner.shared.poller.delete(number) } else { Ok(()) }
     }
 
     /// Sets the token's one timer, or clears it. Moving it later costs next to nothing.
@@ -298,7 +329,7 @@ fn event(token: Token, source: u8, interest: Interest) -> io::Result<Event> {
     }
     let readable = matches!(interest, Interest::Read | Interest::Both);
     let writable = matches!(interest, Interest::Write | Interest::Both);
-    Ok(Event::new(token.key(source), readable, writable))
+    Ok(Event { key: token.key(source), readable, writable })
 }
 
 #[cfg(test)]

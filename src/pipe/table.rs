@@ -2,11 +2,9 @@
 
 use std::{collections::HashMap, os::fd::RawFd, rc::Rc};
 
-use polling::Poller;
-
 use super::{
+    epoll::Poller,
     reactor::Driven,
-    sys,
     timers::{Timer, Timers},
 };
 
@@ -104,7 +102,7 @@ impl Table {
             if self.watches.get(&fd).is_some_and(|watch| watch.token == token)
                 && self.watches.remove(&fd).is_some_and(|watch| watch.in_poller)
             {
-                let _ = sys::unwatch(poller, fd);
+                let _ = poller.delete(fd);
             }
         }
         self.free.push(token.index);

@@ -6,7 +6,7 @@
 mod plugins;
 
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
-use std::{fs, sync::Arc};
+use std::{fs, io, sync::Arc};
 
 use log::{error, info, warn};
 use smol::{channel::Sender, lock::Mutex};
@@ -14,6 +14,7 @@ use smol::{channel::Sender, lock::Mutex};
 use super::{
     close_session,
     keeper::Keeper,
+    listener,
     shared::{Generation, Shared},
     source::{Loaded, Source},
 };
@@ -97,8 +98,13 @@ impl Admin {
         let source = self.0.source.lock().await;
         match source.load().await {
             Ok(loaded) => {
+                if let Err(wrong) = self.0.can_listen(&loaded.config) {
+                    error!("configuration is left as it was: {wrong}");
+                    return self.0.shared.event(format!("configuration was refused: {wrong}"));
+                }
                 let changed = self.0.apply(loaded.config, loaded.sequence).await;
                 self.0.apply_secrets(*loaded.secrets);
+                self.0.shared.check_credentials();
                 info!("configuration read again: {changed}");
             }
             Err(wrong) => {
@@ -110,6 +116,23 @@ impl Admin {
 }
 
 impl Inner {
+    /// Whether the addresses that are new can be listened on. One that is the machine's only
+    /// tomorrow, or another program's, would leave the gateway deaf, and not start at all next time.
+    fn can_listen(&self, config: &Config) -> Result<(), String> {
+        let old = self.shared.generation();
+        let old = &old.config.gateway.listen;
+        for addr in config.gateway.listen.iter().filter(|addr| !old.contains(addr)) {
+            match listener::open(*addr) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && old.iter().any(|ours| ours.port() == addr.port()) => {}
+                Err(error) => return Err(format!("cannot listen on {addr}: {error}")),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Puts a configuration in force; says what changed.
     async fn apply(&self, config: Box<Config>, sequence: u64) -> String {
         let old = self.shared.generation();
@@ -160,10 +183,14 @@ impl Inner {
         let config = text::parse(&toml)
             .map_err(|wrong| Problem::new(422, wrong.display("config").to_string()))?;
         let source = self.source.lock().await;
+        self.can_listen(&config).map_err(|wrong| {
+            Problem::new(409, format!("{wrong}: nothing has changed; see gateway.listen"))
+        })?;
         let sequence = self.shared.generation().sequence;
         let sequence = source.keep(&config, sequence).await.map_err(not_stored)?;
         let changed = self.apply(Box::new(config), sequence).await;
         info!("configuration taken: {changed}");
+        self.shared.check_credentials();
         Ok(changed)
     }
 
@@ -195,6 +222,7 @@ impl Inner {
             .map_err(|wrong| Problem::new(404, wrong.to_string()))?;
         let changed = self.apply(config, sequence).await;
         info!("configuration rolled back by {back}: {changed}");
+        self.shared.check_credentials();
         Ok(changed)
     }
 
@@ -210,6 +238,7 @@ impl Inner {
         })?;
         source.keep_secrets(&secrets).await.map_err(not_stored)?;
         self.apply_secrets(secrets);
+        self.shared.check_credentials();
         Ok(())
     }
 }

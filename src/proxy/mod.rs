@@ -10,6 +10,7 @@ mod health;
 #[cfg_attr(not(feature = "plugins"), path = "keeper_none.rs")]
 mod keeper;
 mod listener;
+mod lobby;
 mod options;
 mod plugins;
 mod shared;
@@ -73,6 +74,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
     };
     let pool = Pool::start(workers.min(crate::limits::WORKERS_MAX))
         .map_err(|error| format!("workers cannot be started: {error}"))?;
+    pool.set_coalesce_us(gateway.coalesce_us);
     let ports = PortPool::new(gateway.media_ports.first, gateway.media_ports.last);
     let listen: Vec<SocketAddr> = gateway.listen.iter().copied().collect();
     let (keeper, said) = smol::block_on(Keeper::start(
@@ -89,6 +91,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         warn!("{note}");
         shared.event(note);
     }
+    shared.check_credentials();
     info!("edgeweir {}: {workers} workers, {files} descriptors", env!("CARGO_PKG_VERSION"));
     let executor = Rc::new(LocalExecutor::new());
     let kept = (source, Arc::new(keeper));
@@ -121,13 +124,14 @@ async fn control(
 ) -> Result<(), String> {
     let fed = Rc::clone(watchdog);
     let feeding = Arc::clone(shared);
-    let _watchdog = executor.spawn(async move { fed.feed(feeding).await });
+    let _watchdog =
+        executor.spawn(async move { fed.feed(&feeding.pool, |text| feeding.event(text)).await });
     let (changed, changes) = channel::bounded(16);
     let admin = Admin::new(Arc::clone(shared), Arc::clone(&keeper), source, changed);
     let watched = Arc::clone(shared);
     let _plugins = executor.spawn(async move { keeper.watch(&watched).await });
     let mut listeners = Listeners::default();
-    listeners.follow(executor, shared, &listen).map_err(|(addr, error)| {
+    listeners.follow(executor, shared, &listen).await.map_err(|(addr, error)| {
         format!("cannot listen on {addr}: {error}: another program may have it; see gateway.listen")
     })?;
     let gateway: Arc<dyn Gateway> = Arc::new(admin.clone());
@@ -178,7 +182,7 @@ async fn control(
             News::Signal(Signal::Reload) => admin.reload().await,
             News::Signal(Signal::Stop) => break,
             News::Listen(listen) => {
-                if let Err((addr, error)) = listeners.follow(executor, shared, &listen) {
+                if let Err((addr, error)) = listeners.follow(executor, shared, &listen).await {
                     warn!("cannot listen on {addr}: {error}");
                     shared.event(format!("cannot listen on {addr}: {error}"));
                 }
@@ -220,22 +224,34 @@ struct Listeners {
 }
 
 impl Listeners {
-    /// Opens what is new, closes what is gone; what stays is not touched.
-    fn follow(
+    /// Closes what is gone, opens what is new; what stays is not touched. An address that cannot be
+    /// had does not keep the others from being opened.
+    async fn follow(
         &mut self,
         executor: &LocalExecutor<'static>,
         shared: &Arc<Shared>,
         listen: &[SocketAddr],
     ) -> Result<(), (SocketAddr, std::io::Error)> {
-        self.tasks.retain(|addr, _| listen.contains(addr));
+        let gone: Vec<_> =
+            self.tasks.extract_if(|addr, _| !listen.contains(addr)).map(|(_, task)| task).collect();
+        for task in gone {
+            // Only then is its port free, for the same one at a wider address.
+            task.cancel().await;
+        }
+        let mut result = Ok(());
         for addr in listen {
-            if !self.tasks.contains_key(addr) {
-                let listener = listener::open(*addr).map_err(|error| (*addr, error))?;
-                let task = executor.spawn(listener::accept(Arc::clone(shared), listener));
-                self.tasks.insert(*addr, task);
+            if self.tasks.contains_key(addr) {
+                continue;
+            }
+            match listener::open(*addr) {
+                Ok(listener) => {
+                    let task = executor.spawn(listener::accept(Arc::clone(shared), listener));
+                    self.tasks.insert(*addr, task);
+                }
+                Err(error) => result = Err((*addr, error)),
             }
         }
-        Ok(())
+        result
     }
 }
 

@@ -85,6 +85,23 @@ impl TrackSockets {
         Ok(numbers)
     }
 
+    /// The origin was reached from this address of ours: ports that were bound before that was
+    /// known, or for another origin, move there, under the numbers that they have.
+    pub(super) fn reach_origin_from(&mut self, local: IpAddr) {
+        for (track, bound) in &mut self.bound {
+            let Some(pair) = &bound.origin else { continue };
+            let Ok(now) = pair.rtp.local_addr().map(|addr| addr.ip().to_canonical()) else {
+                continue;
+            };
+            if now == local || (now.is_unspecified() && now.is_ipv4() == local.is_ipv4()) {
+                continue;
+            }
+            bound.origin = bound.origin.take().and_then(|pair| {
+                pair.move_to(local).inspect_err(|error| log::warn!("track {track}: {error}")).ok()
+            });
+        }
+    }
+
     /// Begins to relay a track.
     pub(super) fn open(
         &mut self,
@@ -113,7 +130,7 @@ impl TrackSockets {
                     None => UdpPipe::start(sockets, relay, pool, place.worker.id()),
                 };
                 let pipe = pipe.map_err(io::Error::other)?;
-                lock(&place.entry.facts).pipes.push(Arc::clone(pipe.counters()));
+                lock(&place.entry.facts).add_pipe(Arc::clone(pipe.counters()));
                 Path::Pipe(pipe)
             }
             (Leg::Udp { .. }, Leg::Tcp { .. }) => self.half(
@@ -147,7 +164,7 @@ impl TrackSockets {
         let leg = UdpLeg::new(pair, core, side);
         let source = FIRST_SOURCE + 2 * track;
         leg.register(place.worker, place.token, source, source + 1)?;
-        lock(&place.entry.facts).pipes.push(Arc::clone(leg.counters()));
+        lock(&place.entry.facts).add_pipe(Arc::clone(leg.counters()));
         Ok(Path::Half { leg: Box::new(leg), side })
     }
 
@@ -161,11 +178,11 @@ impl TrackSockets {
         }
     }
 
-    /// Sends the payload of a frame out of a track's UDP leg.
-    pub(super) fn send(&mut self, track: u8, flow: Flow, payload: &[u8], now: Instant) {
+    /// Sends the payloads of frames out of a track's UDP leg.
+    pub(super) fn send(&mut self, track: u8, frames: &[(Flow, &[u8])], now: Instant) {
         if let Some((_, Path::Half { leg, .. })) = self.open.iter_mut().find(|(id, _)| *id == track)
         {
-            leg.send(flow, payload, now);
+            leg.send_all(frames, now);
         }
     }
 
@@ -204,9 +221,12 @@ impl TrackSockets {
             outbox.push_frame(channel, payload, now);
             packets += 1;
         });
-        if let Err(error) = received {
-            log::warn!("{}: a UDP leg of track {track} failed: {error}", entry.id);
-            leg.deregister(worker, token);
+        match received {
+            Ok(taken) => taken.tell(worker),
+            Err(error) => {
+                log::warn!("{}: a UDP leg of track {track} failed: {error}", entry.id);
+                leg.deregister(worker, token);
+            }
         }
         entry.dropped.fetch_add(outbox.dropped() - dropped, Relaxed);
         worker.count_packets(packets);

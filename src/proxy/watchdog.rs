@@ -24,16 +24,15 @@ use std::{
         },
     },
     path::Path,
-    sync::Arc,
 };
 
 use log::{error, info, warn};
 use smol::Timer;
 
-use super::shared::Shared;
 use crate::{
     clock::{self, Instant},
     limits::WORKER_STUCK_MS,
+    pipe::Pool,
 };
 
 /// Time between two feedings. The shortest limits of hardware are a few seconds.
@@ -45,6 +44,8 @@ pub(super) struct Watchdog {
     hardware: Option<File>,
     systemd: Option<Notify>,
     every: Duration,
+    /// Time without a round after which a worker hangs.
+    patience: Duration,
 }
 
 impl Watchdog {
@@ -68,7 +69,8 @@ impl Watchdog {
         // Half of the limit, as sd_watchdog_enabled(3) asks.
         let every = asked.map_or(EVERY, |us: u64| EVERY.min(Duration::from_micros(us / 2)));
         let every = every.max(Duration::from_millis(10));
-        Ok(Self { hardware, systemd, every })
+        let patience = Duration::from_millis(WORKER_STUCK_MS);
+        Ok(Self { hardware, systemd, every, patience })
     }
 
     /// Says that the gateway accepts players.
@@ -76,18 +78,18 @@ impl Watchdog {
         self.tell("READY=1");
     }
 
-    /// Feeds for as long as the workers move. Runs on the control thread and does not end.
-    pub(super) async fn feed(&self, shared: Arc<Shared>) {
-        let mut pulse = Pulse::new(clock::now());
+    /// Feeds for as long as the workers move; `tell` hears when one does not. Runs on the control
+    /// thread and does not end.
+    pub(super) async fn feed(&self, pool: &Pool, tell: impl Fn(String)) {
+        let mut pulse = Pulse::new(clock::now(), self.patience);
         let mut hung = None;
         loop {
-            let beats =
-                shared.pool.handles().iter().map(|worker| worker.load().beats.load(Relaxed));
+            let beats = pool.handles().iter().map(|worker| worker.load().beats.load(Relaxed));
             let stuck = pulse.stuck(beats, clock::now());
             if let (Some(worker), None) = (stuck, hung) {
                 let text = format!("worker {worker} hangs: the watchdog is not fed any more");
                 error!("{text}");
-                shared.event(text);
+                tell(text);
             } else if stuck.is_none() && hung.is_some() {
                 info!("all workers move again: the watchdog is fed");
             }
@@ -154,12 +156,13 @@ impl Notify {
 #[derive(Debug)]
 struct Pulse {
     began: Instant,
+    patience: Duration,
     seen: Vec<(u64, Instant)>,
 }
 
 impl Pulse {
-    const fn new(now: Instant) -> Self {
-        Self { began: now, seen: Vec::new() }
+    const fn new(now: Instant, patience: Duration) -> Self {
+        Self { began: now, patience, seen: Vec::new() }
     }
 
     /// The first worker that has not moved for too long.
@@ -172,7 +175,7 @@ impl Pulse {
             let Some((last, moved)) = self.seen.get_mut(worker) else { continue };
             if beat != *last {
                 (*last, *moved) = (beat, now);
-            } else if now.since(*moved) > Duration::from_millis(WORKER_STUCK_MS) {
+            } else if now.since(*moved) > self.patience {
                 stuck = stuck.or(Some(worker));
             }
         }
@@ -182,10 +185,14 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
+    use core::cell::RefCell;
     use std::sync::mpsc;
 
+    use smol::future::FutureExt as _;
+
     use super::*;
-    use crate::pipe::Pool;
+
+    const PATIENCE: Duration = Duration::from_millis(WORKER_STUCK_MS);
 
     fn at(ms: u64) -> Instant {
         Instant::from_millis(ms)
@@ -193,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_stuck_after_its_time_and_not_before() {
-        let mut pulse = Pulse::new(at(0));
+        let mut pulse = Pulse::new(at(0), PATIENCE);
         assert_eq!(pulse.stuck([1, 1].into_iter(), at(1000)), None);
         assert_eq!(pulse.stuck([2, 1].into_iter(), at(1000 + WORKER_STUCK_MS)), None);
         assert_eq!(pulse.stuck([3, 1].into_iter(), at(1001 + WORKER_STUCK_MS)), Some(1));
@@ -202,44 +209,45 @@ mod tests {
 
     #[test]
     fn a_worker_that_never_began_is_stuck_too() {
-        let mut pulse = Pulse::new(at(0));
+        let mut pulse = Pulse::new(at(0), PATIENCE);
         assert_eq!(pulse.stuck([0].into_iter(), at(WORKER_STUCK_MS)), None);
         assert_eq!(pulse.stuck([0].into_iter(), at(WORKER_STUCK_MS + 1)), Some(0));
     }
 
     #[test]
-    fn idle_workers_move_and_a_hung_one_does_not() {
-        let pool = Pool::start(2).unwrap();
-        let beats = || pool.handles().iter().map(|worker| worker.load().beats.load(Relaxed));
-        let moved = |worker: usize| {
-            let before = beats().nth(worker);
-            // A round a second when there is nothing to do.
-            for _ in 0..300 {
-                std::thread::sleep(Duration::from_millis(10));
-                if beats().nth(worker) != before {
-                    return true;
-                }
-            }
-            false
+    fn a_hung_worker_stops_the_feeding_and_is_told_until_it_moves_again() {
+        let path = std::env::temp_dir().join(format!("edgeweir-hung-{}", std::process::id()));
+        std::fs::write(&path, b"").unwrap();
+        let watchdog = Watchdog {
+            every: Duration::from_millis(20),
+            // Idle workers go round once a second.
+            patience: Duration::from_millis(2500),
+            ..Watchdog::open(Some(&path)).unwrap()
         };
-        assert!(moved(0) && moved(1));
+        let pool = Pool::start(2).unwrap();
+        let fed = || std::fs::metadata(&path).unwrap().len();
+        let told = RefCell::new(Vec::new());
         let (release, held) = mpsc::channel::<()>();
-        let (started, start) = mpsc::channel();
         let hang = move |_: &crate::pipe::Worker| {
-            started.send(()).unwrap();
             let _ = held.recv();
         };
-        pool.handles()[0].run(Box::new(hang)).unwrap();
-        start.recv().unwrap();
-        assert!(!moved(0) && moved(1));
-        let mut pulse = Pulse::new(at(0));
-        let limit = WORKER_STUCK_MS + 2;
-        assert_eq!(pulse.stuck(beats(), at(1)), None);
-        assert!(moved(1));
-        assert_eq!(pulse.stuck(beats(), at(limit)), Some(0));
-        release.send(()).unwrap();
-        assert!(moved(0));
-        assert_eq!(pulse.stuck(beats(), at(limit + 1)), None);
+        let script = async {
+            let pause = |ms| Timer::after(Duration::from_millis(ms));
+            pause(3000).await;
+            assert!(fed() > 20 && told.borrow().is_empty(), "idle workers move");
+            pool.handles()[1].run(Box::new(hang)).unwrap();
+            pause(3500).await;
+            let before = fed();
+            pause(500).await;
+            assert_eq!(fed(), before, "the feeding has stopped");
+            assert_eq!(*told.borrow(), ["worker 1 hangs: the watchdog is not fed any more"]);
+            release.send(()).unwrap();
+            pause(500).await;
+            assert!(fed() > before, "it is fed again");
+        };
+        let feeding = watchdog.feed(&pool, |text| told.borrow_mut().push(text));
+        smol::block_on(script.or(feeding));
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -94,6 +94,13 @@ impl Outbox {
         self.frames.push_back(Frame { len, queued: now });
     }
 
+    /// Queues the rest of a frame whose beginning was written past the empty queue: first of all, and
+    /// never dropped.
+    pub fn push_rest(&mut self, rest: &[u8]) {
+        debug_assert!(self.is_empty(), "a half-written frame is followed by its rest");
+        self.partial.extend(rest);
+    }
+
     /// What to write next, in order; empty slices at the end.
     pub fn slices(&self) -> [&[u8]; 6] {
         let mut all = [&[][..]; 6];
@@ -244,5 +251,16 @@ mod tests {
         let mut out = outbox(10);
         out.push_reply(&vec![b'x'; REPLY_QUEUE_HARD_BYTES]).unwrap();
         assert_eq!(out.push_reply(b"x"), Err(Stuck));
+    }
+
+    #[test]
+    fn the_rest_of_a_frame_written_past_the_queue_goes_before_all_else() {
+        let mut out = outbox(10);
+        out.push_rest(b"rest");
+        out.push_frame(0, b"abc", NOW);
+        out.push_reply(b"RTSP").unwrap();
+        out.push_frame(0, &[0; 6], NOW);
+        assert_eq!(waiting(&out)[..8], *b"restRTSP", "no bound drops it");
+        assert_eq!(out.dropped(), 1);
     }
 }

@@ -1,43 +1,95 @@
-//! Interleaved frames of one read: where each goes, and how many there were.
+//! Interleaved frames of one read: where each goes, and how many there were. Frames that go the same
+//! way are gathered and leave together: as datagrams, or, when the other side keeps their channel
+//! and nothing waits for it, straight from the buffer that they were read into.
 
 use core::sync::atomic::Ordering::Relaxed;
+use std::{
+    io::{IoSlice, Write},
+    net::TcpStream,
+};
 
 use crate::{
     clock::Instant,
-    pipe::Worker,
+    limits::SEGMENTS_MAX,
+    pipe::{Worker, gather},
     proxy::{shared::Entry, tracks::TrackSockets},
-    session::{FrameRoute, Session, Side},
+    session::{Flow, FrameRoute, Session, Side},
 };
 
+/// Streams of one connection whose frames are followed; more share a place, and are waited for
+/// wrongly at worst.
+const FOLLOWED: usize = 4;
+
+/// Where the streams of a connection are within their frames, by channel.
+pub(super) type Followed = [gather::Frames; FOLLOWED];
+
+/// Where gathered frames go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Their payloads out of the UDP leg of a track.
+    Datagrams(u8),
+    /// They themselves, head and all, to the peer of that side.
+    Frames(Side),
+}
+
+/// What frames are sent with.
+pub(super) struct Ways<'s> {
+    pub(super) session: &'s mut Session,
+    pub(super) tracks: &'s mut TrackSockets,
+    /// The connection to the other side, if it can be written to.
+    pub(super) peer: Option<&'s TcpStream>,
+}
+
 /// Frames of one read.
-#[derive(Default)]
-pub(super) struct Frames {
+pub(super) struct Frames<'a> {
     relayed: u64,
     bytes: u64,
     dropped: u64,
+    way: Way,
+    out: [(Flow, &'a [u8]); SEGMENTS_MAX],
+    waiting: usize,
+    more: bool,
 }
 
-impl Frames {
+impl<'a> Frames<'a> {
+    pub(super) const fn new() -> Self {
+        let out: [(Flow, &[u8]); SEGMENTS_MAX] = [(Flow::Rtp, &[]); SEGMENTS_MAX];
+        Self {
+            relayed: 0,
+            bytes: 0,
+            dropped: 0,
+            way: Way::Datagrams(0),
+            out,
+            waiting: 0,
+            more: false,
+        }
+    }
+
+    /// A whole frame, its four head bytes included.
     pub(super) fn relay(
         &mut self,
         from: Side,
         channel: u8,
-        payload: &[u8],
-        session: &mut Session,
-        tracks: &mut TrackSockets,
+        frame: &'a [u8],
+        ways: &mut Ways<'_>,
+        followed: &mut Followed,
         now: Instant,
     ) {
-        if session.ended().is_some() {
+        if ways.session.ended().is_some() {
             return; // the last frames before the origin has seen TEARDOWN
         }
-        match session.frame(from, channel, payload, now) {
-            Some(FrameRoute::Frame(there)) => {
-                let outbox = session.outbox(from.other());
-                let before = outbox.dropped();
-                outbox.push_frame(there, payload, now);
-                self.dropped += outbox.dropped() - before;
+        let payload = frame.get(4..).unwrap_or_default();
+        match ways.session.frame(from, channel, payload, now) {
+            Some(FrameRoute::Frame(there)) if there == channel && ways.peer.is_some() => {
+                self.gather(Way::Frames(from.other()), Flow::Rtp, frame, ways, now);
             }
-            Some(FrameRoute::Datagram(track, flow)) => tracks.send(track, flow, payload, now),
+            Some(FrameRoute::Frame(there)) => {
+                self.flush(ways, now); // in order
+                self.queue(from.other(), there, payload, ways, now);
+            }
+            Some(FrameRoute::Datagram(track, flow)) => {
+                self.gather(Way::Datagrams(track), flow, payload, ways, now);
+            }
             None => {
                 self.dropped += 1;
                 return;
@@ -45,6 +97,71 @@ impl Frames {
         }
         self.relayed += 1;
         self.bytes += payload.len() as u64;
+        if let Some(stream) = followed.get_mut(usize::from(channel / 2) % FOLLOWED)
+            && !gather::looks_like_rtcp(payload)
+        {
+            stream.on_packet(payload);
+            self.more = stream.expects_more();
+        }
+    }
+
+    fn gather(&mut self, way: Way, flow: Flow, bytes: &'a [u8], ways: &mut Ways<'_>, now: Instant) {
+        if way != self.way || self.waiting == self.out.len() {
+            self.flush(ways, now);
+            self.way = way;
+        }
+        if let Some(place) = self.out.get_mut(self.waiting) {
+            *place = (flow, bytes);
+            self.waiting += 1;
+        }
+    }
+
+    fn queue(&mut self, to: Side, channel: u8, payload: &[u8], ways: &mut Ways<'_>, now: Instant) {
+        let outbox = ways.session.outbox(to);
+        let before = outbox.dropped();
+        outbox.push_frame(channel, payload, now);
+        self.dropped += outbox.dropped() - before;
+    }
+
+    /// Sends what was gathered; to be called when a read is at its end.
+    pub(super) fn flush(&mut self, ways: &mut Ways<'_>, now: Instant) {
+        let waiting = core::mem::take(&mut self.waiting);
+        let out = self.out;
+        let out = out.get(..waiting).unwrap_or_default();
+        match self.way {
+            _ if out.is_empty() => {}
+            Way::Datagrams(track) => ways.tracks.send(track, out, now),
+            Way::Frames(to) => self.write(to, out, ways, now),
+        }
+    }
+
+    /// Writes frames as they are; what the socket does not take waits like all others.
+    fn write(&mut self, to: Side, out: &[(Flow, &[u8])], ways: &mut Ways<'_>, now: Instant) {
+        let mut written = 0;
+        if ways.session.outbox(to).is_empty()
+            && let Some(mut peer) = ways.peer
+        {
+            let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
+            for (slice, (_, frame)) in slices.iter_mut().zip(out) {
+                *slice = IoSlice::new(frame);
+            }
+            // An error shows again when what is queued here is written.
+            written = peer.write_vectored(slices.get(..out.len()).unwrap_or_default()).unwrap_or(0);
+            if written > 0 && to == Side::Client {
+                ways.session.alive(to, now);
+            }
+        }
+        for (_, frame) in out {
+            if written >= frame.len() {
+                written -= frame.len();
+            } else if written > 0 {
+                ways.session.outbox(to).push_rest(frame.get(written..).unwrap_or_default());
+                written = 0;
+            } else {
+                let channel = frame.get(1).copied().unwrap_or_default();
+                self.queue(to, channel, frame.get(4..).unwrap_or_default(), ways, now);
+            }
+        }
     }
 
     pub(super) fn count(&self, entry: &Entry, worker: &Worker) {
@@ -53,6 +170,9 @@ impl Frames {
             entry.frame_bytes.fetch_add(self.bytes, Relaxed);
             entry.dropped.fetch_add(self.dropped, Relaxed);
             worker.count_packets(self.relayed);
+            if self.more {
+                worker.expect_more();
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use log::{debug, warn};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Frames, Inner, ORIGIN, OriginSide, READS_PER_TURN, interest, write};
+use super::{Followed, Frames, Inner, ORIGIN, OriginSide, READS_PER_TURN, Ways, interest, write};
 use crate::{
     auth::Signer,
     clock::Instant,
@@ -79,6 +79,7 @@ impl Inner {
                 self.origin = Some(OriginSide {
                     stream,
                     inbox: Inbox::default(),
+                    followed: Followed::default(),
                     interest: Interest::Write,
                     connecting: Some(now + timeout.min(CONNECT_TIMEOUT)),
                     local_ip: self.local_ip,
@@ -104,6 +105,7 @@ impl Inner {
         };
         origin.connecting = None;
         origin.local_ip = local.ip().to_canonical();
+        self.tracks.reach_origin_from(origin.local_ip);
         let _ = origin.stream.set_nodelay(true);
         self.remember_origin(reservation);
         let generation = self.shared.generation();
@@ -162,13 +164,14 @@ impl Inner {
     pub(super) fn read_origin(&mut self, token: Token, worker: &Worker) {
         for _ in 0..READS_PER_TURN {
             let Some(origin) = &mut self.origin else { return };
+            if origin.connecting.is_some() {
+                return; // another one took its place
+            }
             let mut scratch = worker.scratch().borrow_mut();
             match origin.stream.read(&mut scratch.stream[..]) {
                 Ok(0) => {
                     drop(scratch);
-                    self.session.handle(Input::SideClosed(Side::Origin), worker.now());
-                    self.drain(token, worker);
-                    return;
+                    return self.origin_gone(token, worker);
                 }
                 Ok(got) => {
                     let full = got == scratch.stream.len();
@@ -182,9 +185,7 @@ impl Inner {
                 Err(error) => {
                     debug!("{}: read from the origin failed: {error}", self.entry.id);
                     drop(scratch);
-                    self.session.handle(Input::SideClosed(Side::Origin), worker.now());
-                    self.drain(token, worker);
-                    return;
+                    return self.origin_gone(token, worker);
                 }
             }
         }
@@ -193,26 +194,31 @@ impl Inner {
     pub(super) fn feed_origin(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
         loop {
             let now = worker.now();
-            let (mut message, mut frames) = (false, Frames::default());
-            let Self { session, origin: Some(origin), tracks, .. } = self else { return };
-            let fed = origin.inbox.feed(fresh, |unit, bytes| match unit {
+            let (mut message, mut frames) = (false, Frames::new());
+            let Self { session, origin: Some(origin), tracks, client, .. } = self else { return };
+            let OriginSide { inbox, followed, .. } = origin;
+            let peer = client.as_ref().filter(|_| self.client_open);
+            let mut ways = Ways { session, tracks, peer };
+            let fed = inbox.feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
-                    frames.relay(Side::Origin, channel, &bytes[4..], session, tracks, now);
+                    frames.relay(Side::Origin, channel, bytes, &mut ways, followed, now);
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
-                    session.message(Side::Origin, bytes, head, now);
+                    frames.flush(&mut ways, now); // what came before it
+                    ways.session.message(Side::Origin, bytes, head, now);
                     message = true;
                     Feed::Pause
                 }
                 Unit::Blank { .. } => Feed::Go,
             });
+            frames.flush(&mut ways, now);
             frames.count(&self.entry, worker);
             if let Err(error) = fed {
                 warn!("{}: origin: {error}", self.entry.id);
                 self.session.origin_framing_lost(now);
                 self.drain(token, worker);
-                return;
+                return self.drop_if_closing(token, worker);
             }
             if !message {
                 return;
@@ -222,6 +228,20 @@ impl Inner {
             if self.origin.as_ref().is_none_or(|origin| origin.inbox.is_empty()) {
                 return;
             }
+        }
+    }
+
+    /// The origin's connection is of no use any more. An ended session does not ask for it to be
+    /// dropped, and a closed connection stays readable.
+    fn origin_gone(&mut self, token: Token, worker: &Worker) {
+        self.session.handle(Input::SideClosed(Side::Origin), worker.now());
+        self.drain(token, worker);
+        self.drop_if_closing(token, worker);
+    }
+
+    fn drop_if_closing(&mut self, token: Token, worker: &Worker) {
+        if self.closing.is_some() {
+            self.drop_origin(token, worker);
         }
     }
 
@@ -243,8 +263,7 @@ impl Inner {
         }
         if let Err(error) = write(&origin.stream, self.session.outbox(Side::Origin)) {
             debug!("{}: write to the origin failed: {error}", self.entry.id);
-            self.session.handle(Input::SideClosed(Side::Origin), worker.now());
-            self.drain(token, worker);
+            self.origin_gone(token, worker);
         }
         self.set_origin_interest(token, worker);
     }
@@ -252,6 +271,9 @@ impl Inner {
     pub(super) fn set_origin_interest(&mut self, token: Token, worker: &Worker) {
         let waits = !self.session.outbox(Side::Origin).is_empty();
         let Some(origin) = &mut self.origin else { return };
+        if origin.connecting.is_some() {
+            return; // that it is writable says that it is connected
+        }
         let interest = interest(true, waits);
         if interest != origin.interest {
             origin.interest = interest;

@@ -1,0 +1,250 @@
+//! What was measured: raw figures in a file of tab-separated values, a table and a plot made of it.
+//!
+//! A run of some scenes replaces their rows only, so that a machine can be lent for minutes at a
+//! time. Not in here: measuring.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{load::Seen, plot, rig::Contender, scenes, scenes::Scene};
+
+/// One run of one contender.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    /// CPU time of the relay for each packet that reached a player, microseconds.
+    pub(crate) us: f64,
+    /// Packets a second that reached players.
+    pub(crate) rate: f64,
+    /// Packets a second that were sent.
+    pub(crate) offered: f64,
+    /// Share of the packets sent that did not arrive.
+    pub(crate) loss: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
+    pub(crate) rss_kib: f64,
+    pub(crate) reordered: f64,
+    /// Fewest and most packets of one stream, as a share of the mean.
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+/// The columns of the file, in its order.
+const COLUMNS: usize = 11;
+
+impl Figures {
+    pub(crate) fn new(
+        cpu_ns: u64,
+        received: u64,
+        sent_within: u64,
+        took: f64,
+        rss_kib: u64,
+        sent: u64,
+        seen: &Seen,
+    ) -> Self {
+        let mean = seen.received as f64 / seen.each.len() as f64;
+        let share = |count: Option<&u64>| *count.unwrap_or(&0) as f64 / mean.max(1.0);
+        Self {
+            us: cpu_ns as f64 / 1000.0 / received.max(1) as f64,
+            rate: received as f64 / took,
+            offered: sent_within as f64 / took,
+            loss: 1.0 - seen.received as f64 / sent.max(1) as f64,
+            p50_ms: seen.delay_ms(0.5),
+            p99_ms: seen.delay_ms(0.99),
+            max_ms: seen.longest_ns as f64 / 1e6,
+            rss_kib: rss_kib as f64,
+            reordered: seen.reordered as f64,
+            least: share(seen.each.iter().min()),
+            most: share(seen.each.iter().max()),
+        }
+    }
+
+    const fn columns(&self) -> [f64; COLUMNS] {
+        [
+            self.us,
+            self.rate,
+            self.offered,
+            self.loss,
+            self.p50_ms,
+            self.p99_ms,
+            self.max_ms,
+            self.rss_kib,
+            self.reordered,
+            self.least,
+            self.most,
+        ]
+    }
+
+    const fn from_columns(columns: [f64; COLUMNS]) -> Self {
+        let [us, rate, offered, loss, p50_ms, p99_ms, max_ms, rss_kib, reordered, least, most] =
+            columns;
+        Self { us, rate, offered, loss, p50_ms, p99_ms, max_ms, rss_kib, reordered, least, most }
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.2} us, {:.0}/{:.0} pps, loss {:.2} %, p50 {:.2} p99 {:.2} max {:.1} ms, {} KiB, \
+             {} reordered, streams {:.2} to {:.2}",
+            self.us,
+            self.rate,
+            self.offered,
+            self.loss * 100.0,
+            self.p50_ms,
+            self.p99_ms,
+            self.max_ms,
+            self.rss_kib,
+            self.reordered,
+            self.least,
+            self.most
+        )
+    }
+}
+
+/// Median, smallest and largest.
+pub(crate) fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    (at(values.len() / 2), at(0), at(values.len().saturating_sub(1)))
+}
+
+/// What was measured of one contender: its name and its runs.
+pub(crate) type Rows = Vec<(String, Vec<Figures>)>;
+
+/// Prints a scene's table.
+pub(crate) fn print(scene: &Scene, results: &[(Contender, Vec<Figures>)]) {
+    let rows = results.iter().map(|(who, runs)| (who.to_string(), runs.clone())).collect();
+    println!("\n{}\n\n{}", scene.title, table(&rows));
+}
+
+fn table(rows: &Rows) -> String {
+    let mut text = String::from(
+        "| relay | CPU, us a packet | to the first | delivered, pps | loss, % | streams | p50, ms \
+         | p99, ms | max, ms | RSS, MB | reordered |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    let bound: Vec<f64> =
+        rows.first().map(|(_, runs)| runs.iter().map(|run| run.us).collect()).unwrap_or_default();
+    for (who, runs) in rows {
+        let of = |pick: fn(&Figures) -> f64| spread(runs.iter().map(pick).collect());
+        let (us, low, high) = of(|run| run.us);
+        let ratios = runs.iter().zip(&bound).map(|(run, bound)| run.us / bound).collect();
+        let (ratio, least, most) = spread(ratios);
+        text += &format!(
+            "| {who} | {us:.2} ({low:.2} to {high:.2}) | {ratio:.2} ({least:.2} to {most:.2}) | \
+             {:.0} | {:.2} | {:.2} to {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.0} |\n",
+            of(|run| run.rate).0,
+            of(|run| run.loss * 100.0).0,
+            of(|run| run.least).1,
+            of(|run| run.most).2,
+            of(|run| run.p50_ms).0,
+            of(|run| run.p99_ms).0,
+            of(|run| run.max_ms).0,
+            of(|run| run.rss_kib / 1024.0).0,
+            of(|run| run.reordered).2,
+        );
+    }
+    text
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results")
+}
+
+/// Takes over new figures of some scenes and makes table and plot anew.
+pub(crate) fn write(results: &[(Scene, Vec<(Contender, Vec<Figures>)>)], command: &str) {
+    let raw = folder().join("relay.tsv");
+    let before = fs::read_to_string(&raw).unwrap_or_default();
+    let measured = |name: &str| results.iter().any(|(scene, _)| scene.name == name);
+    let mut lines: Vec<String> = before
+        .lines()
+        .filter(|line| !line.starts_with('#') && !measured(line.split('\t').next().unwrap_or("")))
+        .map(str::to_owned)
+        .collect();
+    for (scene, contenders) in results {
+        for (who, runs) in contenders {
+            for run in runs {
+                let words: Vec<String> = run.columns().iter().map(|x| format!("{x:.5}")).collect();
+                lines.push(format!("{}\t{who}\t{}", scene.name, words.join("\t")));
+            }
+        }
+    }
+    let head = "# scene\trelay\tus a packet\tdelivered pps\toffered pps\tloss\tp50 ms\tp99 ms\tmax ms\
+                \tRSS KiB\treordered\tleast stream\tmost stream";
+    fs::create_dir_all(folder()).expect("a folder for the results");
+    fs::write(&raw, format!("{head}\n{}\n", lines.join("\n"))).expect("the raw figures");
+    let mut text = format!(
+        "# What a relayed packet costs\n\nMade by `{command}`; raw figures in `relay.tsv`, bars in \
+         `relay.svg`. {}\n\nEach scene is measured in turns, one run of each relay after the other; \
+         figures are medians, in brackets the smallest and the largest. \"To the first\" is the CPU \
+         time compared with the first row of the same turn. Delays are from the origin's send to \
+         the arrival at the player (over UDP by the kernel's stamp), and include waiting for a core \
+         that other programs use. \"Streams\": the worst and best served stream against the mean.\n",
+        machine()
+    );
+    let mut panels = Vec::new();
+    for scene in scenes::all() {
+        let rows = rows_of(&lines, scene.name);
+        if !rows.is_empty() {
+            let runs = rows[0].1.len();
+            text += &format!("\n## {} ({runs} runs)\n\n{}", scene.title, table(&rows));
+            panels.push((scene.title, rows));
+        }
+    }
+    if let Ok(set_ups) = fs::read_to_string(folder().join("setups.md")) {
+        text += &format!("\n{set_ups}");
+    }
+    fs::write(folder().join("relay.md"), text).expect("the table");
+    fs::write(folder().join("relay.svg"), plot::bars(&panels)).expect("the plot");
+}
+
+fn rows_of(lines: &[String], scene: &str) -> Rows {
+    let mut rows = Rows::new();
+    for line in lines {
+        let words: Vec<&str> = line.split('\t').collect();
+        let [name, who, numbers @ ..] = &words[..] else { continue };
+        let numbers: Vec<f64> = numbers.iter().filter_map(|word| word.parse().ok()).collect();
+        let Ok(columns) = <[f64; COLUMNS]>::try_from(numbers) else { continue };
+        if *name == scene {
+            let run = Figures::from_columns(columns);
+            match rows.iter_mut().find(|(known, _)| known == who) {
+                Some((_, runs)) => runs.push(run),
+                None => rows.push(((*who).to_owned(), vec![run])),
+            }
+        }
+    }
+    rows
+}
+
+/// Processor, kernel and versions; no names.
+fn machine() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("?");
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kernel = kernel.split('-').next().unwrap_or_default().trim().to_owned();
+    let first = |program: &str, word: &str| {
+        let output = Command::new(program).arg(word).output().ok();
+        let said = output.map(|out| [out.stdout, out.stderr].concat()).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let line = said.lines().find(|line| line.chars().any(|c| c.is_ascii_digit()));
+        line.unwrap_or("?").trim().to_owned()
+    };
+    let go2rtc = fs::read_to_string(crate::harness::peers_dir().join("go2rtc.version"));
+    format!(
+        "Machine: {cores} cores of {}, Linux {kernel}, everything on the loopback interface. \
+         Versions: edgeweir {}, {}, {}, rtpengine {}, socat {}, go2rtc {}.",
+        model.trim_start_matches([':', ' ', '\t']),
+        env!("CARGO_PKG_VERSION"),
+        first("rustc", "--version"),
+        first("/usr/sbin/nginx", "-v"),
+        first("rtpengine", "--version").trim_start_matches("Version: "),
+        first("socat", "-V").trim_start_matches("socat version "),
+        go2rtc.unwrap_or_default().trim(),
+    )
+}
