@@ -2,11 +2,18 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test unit lint setup plugins plugins-test capacity clean
+BOARD ?= qemu-aarch64
+
+.PHONY: cross cross-check firmware qemu qemu-test help demo test unit lint setup plugins plugins-test capacity clean
 
 help:
 	@echo "make demo      two synthetic cameras, a gateway, players, live figures (DEMO_SECONDS=10 to end by itself)"
 	@echo "make test      everything that must pass: lints, unit, simulation, real peers"
+	@echo "make cross     the program for both ARM targets, static; sizes in target/cross/sizes.txt"
+	@echo "make cross-check  the same in containers, as cross does it, where an engine and rustup answer"
+	@echo "make firmware  image, signed boot image and signed update for BOARD=qemu-aarch64 or qemu-armv7"
+	@echo "make qemu      boots it: rtsp://127.0.0.1:8554"
+	@echo "make qemu-test the part of make test that boots boards"
 	@echo "make unit      the part of it that needs no peer"
 	@echo "make plugins   the guests under plugins/ as components in target/plugins/"
 	@echo "make plugins-test  their own tests, without a gateway"
@@ -29,6 +36,7 @@ lint:
 
 setup:
 	tests/setup.sh
+	board/setup.sh
 
 plugins:
 	plugins/build.sh
@@ -38,6 +46,24 @@ plugins-test:
 
 capacity:
 	EDGEWEIR_CAPACITY=full $(CARGO) test --locked --release --test capacity -- --nocapture
+
+cross:
+	cross/build aarch64-unknown-linux-gnu
+	cross/build armv7-unknown-linux-gnueabihf
+	cat target/cross/sizes.txt
+
+cross-check:
+	cross/check
+
+firmware:
+	board/build $(BOARD)
+
+qemu:
+	board/build $(BOARD)
+	board/qemu $(BOARD)
+
+qemu-test: setup
+	$(CARGO) test --locked --test qemu -- --test-threads=1
 
 clean:
 	$(CARGO) clean
