@@ -365,6 +365,7 @@ fn info(slot: &Slot, stored: Option<&Stored>) -> SlotInfo {
         version: current.as_ref().map_or_else(String::new, |now| now.info.version.clone()),
         hash: shown(current.as_ref().map(|now| now.hash)),
         serial: current.as_ref().map_or(0, |now| now.serial),
+        generation: current.as_ref().map_or(0, |now| now.number),
         hooks: current.as_ref().map_or_else(Vec::new, |now| hooks(now.exports)),
         previous: shown(stored.and_then(|stored| stored.previous).map(|version| version.hash)),
         banned: shown(stored.and_then(|stored| stored.banned)),

@@ -25,6 +25,7 @@ use crate::{
 
 /// What the handle of a message stands for. There is one message at a time, so it holds nothing.
 #[derive(Debug)]
+#[allow(unreachable_pub)] // the generated bindings name it in public
 pub struct Lent;
 
 /// Who is lent a message.

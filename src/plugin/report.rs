@@ -101,6 +101,8 @@ pub struct SlotInfo {
     pub hash: String,
     /// Its serial; 0: none.
     pub serial: u64,
+    /// Number of what serves: one more with each swap of any slot; 0: nothing serves.
+    pub generation: u64,
     /// Hooks that it exports.
     pub hooks: Vec<&'static str>,
     /// SHA-256 of what a rollback brings back; empty: nothing.
