@@ -2,12 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test unit lint setup capacity clean
+.PHONY: help demo test unit lint setup plugins plugins-test capacity clean
 
 help:
 	@echo "make demo      two synthetic cameras, a gateway, players, live figures (DEMO_SECONDS=10 to end by itself)"
 	@echo "make test      everything that must pass: lints, unit, simulation, real peers"
 	@echo "make unit      the part of it that needs no peer"
+	@echo "make plugins   the guests under plugins/ as components in target/plugins/"
+	@echo "make plugins-test  their own tests, without a gateway"
 	@echo "make capacity  memory, descriptors and loss at 1000 sessions, in full"
 
 demo:
@@ -18,7 +20,8 @@ test: setup lint
 
 unit: lint
 	$(CARGO) test --locked --lib --test transcripts --test splits --test session_sim --test pipe_sim \
-		--test session_cases --test mutations --test allocations --test config_cut --test tidy
+		--test session_cases --test mutations --test allocations --test config_cut \
+		--test block_replay --test flash_run --test tidy
 
 lint:
 	$(CARGO) fmt --all --check
@@ -27,6 +30,12 @@ lint:
 
 setup:
 	tests/setup.sh
+
+plugins:
+	plugins/build.sh
+
+plugins-test:
+	plugins/test.sh
 
 capacity:
 	EDGEWEIR_CAPACITY=full $(CARGO) test --locked --release --test capacity -- --nocapture

@@ -47,6 +47,14 @@ impl Sub for Instant {
     }
 }
 
+/// Nanoseconds since some moment, to measure short spans with.
+#[allow(clippy::disallowed_methods)] // beside `now`
+pub fn nanos() -> u64 {
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    let start = START.get_or_init(std::time::Instant::now);
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Now, by the system's monotonic clock.
 #[allow(clippy::disallowed_methods)] // the one place
 pub fn now() -> Instant {

@@ -98,6 +98,9 @@ pub const PLUGIN_CONFIG_DEPTH_MAX: usize = 8;
 /// `[plugin.config]` of all slots together, as JSON: half of what eight slots could ask for, since
 /// the configuration is held whole in memory.
 pub const PLUGIN_CONFIGS_MAX_BYTES: usize = 4 * 1024;
+/// Clients and paths whose origin is remembered for balancing plugins, 64 bytes each; the oldest half
+/// is forgotten when they are reached.
+pub const STICKY_MAX: usize = 4096;
 /// Filters of one route.
 pub const ROUTE_FILTERS_MAX: usize = 4;
 /// Public keys that may sign plugins: two in use, two to change to.
@@ -137,6 +140,17 @@ pub const STORE_MIN_BYTES: u32 = 512 * 1024;
 /// Largest store on flash. Recognising a store reads it once, which takes a second at this size.
 pub const STORE_MAX_BYTES: u32 = 64 * 1024 * 1024;
 
+/// Plugin slots on flash: 16 slots of two hashes, serials and fault counts are under 2 KiB.
+pub const STORE_SLOTS_MAX_BYTES: usize = 8 * 1024;
+/// Starts in a row that may end early before the previous configuration is taken.
+pub const EARLY_DEATHS: u8 = 3;
+
+// --- Watchdog -----------------------------------------------------------------------------------
+
+/// A worker that has not gone round its loop for so long hangs. It goes round once a second when
+/// there is nothing to do; the longest thing it does is a hook with its CPU budget.
+pub const WORKER_STUCK_MS: u64 = 5_000;
+
 // --- Camera and probe ---------------------------------------------------------------------------
 
 /// Largest RTP payload of the synthetic camera: with all headers within an Ethernet MTU of 1500.
@@ -158,8 +172,11 @@ pub const PEER_BUFFER_MAX_BYTES: usize = HEAD_MAX_BYTES + BODY_MAX_BYTES + 4;
 pub const DATAGRAM_MAX_BYTES: usize = 65_507;
 /// Datagrams taken or sent by one system call.
 pub const BATCH_DATAGRAMS: usize = 16;
-/// Batches that one socket may have in one round, so that a flood does not starve the others.
-pub const BATCHES_PER_ROUND: usize = 8;
+/// Datagrams that one socket may have in one round, so that a flood does not starve the others; the
+/// batch that reaches it is still relayed whole.
+pub const DATAGRAMS_PER_ROUND: usize = 128;
+/// Segments that leave in one call (`UDP_MAX_SEGMENTS` of Linux before 6.9).
+pub const SEGMENTS_MAX: usize = 64;
 /// Events that a worker takes from the kernel at once.
 pub const EVENTS_PER_WAIT: usize = 256;
 /// Jobs waiting for one worker (connections handed over, pipes opened); past that `Busy`.
@@ -174,6 +191,8 @@ pub const PORT_TRIES_MAX: usize = 64;
 
 /// Longest body of a request to the control API. The largest configuration is under 100 KiB of TOML.
 pub const CONTROL_BODY_MAX_BYTES: usize = 256 * 1024;
+/// Longest signature file of a component; minisign's have about 300 bytes.
+pub const PLUGIN_SIGNATURE_MAX_BYTES: usize = 1024;
 /// Longest head of a request to the control API.
 pub const CONTROL_HEAD_MAX_BYTES: usize = 16 * 1024;
 /// Most headers of a request to the control API.

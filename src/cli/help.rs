@@ -70,11 +70,16 @@ static COMMANDS: &[Spec] = &[
             opt("config", "FILE.toml", "configuration as text; changes are not kept"),
             opt("flash", "DEVICE_OR_FILE", "store with configuration and secrets [EDGEWEIR_FLASH]"),
             opt("secrets", "FILE.toml", "users and credentials as text, beside --config"),
+            opt("data", "DIR", "where plugins are kept [STATE_DIRECTORY, or beside the store]"),
+            opt("watchdog", "DEVICE", "hardware watchdog, as /dev/watchdog, fed while all is well"),
+            opt("healthy-after", "S", "a start that lives so long was good, 1 to 3600 [60]"),
+            opt("syslog", "", "the log to /dev/log too"),
             LOG,
         ],
         text:
             "The log goes to stderr. SIGTERM and SIGINT end sessions properly, then the gateway; \
-               SIGHUP\nreads the configuration again.
+               SIGHUP\nreads the configuration again. After three starts in a row that ended early (see
+--healthy-after) the store's previous configuration is taken. systemd is told by NOTIFY_SOCKET.
 
 Examples:
   edgeweir run --config gateway.toml --control /tmp/edgeweir.sock --log debug
@@ -245,6 +250,69 @@ Example:
 ",
     },
     Spec {
+        words: &["plugin"],
+        brief: "put components into slots of the running gateway",
+        operands: &[],
+        options: &[],
+        text: "Slots are named in the configuration, [[plugin]]. What a slot holds outlives the \
+               gateway's restart.
+
+Examples:
+  edgeweir plugin install geo.wasm --slot balancer
+  edgeweir plugin list
+  edgeweir plugin rollback balancer
+",
+    },
+    Spec {
+        words: &["plugin", "install"],
+        brief: "check a component and put it in force",
+        operands: &["FILE"],
+        options: &[
+            opt("slot", "NAME", "where, as in the configuration; must be given"),
+            opt("signature", "FILE", "what minisign wrote for it"),
+            opt("serial", "N", "must be larger than that of the one before"),
+            opt("force", "", "even if it is older, or was rolled back for its faults"),
+            JSON,
+        ],
+        text: "No session ends and no packet is lost. What is refused changes nothing; what fails \
+               in its\nfirst minute is rolled back by itself. `-` is stdin.
+
+Examples:
+  edgeweir plugin install geo.wasm --slot balancer
+  edgeweir plugin install geo.wasm --slot balancer --signature geo.wasm.minisig --serial 7
+",
+    },
+    Spec {
+        words: &["plugin", "list"],
+        brief: "list the slots and what they hold",
+        operands: &[],
+        options: &[JSON],
+        text: "Example:
+  edgeweir plugin list
+",
+    },
+    Spec {
+        words: &["plugin", "rollback"],
+        brief: "put the component in force that was there before",
+        operands: &["SLOT"],
+        options: &[],
+        text: "Example:
+  edgeweir plugin rollback balancer
+",
+    },
+    Spec {
+        words: &["plugin", "remove"],
+        brief: "empty a slot",
+        operands: &["SLOT"],
+        options: &[],
+        text: "Balancing falls back to least-sessions, filters do what on_fault says, and \
+               authentication\nlets nobody in.
+
+Example:
+  edgeweir plugin remove balancer
+",
+    },
+    Spec {
         words: &["probe"],
         brief: "play a URL and say what comes",
         operands: &["URL"],
@@ -349,7 +417,7 @@ impl Spec {
 
     /// Whether it does nothing without another word.
     pub fn is_group(&self) -> bool {
-        matches!(self.words, [] | ["config" | "flash"])
+        matches!(self.words, [] | ["config" | "flash" | "plugin"])
     }
 
     /// What `--help` prints.

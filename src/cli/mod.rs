@@ -2,7 +2,8 @@
 //!
 //! * [`args`]: words and options, by one table;  [`help`]: the texts.
 //! * [`commands`]: from arguments to the function that does it.
-//! * [`tools`]: `camera` and `probe`;  [`config`]: the commands that read and change the configuration.
+//! * [`tools`]: `camera` and `probe`;  [`config`]: the commands that read and change the configuration;
+//!   [`plugin`]: those for plugins.
 //! * [`screen`], [`table`], [`watch`], [`terminal`]: what is shown, and on what.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. An error is one line on stderr, with the remedy.
@@ -12,6 +13,7 @@ pub mod args;
 pub mod commands;
 pub mod config;
 pub mod help;
+pub mod plugin;
 pub mod screen;
 pub mod table;
 pub mod terminal;

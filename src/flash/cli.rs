@@ -44,6 +44,8 @@ pub fn info(path: &Path, json: bool) -> Result<String, CliError> {
 }
 
 fn table(info: &Info) -> String {
+    let stored: String =
+        info.stored.iter().map(|line| format!("stored           {line}\n")).collect();
     format!(
         "store version    {}\n\
          size             {} KiB\n\
@@ -53,7 +55,8 @@ fn table(info: &Info) -> String {
          configurations   {}, the newest is number {}\n\
          pages erased     {}, {} for each page\n\
          bad blocks       {}\n\
-         locked blocks    {} when it was opened, {} now\n",
+         locked blocks    {} when it was opened, {} now\n\
+         {stored}",
         info.version,
         info.size / 1024,
         info.erase_size / 1024,
@@ -86,6 +89,10 @@ mod tests {
         assert!(told.contains("--force"), "{told}");
         format(&path, Some(2 << 20), true).unwrap();
         assert!(info(&path, false).unwrap().contains("pages            32 of 64 KiB"));
+        Store::open_path(&path).unwrap().save_config(&Default::default()).unwrap();
+        let told = info(&path, false).unwrap();
+        let format = crate::config::image::FORMAT;
+        assert!(told.contains(&format!("stored           configuration 1, format {format}, ")));
         let json: serde_json::Value = serde_json::from_str(&info(&path, true).unwrap()).unwrap();
         assert_eq!(json["pages"], 32);
         std::fs::write(&path, b"no").unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Geometry is what the device says. Chips that wake up locked are unlocked when they are opened.
 //! Whatever is programmed or erased is read back: a worn sector is an error at once and not a
-//! surprise at the next boot. Not in here: the ioctls ([`super::ioctl`]) and whether the device may
+//! surprise at the next boot. Not in here: the ioctls (`ioctl.rs`) and whether the device may
 //! be used at all ([`super::device`]).
 
 use std::io;

@@ -15,7 +15,7 @@ use smol::LocalExecutor;
 
 use super::{
     pool::{Job, Load, Shared},
-    reactor::{Ready, Worker},
+    reactor::{Pause, Ready, Worker},
     sys,
     table::{Table, Token},
 };
@@ -82,8 +82,15 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         for event in events.iter() {
             worker.dispatch(event);
         }
+        if worker.inner.pause.take() == Pause::Wanted {
+            let pause = shared.coalesce_us.load(Relaxed);
+            if pause > 0 {
+                std::thread::sleep(Duration::from_micros(pause.into()));
+            }
+        }
         let packets = worker.inner.packets.get();
         shared.load.packets.store(packets, Relaxed);
+        shared.load.beats.fetch_add(1, Relaxed);
         meter.tick(packets, &shared.load, worker.now());
     }
     run_jobs(&worker, &mut jobs); // what was sent before the stop

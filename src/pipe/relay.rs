@@ -11,6 +11,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use super::gather::looks_like_rtcp;
 pub use super::sequence::SeqTracker;
 use crate::{clock::Instant, limits::DATAGRAM_MAX_BYTES};
 
@@ -182,11 +183,6 @@ pub fn says_bye(mut compound: &[u8]) -> bool {
         compound = compound.get(len..).unwrap_or_default();
     }
     false
-}
-
-/// On a shared port, payload types 64 to 95 are RTCP's packet types 192 to 223 (RFC 5761 4).
-fn looks_like_rtcp(datagram: &[u8]) -> bool {
-    datagram.get(1).is_some_and(|byte| (64..=95).contains(&(byte & 0x7f)))
 }
 
 /// Why a datagram is not relayed.
@@ -450,7 +446,9 @@ mod tests {
             let mut relay = relay(Mode::Learn);
             let verdict = up(&mut relay, "192.0.2.7:61000", Kind::Rtp, punch);
             assert_eq!(verdict, Verdict::Drop(Reason::Absorbed));
-            let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
+            let from_origin = down(&mut relay, "192.0.2.20:6980", Kind::Rtp, punch);
+            assert_eq!(from_origin, Verdict::Drop(Reason::Absorbed));
+            let media = down(&mut relay, "192.0.2.20:6980", Kind::Rtp, &rtp(1));
             assert_eq!(media, forward("192.0.2.7:61000", Kind::Rtp));
         }
     }

@@ -8,6 +8,7 @@
 //! Not in here: what the messages mean ([`crate::session`]).
 
 mod frames;
+mod hooks;
 mod origin_side;
 mod outputs;
 
@@ -26,7 +27,7 @@ use std::{
 
 use log::debug;
 
-use self::frames::Frames;
+use self::frames::{Followed, Frames};
 use super::{
     shared::{Admission, Entry, HalfOpen, Shared},
     tracks::TrackSockets,
@@ -69,7 +70,9 @@ struct Inner {
     client: Option<TcpStream>,
     client_addr: SocketAddr,
     local_ip: IpAddr,
+    local_port: u16,
     inbox: Inbox,
+    followed: Followed,
     client_open: bool,
     client_interest: Interest,
     origin: Option<OriginSide>,
@@ -87,6 +90,7 @@ struct Inner {
 struct OriginSide {
     stream: TcpStream,
     inbox: Inbox,
+    followed: Followed,
     interest: Interest,
     /// Until when it must be connected; none once it is.
     connecting: Option<Instant>,
@@ -147,7 +151,9 @@ fn try_begin(
         client: Some(stream),
         client_addr: addr,
         local_ip: local.ip().to_canonical(),
+        local_port: local.port(),
         inbox: Inbox::default(),
+        followed: Followed::default(),
         client_open: true,
         client_interest: Interest::Read,
         origin: None,
@@ -282,11 +288,12 @@ impl Inner {
         loop {
             let now = worker.now();
             self.take_up_config();
-            let (mut message, mut frames) = (false, Frames::default());
-            let Self { session, inbox, tracks, .. } = self;
+            let (mut message, mut frames) = (false, Frames::new());
+            let Self { session, inbox, tracks, followed, .. } = self;
             let fed = inbox.feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
-                    frames.relay(Side::Client, channel, &bytes[4..], session, tracks, now);
+                    let payload = &bytes[4..];
+                    frames.relay(Side::Client, channel, payload, session, tracks, followed, now);
                     whole = true;
                     Feed::Go
                 }
@@ -297,6 +304,7 @@ impl Inner {
                 }
                 Unit::Blank { .. } => Feed::Go,
             });
+            frames.flush(tracks, now);
             frames.count(&self.entry, worker);
             if let Err(error) = fed {
                 debug!("{}: {error}", self.entry.id);

@@ -53,6 +53,8 @@ pub(super) struct Place<'a> {
     pub(super) entry: &'a Entry,
     pub(super) worker: &'a Worker,
     pub(super) token: Token,
+    /// The worker for the pipe; none: the least loaded.
+    pub(super) on: Option<u16>,
 }
 
 /// All sockets of a session's tracks.
@@ -121,8 +123,13 @@ impl TrackSockets {
                     leg(plan.origin, peers.origin, peers.endpoints),
                     leg(plan.client, peers.client, peers.endpoints),
                 );
-                let pipe = UdpPipe::start(sockets, relay, &place.shared.pool, place.worker.id())
-                    .map_err(io::Error::other)?;
+                let pool = &place.shared.pool;
+                let chosen = pool.handles().iter().find(|handle| Some(handle.id()) == place.on);
+                let pipe = match chosen {
+                    Some(handle) => UdpPipe::start_on(sockets, relay, handle),
+                    None => UdpPipe::start(sockets, relay, pool, place.worker.id()),
+                };
+                let pipe = pipe.map_err(io::Error::other)?;
                 lock(&place.entry.facts).add_pipe(Arc::clone(pipe.counters()));
                 Path::Pipe(pipe)
             }
@@ -171,11 +178,11 @@ impl TrackSockets {
         }
     }
 
-    /// Sends the payload of a frame out of a track's UDP leg.
-    pub(super) fn send(&mut self, track: u8, flow: Flow, payload: &[u8], now: Instant) {
+    /// Sends the payloads of frames out of a track's UDP leg.
+    pub(super) fn send(&mut self, track: u8, frames: &[(Flow, &[u8])], now: Instant) {
         if let Some((_, Path::Half { leg, .. })) = self.open.iter_mut().find(|(id, _)| *id == track)
         {
-            leg.send(flow, payload, now);
+            leg.send_all(frames, now);
         }
     }
 
@@ -214,9 +221,12 @@ impl TrackSockets {
             outbox.push_frame(channel, payload, now);
             packets += 1;
         });
-        if let Err(error) = received {
-            log::warn!("{}: a UDP leg of track {track} failed: {error}", entry.id);
-            leg.deregister(worker, token);
+        match received {
+            Ok(taken) => taken.tell(worker),
+            Err(error) => {
+                log::warn!("{}: a UDP leg of track {track} failed: {error}", entry.id);
+                leg.deregister(worker, token);
+            }
         }
         entry.dropped.fetch_add(outbox.dropped() - dropped, Relaxed);
         worker.count_packets(packets);

@@ -46,7 +46,11 @@ impl Session {
     }
 
     fn wants_keepalive(&self) -> bool {
-        self.id.is_some() && self.link == Link::Up && !self.tracks.is_empty() && self.own.is_empty()
+        self.id.is_some()
+            && self.link == Link::Up
+            && !self.tracks.is_empty()
+            && self.own.is_empty()
+            && self.requests.has_room()
     }
 
     fn silence_due(&self) -> Option<Instant> {
@@ -90,6 +94,7 @@ impl Session {
         if self.link == Link::Up {
             self.seen(Sight::Silent);
             if self.tracks.is_empty() {
+                self.silent = true;
                 return self.fail_over(now);
             }
         } else if self.link == Link::Wanted {
@@ -134,8 +139,10 @@ impl Session {
             {
                 self.outputs.push_back(Output::Detach(id.clone()));
                 self.detached = true;
+                self.requests.silence();
                 self.close_when_answered = false;
                 self.deciding = None;
+                self.filtering = None;
                 self.to_client = super::Outbox::new(self.around.media_queue);
             }
             _ => self.end(Fault::ClientGone, now),
@@ -148,6 +155,7 @@ impl Session {
             return;
         }
         self.deciding = None;
+        self.filtering = None;
         let told = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
         // A keepalive without an answer is nothing to wait for any more.
         self.own = Default::default();

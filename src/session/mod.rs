@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Decisions that are not its own leave as outputs and come back as inputs: who the client is
-//! ([`Output::Authenticate`]), which origin to use ([`Output::Connect`]), which ports
-//! ([`Output::Bind`]). It cannot tell whether a table, a guest or a test gave the verdict.
+//! ([`Output::Authenticate`]), what a filter makes of a message ([`Output::Filter`]), which origin to
+//! use ([`Output::Connect`]), which ports ([`Output::Bind`]). It cannot tell whether a table, a guest
+//! or a test gave the verdict.
 //!
 //! One connection holds one session at a time, bound to one origin; after TEARDOWN it may begin
 //! another. Until SETUP is answered an origin that fails is replaced by another of the route, and
@@ -24,10 +25,12 @@
 //! Not in here: sockets, threads, the clock, the log, and datagrams, which never come near it.
 
 mod answer;
+mod asked;
 mod client;
 mod cseq;
 mod end;
 mod fault;
+mod filter;
 mod inbox;
 mod keepalive;
 mod negotiate;
@@ -88,6 +91,8 @@ struct SetupNote {
 enum Own {
     Keepalive,
     Teardown,
+    /// After a PLAY or RECORD whose answer a filter kept from the client.
+    Pause,
     /// The client's SETUP that was under way when it left: the origin holds a session if it says yes.
     Setup,
 }
@@ -114,12 +119,17 @@ pub struct Session {
     own: Outstanding<Own>,
     origin_requests: Outstanding<()>,
     deciding: Option<Deciding>,
+    filtering: Option<Box<filter::Filtering>>,
     granted: Option<usize>,
+    /// When the grant is over; none: it holds as long as the connection.
+    granted_until: Option<Instant>,
     route: Option<usize>,
     path: Vec<u8>,
     link: Link,
     origin: Option<OriginLink>,
     tried: Vec<usize>,
+    /// The last of those that were tried took the request and said nothing.
+    silent: bool,
     mapping: Option<Mapping>,
     presentation: Vec<u8>,
     /// Control URLs whose media is not audio or video, by their last bytes.
@@ -154,12 +164,15 @@ impl Session {
             own: Outstanding::default(),
             origin_requests: Outstanding::default(),
             deciding: None,
+            filtering: None,
             granted: None,
+            granted_until: None,
             route: None,
             path: Vec::new(),
             link: Link::Down,
             origin: None,
             tried: Vec::new(),
+            silent: false,
             mapping: None,
             presentation: Vec::new(),
             quiet_controls: Vec::new(),
@@ -186,6 +199,7 @@ impl Session {
             }
             return;
         }
+        self.filter_must_be_done(now);
         match side {
             Side::Client => self.client_message(bytes, head, now),
             Side::Origin => self.origin_message(bytes, head, now),
@@ -234,22 +248,33 @@ impl Session {
         }
         match input {
             Input::Granted => {
-                self.granted = self.route;
-                self.admit(now);
+                (self.granted, self.granted_until) = (self.route, None);
+                self.permitted(now);
+            }
+            Input::GrantedFor(ttl) => {
+                self.granted = self.route.filter(|_| !ttl.is_zero());
+                self.granted_until = Some(now + ttl);
+                self.permitted(now);
             }
             Input::Challenge(values) => self.challenge(&values),
-            Input::Denied => self.refuse_decided(Fault::Forbidden),
+            Input::Denied => self.refuse_decided(Fault::Malformed),
+            Input::DeniedAs(status) => self.deny(status),
+            Input::AuthFailed => self.refuse_decided(Fault::PluginFailed),
+            Input::Filtered(verdict) => self.filtered(verdict, now),
             Input::Bound { client, origin } => self.bound(client, origin, now),
             Input::NotBound(fault) => self.refuse_decided(fault),
             Input::Connected(link) => self.connected(*link, now),
             Input::ConnectFailed(index) => {
                 self.tried.push(index);
+                self.silent = false;
                 self.link = Link::Down;
                 self.pump(now);
             }
             Input::NoOrigin(fault) => {
                 self.link = Link::Down;
                 self.tried.clear();
+                let silent = core::mem::take(&mut self.silent) && fault == Fault::OriginGone;
+                let fault = if silent { Fault::OriginSilent } else { fault };
                 self.note(fault);
                 self.fail_requests(fault);
             }
@@ -407,6 +432,7 @@ impl Session {
         if self.close_when_answered
             && !self.detached
             && self.requests.is_empty()
+            && self.deciding.is_none()
             && self.ended.is_none()
         {
             self.ended = Some(Fault::ClientGone);

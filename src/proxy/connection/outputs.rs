@@ -17,7 +17,7 @@ use crate::{
         shared::lock,
         tracks::{Peers, Place},
     },
-    rtsp::{Head, Method},
+    rtsp::{Head, Method, Url},
     session::{Fault, Inbox, Input, Output, Sight, Whose},
 };
 
@@ -43,8 +43,16 @@ impl Inner {
     pub(super) fn carry_out(&mut self, output: Output, token: Token, worker: &Worker) {
         let now = worker.now();
         match output {
+            Output::Authenticate(Auth::Plugin(slot)) => {
+                let verdict = self.ask_authenticator(slot, worker);
+                self.session.handle(verdict, now);
+            }
             Output::Authenticate(scheme) => {
                 let verdict = self.authenticate(scheme, now);
+                self.session.handle(verdict, now);
+            }
+            Output::Filter(slot) => {
+                let verdict = self.filter(slot, worker);
                 self.session.handle(verdict, now);
             }
             Output::Connect { route, path, exclude } => {
@@ -63,14 +71,16 @@ impl Inner {
                 self.inbox = Inbox::default();
                 self.head_since = None;
                 let client = self.client_addr.ip().to_canonical();
-                self.shared.detach(id, client, self.entry.id);
+                let path = self.session.path().to_vec();
+                self.shared.detach(id, client, path, self.entry.id);
             }
             Output::Open(track, plan) => {
                 let endpoints = self.route_endpoints();
                 let origin = self.origin.as_ref().map_or(self.local_ip, |origin| origin.peer_ip);
                 let client = self.client_addr.ip().to_canonical();
                 let peers = Peers { client, origin, endpoints };
-                let place = Place { shared: &self.shared, entry: &self.entry, worker, token };
+                let on = self.ask_worker(worker);
+                let place = Place { shared: &self.shared, entry: &self.entry, worker, token, on };
                 let opened = self.tracks.open(track, plan, peers, place);
                 if let Err(error) = opened {
                     warn!("{}: track {track} cannot be relayed: {error}", self.entry.id);
@@ -89,7 +99,11 @@ impl Inner {
     pub(super) fn hand_over(&mut self, id: Vec<u8>, token: Token, worker: &Worker) {
         let now = worker.now();
         let client_ip = self.client_addr.ip().to_canonical();
-        let found = self.shared.find(id, client_ip);
+        let found = self.session.deciding().and_then(|(raw, head)| {
+            let head = Head::parse(raw.get(..head).unwrap_or_default()).ok()?;
+            let path = Url::parse(head.uri()?).map_or(&b""[..], |url| url.path());
+            self.shared.find(&id, client_ip, path)
+        });
         let handle = found.as_ref().and_then(|entry| {
             self.shared.pool.handles().iter().find(|handle| handle.id() == entry.worker)
         });
@@ -126,7 +140,7 @@ impl Inner {
             }
             Decision::Challenge(values) => {
                 self.shared.count("auth_challenges");
-                Input::Challenge(values)
+                Input::Challenge(values.into_iter().map(String::into_bytes).collect())
             }
             Decision::Refused => Input::Denied,
         }
