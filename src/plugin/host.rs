@@ -360,7 +360,6 @@ fn info(slot: &Slot, stored: Option<&Stored>) -> SlotInfo {
     SlotInfo {
         slot: slot.held.slot.clone(),
         state,
-        generation: current.as_ref().map_or(0, |now| now.number),
         name: current.as_ref().map_or_else(String::new, |now| now.info.name.clone()),
         version: current.as_ref().map_or_else(String::new, |now| now.info.version.clone()),
         hash: shown(current.as_ref().map(|now| now.hash)),

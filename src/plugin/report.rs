@@ -91,8 +91,6 @@ pub struct SlotInfo {
     pub slot: String,
     /// `empty`, `trial`, `active` or `benched`.
     pub state: &'static str,
-    /// Another one with each swap; 0: nothing serves.
-    pub generation: u64,
     /// As the plugin calls itself; empty when nothing serves.
     pub name: String,
     /// As the plugin calls itself; empty when nothing serves.
