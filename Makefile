@@ -2,11 +2,19 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test unit lint setup plugins plugins-test capacity bench clean
+BOARD ?= qemu-aarch64
+
+.PHONY: help demo test unit lint setup plugins plugins-test capacity bench cross cross-check \
+	firmware qemu qemu-test clean
 
 help:
 	@echo "make demo      two synthetic cameras, a gateway, players, live figures (DEMO_SECONDS=10 to end by itself)"
 	@echo "make test      everything that must pass: lints, unit, simulation, real peers"
+	@echo "make cross     the program for both ARM targets, static; sizes in target/cross/sizes.txt"
+	@echo "make cross-check  the same in containers, as cross does it, where an engine and rustup answer"
+	@echo "make firmware  image, signed boot image and signed update for BOARD=qemu-aarch64 or qemu-armv7"
+	@echo "make qemu      boots it: rtsp://127.0.0.1:8554"
+	@echo "make qemu-test the part of make test that boots boards"
 	@echo "make unit      the part of it that needs no peer"
 	@echo "make plugins   the guests under plugins/ as components in target/plugins/"
 	@echo "make plugins-test  their own tests, without a gateway"
@@ -31,6 +39,7 @@ lint:
 
 setup:
 	tests/setup.sh
+	board/setup.sh
 
 plugins:
 	plugins/build.sh
@@ -44,6 +53,24 @@ capacity:
 bench: setup
 	benches/setup.sh
 	$(CARGO) bench --locked --profile release --bench relay -- --write $(BENCH)
+
+cross:
+	cross/build aarch64-unknown-linux-gnu
+	cross/build armv7-unknown-linux-gnueabihf
+	cat target/cross/sizes.txt
+
+cross-check:
+	cross/check
+
+firmware:
+	board/build $(BOARD)
+
+qemu:
+	board/build $(BOARD)
+	board/qemu $(BOARD)
+
+qemu-test: setup
+	$(CARGO) test --locked --test qemu -- --test-threads=1
 
 clean:
 	$(CARGO) clean

@@ -19,12 +19,13 @@ use edgeweir::{
     clock::Instant,
     config::{self, image, print, text},
     origin::Table,
+    plugin::hooks::Verdict,
     rtsp::{
         Head,
         framing::{Framer, Progress, Unit},
         rtp_info, sdp,
         transport::specs,
-        url::{Base, Url, rebase, under},
+        url::{Base, Url},
     },
     session::{
         Bounds, Fault, Feed, FrameRoute, Inbox, Input, OriginLink, Output, Session, Side,
@@ -199,7 +200,7 @@ fn converse(rng: &mut Rng, lessons: &[Lesson]) -> usize {
     let lesson = rng.one(lessons);
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
-    let mut world = World::new(lesson);
+    let mut world = World::new(lesson, Rng(rng.0));
     let mut steps = lesson.steps.clone();
     for _ in 0..rng.below(4) {
         let (at, to) = (rng.below(steps.len()), rng.below(steps.len()));
@@ -236,6 +237,7 @@ fn converse(rng: &mut Rng, lessons: &[Lesson]) -> usize {
 }
 
 struct World {
+    rng: Rng,
     session: Session,
     verifier: Verifier,
     credentials: Option<Credentials>,
@@ -253,7 +255,7 @@ struct World {
 }
 
 impl World {
-    fn new(lesson: &Lesson) -> Self {
+    fn new(lesson: &Lesson, rng: Rng) -> Self {
         let options: Vec<(&str, &str)> = lesson
             .header
             .lines()
@@ -275,6 +277,9 @@ impl World {
         let route = all("route").first().copied().unwrap_or("/**");
         toml += &format!("[[route]]\npath = \"{route}\"\norigins = {names:?}\n");
         toml += &all("set").join("\n");
+        for (slot, on_fault) in all("plugin").iter().filter_map(|it| it.split_once(' ')) {
+            toml += &format!("\n[[plugin]]\nslot = \"{slot}\"\non_fault = \"{on_fault}\"\n");
+        }
         let table = Arc::new(Table::new(&text::parse(&toml).unwrap(), None, 1));
         let bases = table.origins().iter().map(|origin| Base {
             authority: origin.authority().to_vec(),
@@ -294,6 +299,7 @@ impl World {
         };
         let now = Instant::from_millis(1_000);
         Self {
+            rng,
             session: Session::new(around, table, now),
             verifier: Verifier::new(vec![Account::new("viewer", "secret")], [7; 32]),
             credentials: all("credentials").first().map(|text| {
@@ -428,6 +434,7 @@ impl World {
         let now = self.now;
         let answer = match output {
             Output::Authenticate(scheme) => self.authenticate(scheme),
+            Output::Filter(_) => Input::Filtered(self.verdict()),
             Output::Connect { exclude, .. } => {
                 assert!(!self.connected, "one connection at a time");
                 match (0..self.bases.len()).find(|at| !exclude.contains(at)) {
@@ -474,7 +481,31 @@ impl World {
         self.session.handle(answer, now);
     }
 
+    /// What a guest says, who may be mad.
+    fn verdict(&mut self) -> Verdict {
+        let (_, message) = self.session.filtering().expect("there is a message to ask about");
+        let bytes = message.bytes.to_vec();
+        match self.rng.below(8) {
+            0 => Verdict::Fault,
+            1 => Verdict::Drop,
+            2 | 3 => {
+                let mut bytes = bytes;
+                mutate(&mut self.rng, &mut bytes, b"X-Guest: 1\r\n");
+                let head = bytes.windows(4).position(|it| it == b"\r\n\r\n").map_or(9, |at| at + 4);
+                Verdict::Edited { bytes, head }
+            }
+            _ => Verdict::Pass,
+        }
+    }
+
     fn authenticate(&self, scheme: config::Auth) -> Input {
+        if let config::Auth::Plugin(_) = scheme {
+            return if self.requests.is_multiple_of(3) {
+                Input::AuthFailed
+            } else {
+                Input::Granted
+            };
+        }
         let (raw, head) = self.session.deciding().unwrap();
         let head = Head::parse(&raw[..head]).unwrap();
         let authorization = head.header("Authorization").map(|header| header.value);
@@ -482,7 +513,9 @@ impl World {
         let method = head.method_bytes();
         match self.verifier.check(scheme, method, uri, authorization, self.now, client) {
             Decision::Granted { .. } => Input::Granted,
-            Decision::Challenge(values) => Input::Challenge(values),
+            Decision::Challenge(values) => {
+                Input::Challenge(values.into_iter().map(String::into_bytes).collect())
+            }
             Decision::Refused => Input::Denied,
         }
     }
@@ -549,7 +582,7 @@ fn edit_value(rng: &mut Rng, value: &[u8]) {
             assert_eq!(again.param(name), Some(&b"6-7"[..]), "{value:?}");
         }
         let _ = (spec.client_port(), spec.server_port(), spec.dest_addr(), spec.src_addr());
-        let _ = (spec.lower(), spec.interleaved(), spec.is_multicast(), spec.mode_record());
+        let _ = (spec.lower(), spec.interleaved(), spec.is_multicast());
     }
     let mut end = 0;
     for span in rtp_info::urls(value) {
@@ -558,11 +591,6 @@ fn edit_value(rng: &mut Rng, value: &[u8]) {
     }
     if let Ok(url) = Url::parse(value) {
         assert!(within(url.path(), value) && within(url.host, value));
-        let here = Base { authority: b"rtsp://gw:8554".to_vec(), path: b"/live".to_vec() };
-        let there = Base { authority: b"rtsp://cam".to_vec(), path: b"/h264".to_vec() };
-        if let Some(moved) = rebase(value, &here, &there) {
-            assert!(under(value, &here) && under(&moved, &there), "{value:?}");
-        }
     }
 }
 

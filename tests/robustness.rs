@@ -353,3 +353,71 @@ fn a_setup_without_describe_gets_media_from_an_origin_of_the_other_family() {
     assert!(got.is_ok(), "no media: {got:?}; {}", gateway.stderr());
     assert!(!matches!(raw.next(Duration::from_millis(10)), Item::Closed));
 }
+
+#[test]
+fn a_bad_file_at_sighup_changes_nothing_and_a_good_one_does() {
+    let bench = Bench::new("hup");
+    let (url, _told) = origin(Torn::Answered);
+    let gateway = gateway(&bench, &url, "");
+    let mut raw = ready(&gateway);
+    let text = fs::read_to_string(bench.file("gateway.toml")).unwrap();
+    bench.write("gateway.toml", &text.replace("policy", "polizei").replace("url =", "uri ="));
+    gateway.peer.signal(Signal::Hup);
+    let events = |part: &str| {
+        let status = gateway.ask(&["status"]);
+        status["events"].to_string().contains(part).then_some(())
+    };
+    wait_for("refusal", Duration::from_secs(5), || events("origin[0].uri"));
+    assert_eq!(raw.ask("PLAY", &gateway.url("/cam"), &[]).status, 200);
+    bench.write("gateway.toml", &text.replace("/**", "/else/**"));
+    gateway.peer.signal(Signal::Hup);
+    let mut other = Raw::connect(gateway.at());
+    wait_for("changed route", Duration::from_secs(5), || {
+        (other.ask("DESCRIBE", &gateway.url("/cam"), &[]).status == 404).then_some(())
+    });
+    let still = raw.ask("GET_PARAMETER", &gateway.url("/cam"), &[]);
+    assert_eq!(still.status, 200, "a session under way goes on by the old routes");
+    gateway.finish();
+}
+
+#[test]
+fn places_at_origins_are_given_back_whatever_way_a_session_goes() {
+    let bench = Bench::new("places");
+    // Takes connections and closes them at the first request.
+    let closer = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closing = format!("rtsp://{}", closer.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in closer.incoming() {
+            let _ = stream.unwrap().read(&mut [0; 1000]);
+        }
+    });
+    let (url, _told) = origin(Torn::Answered);
+    let setup = Setup::default()
+        .origin("bad", &closing, "check = \"off\"")
+        .origin("good", &url, "check = \"off\"")
+        .route("/**", &["bad", "good"], "policy = \"first\"");
+    let gateway = Gateway::start(&bench, &setup);
+    let counts = || {
+        let status = gateway.ask(&["status"]);
+        let of = |at: usize| status["origins"][at]["sessions"].as_u64().unwrap();
+        (of(0), of(1), status["sessions"].as_u64().unwrap())
+    };
+    let torn_down = ready(&gateway);
+    assert_eq!(counts(), (0, 1, 1), "failed over");
+    let mut describes = Raw::connect(gateway.at());
+    assert_eq!(describes.ask("DESCRIBE", &gateway.url("/cam"), &[]).status, 200);
+    let aborted = ready(&gateway);
+    assert_eq!(counts(), (0, 3, 2));
+    drop((torn_down, describes, aborted));
+    let id = {
+        let kept = ready(&gateway);
+        let sessions = gateway.sessions();
+        let id = sessions.iter().filter_map(|it| it["id"].as_u64()).max().unwrap();
+        gateway.tell(&["sessions", "close", &id.to_string()], true);
+        drop(kept);
+        id
+    };
+    wait_for("places given back", Duration::from_secs(5), || (counts() == (0, 0, 0)).then_some(()));
+    assert!(gateway.sessions().is_empty(), "{id}");
+    gateway.finish();
+}

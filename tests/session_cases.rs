@@ -153,3 +153,14 @@ fn a_request_put_off_does_not_spin_while_its_origin_is_connected_to() {
     session.handle(link(), later);
     assert!(said(&mut session, Side::Origin).contains("DESCRIBE"), "it goes out when connected");
 }
+
+#[test]
+fn a_session_that_was_to_close_when_answered_ends_once() {
+    let mut session = session(&["/**"]);
+    let ask = "DESCRIBE rtsp://gw/x RTSP/1.0\nCSeq: 1\nConnection: close\n\n";
+    feed(&mut session, Side::Client, ask, at(1), true);
+    session.handle(Input::SideClosed(Side::Client), at(2));
+    let did = settle(&mut session, at(2), true);
+    let ends = did.iter().filter(|output| matches!(output, Output::End(_))).count();
+    assert_eq!(ends, 1, "{did:?}");
+}

@@ -172,8 +172,9 @@ impl Session {
             self.tracks.remove(id);
         }
         self.state = State::Init;
-        self.flush_answers();
+        // Before the last answers: a client that asked for `Connection: close` does not end it again.
         self.ended = Some(fault);
+        self.flush_answers();
         self.outputs.push_back(Output::End(fault));
     }
 

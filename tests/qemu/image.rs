@@ -48,6 +48,10 @@ impl Board {
     pub(crate) fn build(self, words: &[&str]) -> PathBuf {
         let mut command = Command::new("board/build");
         command.args([self.name(), "--profile", "board"]).args(words);
+        // A program that was built another way, as by `cross/check`.
+        if let Some(program) = std::env::var_os("EDGEWEIR_BOARD_PROGRAM") {
+            command.arg("--program").arg(program);
+        }
         PathBuf::from(run(command))
     }
 
