@@ -90,7 +90,7 @@ fn sessions_are_cheap_nothing_grows_and_no_packet_is_lost() {
 }
 
 /// Sessions stream, and meanwhile plugins are swapped in all their slots: good ones, ones that are
-/// refused, and one that fails at each call and is rolled back. No session ends, no packet is lost.
+/// refused after they ran in the shadow, or before. No session ends, no packet is lost.
 #[test]
 fn swaps_under_load_lose_no_session_and_no_packet() {
     let full = env::var("EDGEWEIR_CAPACITY").is_ok_and(|form| form == "full");
