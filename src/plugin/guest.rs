@@ -10,13 +10,14 @@ use std::{fmt, sync::Arc};
 use serde::Serialize;
 use wasmtime::{
     Engine, Store, Trap, UpdateDeadline,
-    component::{Component, InstancePre, Resource},
+    component::{self, Component, InstancePre, Resource},
 };
 
 use super::{
     bindings::{authenticator, balancer, filter, lifecycle, types},
     calls::{Budget, Held, State, linker},
     engine::{Ticker, thread_cpu_ns},
+    fit::misfit,
     hooks::{
         Client, Decision, Direction, Message, PipeKey, SessionKey, Upstream, Verdict, WorkerLoad,
     },
@@ -37,6 +38,8 @@ pub(super) enum Fault {
     Trap(String),
     /// It answered what the interface does not allow.
     Value(String),
+    /// An exported function has another type than the interface says.
+    Type(String),
     /// The hook is not exported.
     Missing(&'static str),
 }
@@ -47,6 +50,7 @@ impl fmt::Display for Fault {
             Self::Budget(ms) => write!(f, "it took more than {ms} ms of CPU time"),
             Self::Trap(how) => write!(f, "it trapped: {how}"),
             Self::Value(what) => write!(f, "it answered what is not allowed: {what}"),
+            Self::Type(name) => write!(f, "its {name} has another type than the interface says"),
             Self::Missing(hook) => write!(f, "it does not export {hook}"),
         }
     }
@@ -141,7 +145,7 @@ impl Instance {
         number: u32,
     ) -> Result<Self, Fault> {
         let mut store = Store::new(prepared.pre.engine(), State::new(held, number));
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.bounds);
         store.set_hostcall_fuel(GUEST_COPY_MAX_BYTES);
         store.epoch_deadline_callback(|mut context| {
             let budget = &mut context.data_mut().budget;
@@ -154,23 +158,14 @@ impl Instance {
         });
         arm(&mut store, INIT_BUDGET_MS);
         let ticking = ticker.enter();
-        let mut made = || {
-            let instance = prepared.pre.instantiate(&mut store)?;
-            let lifecycle = prepared.lifecycle.load(&mut store, &instance)?;
-            let (mut balancer, mut authenticator, mut filter) = (None, None, None);
-            if let Some(hook) = &prepared.balancer {
-                balancer = Some(hook.load(&mut store, &instance)?);
-            }
-            if let Some(hook) = &prepared.authenticator {
-                authenticator = Some(hook.load(&mut store, &instance)?);
-            }
-            if let Some(hook) = &prepared.filter {
-                filter = Some(hook.load(&mut store, &instance)?);
-            }
-            Ok((lifecycle, balancer, authenticator, filter))
-        };
+        let failed = |error: wasmtime::Error| fault(&error, INIT_BUDGET_MS);
+        let instance = prepared.pre.instantiate(&mut store).map_err(failed)?;
+        let found = load(prepared, &mut store, &instance);
         let (lifecycle, balancer, authenticator, filter) =
-            made().map_err(|error| fault(&error, INIT_BUDGET_MS))?;
+            found.map_err(|interface| match misfit(&mut store, &instance, interface) {
+                Some(function) => Fault::Type(format!("{interface}.{function}")),
+                None => Fault::Type(interface.to_owned()),
+            })?;
         drop(ticking);
         Ok(Self {
             store,
@@ -249,6 +244,11 @@ impl Instance {
             return Err(Fault::Value(format!("snapshot of {} bytes, allowed 65536", state.len())));
         }
         Ok(state)
+    }
+
+    /// Its linear memory, bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().bounds.memory_bytes
     }
 
     /// What its filter wants to see.
@@ -369,6 +369,33 @@ impl Instance {
         let _ticking = ticker.enter();
         call(self).map_err(|error| fault(&error, budget_ms))
     }
+}
+
+type Exported = (
+    lifecycle::Guest,
+    Option<balancer::Guest>,
+    Option<authenticator::Guest>,
+    Option<filter::Guest>,
+);
+
+/// The functions of an instance; the error is the interface that has another type.
+fn load(
+    prepared: &Prepared,
+    store: &mut Store<State>,
+    instance: &component::Instance,
+) -> Result<Exported, &'static str> {
+    let lifecycle = prepared.lifecycle.load(&mut *store, instance).map_err(|_| "lifecycle")?;
+    let (mut balancer, mut authenticator, mut filter) = (None, None, None);
+    if let Some(hook) = &prepared.balancer {
+        balancer = Some(hook.load(&mut *store, instance).map_err(|_| "balancer")?);
+    }
+    if let Some(hook) = &prepared.authenticator {
+        authenticator = Some(hook.load(&mut *store, instance).map_err(|_| "authenticator")?);
+    }
+    if let Some(hook) = &prepared.filter {
+        filter = Some(hook.load(&mut *store, instance).map_err(|_| "filter")?);
+    }
+    Ok((lifecycle, balancer, authenticator, filter))
 }
 
 fn arm(store: &mut Store<State>, budget_ms: u64) {
