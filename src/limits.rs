@@ -172,8 +172,11 @@ pub const PEER_BUFFER_MAX_BYTES: usize = HEAD_MAX_BYTES + BODY_MAX_BYTES + 4;
 pub const DATAGRAM_MAX_BYTES: usize = 65_507;
 /// Datagrams taken or sent by one system call.
 pub const BATCH_DATAGRAMS: usize = 16;
-/// Batches that one socket may have in one round, so that a flood does not starve the others.
-pub const BATCHES_PER_ROUND: usize = 8;
+/// Datagrams that one socket may have in one round, so that a flood does not starve the others; the
+/// batch that reaches it is still relayed whole.
+pub const DATAGRAMS_PER_ROUND: usize = 128;
+/// Segments that leave in one call (`UDP_MAX_SEGMENTS` of Linux before 6.9).
+pub const SEGMENTS_MAX: usize = 64;
 /// Events that a worker takes from the kernel at once.
 pub const EVENTS_PER_WAIT: usize = 256;
 /// Jobs waiting for one worker (connections handed over, pipes opened); past that `Busy`.

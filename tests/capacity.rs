@@ -103,7 +103,8 @@ fn one_crowd(
     let dropped_before = udp_drops(gateway);
     players.forget();
     let cpu = cpu_time(gateway);
-    let sent = origin.send(u32::from(crowd) * RATE, Duration::from_secs(form.seconds.into()));
+    let all = u32::from(crowd) * RATE;
+    let sent = generator::send(origin, all, Duration::from_secs(form.seconds.into()));
     let cpu = cpu_time(gateway) - cpu;
     let (received, gaps) = players.settle(&sent);
     let each = gateway.rss_kib().saturating_sub(idle) / u64::from(crowd);

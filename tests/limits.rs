@@ -120,7 +120,7 @@ fn garbage_and_oversized_messages_get_an_answer_and_a_close() {
     let cases: [(&str, Vec<u8>, &str, bool); 9] = [
         ("a head at the bound", head(HEAD_MAX).into(), "RTSP/1.0 200", false),
         ("a head past it", head(HEAD_MAX + 1).into(), "RTSP/1.0 400", true),
-        ("a body at the bound", body(BODY_MAX).into(), "RTSP/1.0 200", false),
+        ("a body at the bound", body(BODY_MAX).into(), "RTSP/1.0 451", false),
         ("a body past it", body(BODY_MAX + 1).into(), "RTSP/1.0 413", true),
         ("a start line at the bound", start(START_LINE_MAX).into(), "RTSP/1.0 4", false),
         ("a start line past it", start(START_LINE_MAX + 1).into(), "RTSP/1.0 414", true),

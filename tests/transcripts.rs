@@ -3,9 +3,9 @@
 //!
 //! Four lanes (`client > proxy`, `proxy > origin`, `origin > proxy`, `proxy > client`) and a fifth,
 //! `proxy does`, for pipes, refusals and ends. Lines end in CRLF; `\n` at the end of a line stands
-//! for a bare LF, `\xNN` for a byte that is no text. `UPDATE_TRANSCRIPTS=1 cargo test --test
-//! transcripts` writes what came out; the difference is the review. Plugins say what lanes like
-//! `filter SLOT says reject 403` have put down for them.
+//! for a bare LF, `\xNN` for a byte that is no text, `\*N*c` for N times the letter c.
+//! `UPDATE_TRANSCRIPTS=1 cargo test --test transcripts` writes what came out; the difference is the
+//! review. Plugins say what lanes like `filter SLOT says reject 403` have put down for them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -415,7 +415,7 @@ impl Play {
             ("allow", seconds) => Input::GrantedFor(Duration::from_millis(millis(seconds))),
             ("deny", status) => Input::DeniedAs(status.parse().unwrap()),
             ("challenge", _) => Input::Challenge(text.lines().map(bytes_of_line).collect()),
-            ("abstain", _) => Input::Denied,
+            ("abstain", _) => Input::DeniedAs(403),
             ("fault", _) => Input::AuthFailed,
             other => panic!("unknown decision {other:?}"),
         }
@@ -485,16 +485,29 @@ fn bytes(text: &str) -> Vec<u8> {
             (None, None) => (line, b"\r\n"),
         };
         let mut rest = line;
-        while let Some(at) = rest.find("\\x") {
-            out.extend_from_slice(&rest.as_bytes()[..at]);
-            out.push(u8::from_str_radix(&rest[at + 2..at + 4], 16).unwrap());
-            rest = &rest[at + 4..];
+        while let Some((text, escape)) = rest.split_once('\\') {
+            out.extend_from_slice(text.as_bytes());
+            rest = match escape.strip_prefix('*') {
+                Some(repeated) => {
+                    let (count, after) = repeated.split_once('*').unwrap();
+                    let count = out.len() + count.parse::<usize>().unwrap();
+                    out.resize(count, after.as_bytes()[0]);
+                    &after[1..]
+                }
+                None => {
+                    out.push(u8::from_str_radix(&escape[1..3], 16).unwrap());
+                    &escape[3..]
+                }
+            };
         }
         out.extend_from_slice(rest.as_bytes());
         out.extend_from_slice(end);
     }
     out
 }
+
+/// Letters after the first that make a run worth counting.
+const RUN: usize = 32;
 
 /// Text that stands for bytes.
 fn show(bytes: &[u8]) -> String {
@@ -507,6 +520,13 @@ fn show(bytes: &[u8]) -> String {
                 at += 1;
             }
             [b'\n', ..] => out.push_str("\\n\n"),
+            [byte @ b'a'..=b'z', rest @ ..]
+                if rest.get(..RUN).is_some_and(|run| run.iter().all(|b| b == byte)) =>
+            {
+                let count = bytes[at..].iter().take_while(|b| *b == byte).count();
+                write!(out, "\\*{count}*{}", char::from(*byte)).unwrap();
+                at += count - 1;
+            }
             [byte @ (b' '..=b'~'), ..] if *byte != b'\\' => out.push(char::from(*byte)),
             [byte, ..] => write!(out, "\\x{byte:02x}").unwrap(),
             [] => {}

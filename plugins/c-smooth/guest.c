@@ -24,7 +24,7 @@ struct text {
 static struct settings settings = {500};
 static struct turns turns;
 
-/* Arguments of one call: a configuration of 16 KiB and a state of 64 KiB at most, or 8 upstreams. */
+/* Arguments of one call: at most a state of 64 KiB beside a configuration, or 8 upstreams. */
 static _Alignas(16) uint8_t arguments[96 * 1024];
 static uint32_t used;
 

@@ -8,8 +8,8 @@
 //!
 //! ```text
 //!   head of an item, sector 7    write 7
-//!   its body, sectors 7 and 8    write 7, 8      (begins in the only sector that waits)
-//!   next item, sector 8          flush, write 8
+//!   its body, sectors 7 and 8    flush, write 7, 8
+//!   next item, sector 8          flush, write 8; write 8
 //! ```
 //!
 //! Not in here: finding and opening the file ([`super::file`]).
@@ -75,9 +75,9 @@ impl DiskNor {
         let end = offset.saturating_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
         let sectors = offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES);
         let open = &self.unsafe_yet;
-        // One sector keeps the order of what is written to it, so a write that begins in it may
-        // follow at once.
-        let follows = open.len() <= 1 && open.start == sectors.start;
+        // One sector keeps the order of what is written to it. A write that begins there but goes
+        // on into others has to wait: its end could be safe before the head in front of it is.
+        let follows = open.len() <= 1 && *open == sectors;
         if !open.is_empty() && !follows {
             self.sync()?;
         }

@@ -15,7 +15,7 @@ use smol::LocalExecutor;
 
 use super::{
     pool::{Job, Load, Shared},
-    reactor::{Ready, Worker},
+    reactor::{Pause, Ready, Worker},
     sys,
     table::{Table, Token},
 };
@@ -81,6 +81,12 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         wait(&worker, &mut events, meter.due());
         for event in events.iter() {
             worker.dispatch(event);
+        }
+        if worker.inner.pause.take() == Pause::Wanted {
+            let pause = shared.coalesce_us.load(Relaxed);
+            if pause > 0 {
+                std::thread::sleep(Duration::from_micros(pause.into()));
+            }
         }
         let packets = worker.inner.packets.get();
         shared.load.packets.store(packets, Relaxed);

@@ -6,11 +6,13 @@
 //! read at once. Counting and who may send are the same as for a pipe of two pairs. Not in here:
 //! the queue toward the interleaved peer, and what it drops (proxy).
 
+use core::net::SocketAddr;
 use std::{io, net::UdpSocket, sync::Arc};
 
 use super::{
     counters::{PipeCounters, bump},
-    mmsg::{Out, Sent, Slots, recv_batch, send_batch},
+    gather::Frames,
+    mmsg::{Segments, Sent, Slots, recv_batch, send_all},
     ports::BoundPair,
     reactor::{Interest, Token, Worker},
     relay::{Kind, Leg, Reason, SeqTracker, Side, is_tiny},
@@ -18,8 +20,30 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    limits::{BATCH_DATAGRAMS, BATCHES_PER_ROUND, DATAGRAM_MAX_BYTES},
+    limits::{BATCH_DATAGRAMS, DATAGRAM_MAX_BYTES, DATAGRAMS_PER_ROUND, SEGMENTS_MAX},
 };
+
+/// What [`UdpLeg::recv`] came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Packets of the peer.
+    pub packets: u64,
+    /// A frame is unfinished, and its rest is likely to come at once.
+    pub more: bool,
+    /// The budget ended before the socket was empty.
+    pub left: bool,
+}
+
+impl Taken {
+    /// Tells the worker whether to wait before it reads on.
+    pub fn tell(self, worker: &Worker) {
+        if self.left {
+            worker.left_some();
+        } else if self.more {
+            worker.expect_more();
+        }
+    }
+}
 
 /// One peer on UDP, its sockets and its counters.
 #[derive(Debug)]
@@ -31,6 +55,8 @@ pub struct UdpLeg {
     counters: Arc<PipeCounters>,
     received: SeqTracker,
     framed: SeqTracker,
+    segments: [Segments; 2],
+    frames: Frames,
 }
 
 impl UdpLeg {
@@ -45,6 +71,8 @@ impl UdpLeg {
             counters: Arc::default(),
             received: SeqTracker::default(),
             framed: SeqTracker::default(),
+            segments: Default::default(),
+            frames: Frames::default(),
         }
     }
 
@@ -102,7 +130,7 @@ impl UdpLeg {
     }
 
     /// Takes what one of the two sockets holds, within its budget, and hands each packet of the
-    /// peer to `each`. Returns how many.
+    /// peer to `each`. Returns what it came to.
     ///
     /// # Errors
     /// The socket is of no use any more; ICMP errors are only counted.
@@ -112,15 +140,17 @@ impl UdpLeg {
         slots: &mut Slots,
         now: Instant,
         mut each: impl FnMut(Kind, &[u8]),
-    ) -> io::Result<u64> {
-        let mut taken = 0;
-        for _ in 0..BATCHES_PER_ROUND {
+    ) -> io::Result<Taken> {
+        let mut taken = Taken::default();
+        let mut seen = 0;
+        while seen < DATAGRAMS_PER_ROUND {
             let count = recv_batch(self.socket(socket), slots)?;
             let icmp = slots.take_icmp();
             if icmp > 0 {
                 bump(&self.counters.icmp_errors, icmp);
             }
             for (from, bytes) in slots.iter() {
+                seen += 1;
                 let Some(kind) = self.leg.admit(from, socket, bytes) else {
                     self.counters.dropped(Reason::UnknownSource);
                     continue;
@@ -132,6 +162,7 @@ impl UdpLeg {
                 }
                 if kind == Kind::Rtp {
                     self.received.on_packet(bytes);
+                    self.frames.on_packet(bytes);
                 }
                 let sent = Sent { datagrams: 1, bytes: bytes.len() as u64, ..Sent::default() };
                 self.counters.relayed(self.side, kind, &sent);
@@ -139,13 +170,16 @@ impl UdpLeg {
                     self.counters.heard_origin(kind, bytes, now);
                 }
                 each(kind, bytes);
-                taken += 1;
+                taken.packets += 1;
             }
             self.counters.set_lost(self.side, self.received.lost());
             if count < BATCH_DATAGRAMS {
-                break; // fewer than asked for: the socket is empty
+                // Fewer than asked for: the socket is empty.
+                taken.more = taken.packets > 0 && self.frames.expects_more();
+                return Ok(taken);
             }
         }
+        taken.left = true;
         Ok(taken)
     }
 
@@ -162,9 +196,9 @@ impl UdpLeg {
         }
         let from = self.side.other();
         self.counters.heard(from, now);
-        let mut out = [Out::NONE; BATCH_DATAGRAMS];
+        let mut out = [&[][..]; SEGMENTS_MAX];
         let mut count = 0;
-        let mut way = (Kind::Rtp, Kind::Rtp);
+        let mut way = None;
         let mut taken = 0;
         for (kind, payload) in frames {
             if *kind == Kind::Rtp {
@@ -178,12 +212,12 @@ impl UdpLeg {
                 self.counters.dropped(Reason::NoPeer);
                 continue;
             };
-            if way != (via, *kind) || count == out.len() {
+            if way != Some((to, via, *kind)) || count == out.len() {
                 taken += self.flush(way, out.get(..count).unwrap_or_default());
-                (count, way) = (0, (via, *kind));
+                (count, way) = (0, Some((to, via, *kind)));
             }
             if let Some(place) = out.get_mut(count) {
-                *place = Out { to, bytes: payload };
+                *place = payload;
                 count += 1;
             }
         }
@@ -192,11 +226,11 @@ impl UdpLeg {
         taken
     }
 
-    fn flush(&self, (via, kind): (Kind, Kind), out: &[Out<'_>]) -> u64 {
-        if out.is_empty() {
-            return 0;
-        }
-        let sent = send_batch(self.socket(via), self.v6, out);
+    fn flush(&self, way: Option<(SocketAddr, Kind, Kind)>, out: &[&[u8]]) -> u64 {
+        let Some((to, via, kind)) = way.filter(|_| !out.is_empty()) else { return 0 };
+        let [rtp, rtcp] = &self.segments;
+        let segments = if via == Kind::Rtp { rtp } else { rtcp };
+        let sent = send_all(self.socket(via), self.v6, to, out, segments);
         self.counters.relayed(self.side.other(), kind, &sent);
         sent.datagrams
     }

@@ -31,6 +31,7 @@
 
 pub mod counters;
 mod driver;
+pub mod gather;
 pub mod leg;
 pub mod mmsg;
 pub mod pool;

@@ -15,7 +15,7 @@ use std::{
 use polling::Poller;
 
 use super::{driver::drive, reactor::Worker};
-use crate::limits::MAILBOX_MAX;
+use crate::limits::{COALESCE_US_MAX, MAILBOX_MAX};
 
 /// Packets a second that a new seat is taken to bring, until the measured rate shows it.
 const EXPECTED_PPS: u32 = 100;
@@ -123,6 +123,8 @@ impl From<Busy> for io::Error {
 pub(super) struct Shared {
     pub(super) poller: Poller,
     pub(super) load: Arc<Load>,
+    /// How long a burst may gather, in microseconds.
+    pub(super) coalesce_us: AtomicU32,
     mailbox: Mutex<Mailbox>,
     /// The worker waits, or is about to: whoever has something for it must notify.
     sleeping: AtomicBool,
@@ -142,6 +144,7 @@ impl Shared {
         Ok(Self {
             poller: Poller::new()?,
             load: Arc::default(),
+            coalesce_us: AtomicU32::new(0),
             mailbox: Mutex::default(),
             sleeping: AtomicBool::new(false),
             mail: AtomicBool::new(false),
@@ -310,6 +313,14 @@ impl Pool {
             .filter(|handle| handle.load().rate() <= tie)
             .min_by_key(|handle| (handle.load().seats(), Some(handle.id) != prefer, handle.id))
             .unwrap_or(&self.handles[0])
+    }
+
+    /// How long a worker may let a burst gather before it reads on, in microseconds; 0: not at all.
+    /// In force from each worker's next round on; 0 at start.
+    pub fn set_coalesce_us(&self, us: u16) {
+        for handle in &self.handles {
+            handle.shared.coalesce_us.store(us.min(COALESCE_US_MAX).into(), Relaxed);
+        }
     }
 
     /// Stops the workers after the jobs already sent, drops all that they drive, and waits for

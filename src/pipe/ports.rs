@@ -163,8 +163,8 @@ pub fn bind(pool: &Arc<PortPool>, ip: IpAddr) -> Result<BoundPair, PortError> {
                 tries => PortError::Held { tries },
             });
         };
-        let both =
-            socket(ip, pair.rtp()).and_then(|rtp| socket(ip, pair.rtcp()).map(|rtcp| (rtp, rtcp)));
+        let both = media_socket(ip, pair.rtp())
+            .and_then(|rtp| socket(ip, pair.rtcp()).map(|rtcp| (rtp, rtcp)));
         match both {
             Ok((rtp, rtcp)) => return Ok(BoundPair { rtp, rtcp, pair }),
             Err(error) => match error.raw_os_error() {
@@ -179,13 +179,14 @@ pub fn bind(pool: &Arc<PortPool>, ip: IpAddr) -> Result<BoundPair, PortError> {
     Err(PortError::Held { tries: held.len() })
 }
 
-fn socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
-    let address = SocketAddr::new(ip, port);
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
-    let granted = sys::ask_receive_buffer(socket.as_fd(), MEDIA_SOCKET_BUFFER_BYTES);
+/// A socket with room for the bursts of media; reports are few and small.
+fn media_socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
     static SAID: Once = Once::new();
+    let socket = socket(ip, port)?;
+    sys::ask_receive_buffer(socket.as_fd(), MEDIA_SOCKET_BUFFER_BYTES);
+    let coalesces = sys::coalesce(socket.as_fd());
     SAID.call_once(|| {
+        let granted = sys::receive_buffer(socket.as_fd());
         let wanted = MEDIA_SOCKET_BUFFER_BYTES / 1024;
         if granted < MEDIA_SOCKET_BUFFER_BYTES {
             log::warn!(
@@ -196,7 +197,18 @@ fn socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
         } else {
             log::debug!("media sockets get {} KiB of receive buffer", granted / 1024);
         }
+        if let Err(error) = coalesces {
+            log::info!("the kernel coalesces no datagrams (UDP_GRO): {error}");
+        }
     });
+    Ok(socket)
+}
+
+fn socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
+    let address = SocketAddr::new(ip, port);
+    // `Type::nonblocking` and close-on-exec cost no calls of their own.
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::UDP))?;
     if let Err(error) = sys::report_icmp(socket.as_fd(), ip.is_ipv6()) {
         log::debug!("ICMP errors are not counted: {error}");
     }

@@ -7,9 +7,14 @@
 //! timers, tasks) runs in the same loop, between the events:
 //!
 //! ```text
-//!   ┌─> jobs ─> timers ─> tasks, if one was woken ─> wait (poller) ─> events ─┐
-//!   └──────────────────────────────────────────────────────────────────────────┘
+//!   ┌─> jobs ─> timers ─> tasks, if one was woken ─> wait (poller) ─> events ─> pause ─┐
+//!   └──────────────────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! The pause is made when a stream's frame is unfinished ([`Worker::expect_more`]): the rest of it
+//! gathers in the kernel meanwhile and is then read and sent in one call each. The first packet
+//! after idleness leaves at once; nothing that was read is held; no datagram waits longer than the
+//! pause, which is at most `gateway.coalesce_us`.
 //!
 //! A panic ends the [`Driven`], job or task it happened in; it is counted and logged, the worker
 //! goes on. Not in here: what is done with readiness, and the choice of a worker (pool).
@@ -94,11 +99,24 @@ pub(super) struct Inner {
     id: u16,
     pub(super) now: Cell<Instant>,
     pub(super) packets: Cell<u64>,
+    pub(super) pause: Cell<Pause>,
     pub(super) shared: Arc<Shared>,
     /// Owned by the driver: tasks hold workers, and would keep the executor alive for ever.
     executor: Weak<LocalExecutor<'static>>,
     pub(super) table: RefCell<Table>,
     scratch: RefCell<Scratch>,
+}
+
+/// What this round says about the pause after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Nothing is expected at once.
+    #[default]
+    No,
+    /// More of a burst is.
+    Wanted,
+    /// Some is already there: no pause, whoever wants one.
+    Never,
 }
 
 /// A worker, seen from its own thread. Cloning it is cheap.
@@ -118,6 +136,7 @@ impl Worker {
             id,
             now: Cell::new(clock::now()),
             packets: Cell::new(0),
+            pause: Cell::default(),
             shared: Arc::clone(shared),
             executor: Rc::downgrade(executor),
             table: RefCell::default(),
@@ -144,6 +163,19 @@ impl Worker {
     /// Counts datagrams or frames relayed, for the load.
     pub fn count_packets(&self, count: u64) {
         self.inner.packets.set(self.inner.packets.get().wrapping_add(count));
+    }
+
+    /// More of a burst is expected at once: the worker lets it gather, for `gateway.coalesce_us` at
+    /// most, before it looks for events again. What was read is to be sent before.
+    pub fn expect_more(&self) {
+        if self.inner.pause.get() == Pause::No {
+            self.inner.pause.set(Pause::Wanted);
+        }
+    }
+
+    /// A socket was left before it was empty: no pause after this round.
+    pub fn left_some(&self) {
+        self.inner.pause.set(Pause::Never);
     }
 
     /// Takes something to drive until it is released. Nothing is registered yet.

@@ -11,6 +11,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use super::gather::looks_like_rtcp;
 pub use super::sequence::SeqTracker;
 use crate::{clock::Instant, limits::DATAGRAM_MAX_BYTES};
 
@@ -182,11 +183,6 @@ pub fn says_bye(mut compound: &[u8]) -> bool {
         compound = compound.get(len..).unwrap_or_default();
     }
     false
-}
-
-/// On a shared port, payload types 64 to 95 are RTCP's packet types 192 to 223 (RFC 5761 4).
-fn looks_like_rtcp(datagram: &[u8]) -> bool {
-    datagram.get(1).is_some_and(|byte| (64..=95).contains(&(byte & 0x7f)))
 }
 
 /// Why a datagram is not relayed.

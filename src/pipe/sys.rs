@@ -52,13 +52,17 @@ pub(super) fn unwatch(poller: &Poller, fd: c_int) -> io::Result<()> {
     poller.delete(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Asks for a receive buffer, above `net.core.rmem_max` where the capability allows it. Returns
-/// what the kernel granted, in bytes of payload bookkeeping (it counts twice what is asked for).
-pub(super) fn ask_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> usize {
+/// Asks for a receive buffer, above `net.core.rmem_max` where the capability allows it.
+pub(super) fn ask_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) {
     let wanted = c_int::try_from(bytes).unwrap_or(c_int::MAX);
     if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, wanted).is_err() {
         let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, wanted);
     }
+}
+
+/// The receive buffer that the kernel has granted, in bytes of payload bookkeeping (it counts twice
+/// what is asked for).
+pub(super) fn receive_buffer(socket: BorrowedFd<'_>) -> usize {
     let mut granted: c_int = 0;
     let mut size = size_of_val(&granted) as libc::socklen_t;
     // SAFETY: pointer and size describe one c_int of this frame.
@@ -72,6 +76,24 @@ pub(super) fn ask_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> usize 
         )
     };
     if result == 0 { usize::try_from(granted).unwrap_or(0) / 2 } else { 0 }
+}
+
+/// `UDP_SEGMENT` and `UDP_GRO` of linux/udp.h.
+pub(super) const UDP_SEGMENT: c_int = 103;
+pub(super) const UDP_GRO: c_int = 104;
+
+/// Lets the kernel give datagrams of equal length from one source in one piece.
+///
+/// # Errors
+/// A kernel older than 5.0; each datagram then comes by itself.
+pub(super) fn coalesce(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, UDP_GRO, 1)
+}
+
+/// Sends without checksums, which segments need: makes the kernel refuse those.
+#[cfg(test)]
+pub(super) fn no_checksums(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
 }
 
 /// Asks the kernel to report ICMP errors on an unconnected socket, so that they can be counted.
@@ -134,7 +156,8 @@ mod tests {
     #[test]
     fn a_larger_receive_buffer_is_granted_as_far_as_the_kernel_allows() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert!(ask_receive_buffer(socket.as_fd(), 64 * 1024) >= 32 * 1024);
+        ask_receive_buffer(socket.as_fd(), 64 * 1024);
+        assert!(receive_buffer(socket.as_fd()) >= 32 * 1024);
     }
 
     #[test]

@@ -15,7 +15,8 @@ use std::{
 
 use super::{
     counters::{PipeCounters, bump},
-    mmsg::{Out, Slots, recv_batch, send_batch},
+    gather::Frames,
+    mmsg::{Segments, Sent, Slots, recv_batch, send_all},
     pool::{Busy, Handle, Hold, Pool, Seat},
     ports::{BoundPair, PortError, PortPool, bind},
     reactor::{Driven, Interest, Ready, Token, Worker},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    limits::{BATCH_DATAGRAMS, BATCHES_PER_ROUND},
+    limits::{BATCH_DATAGRAMS, DATAGRAMS_PER_ROUND, SEGMENTS_MAX},
 };
 
 /// How often the kernel is asked what its receive buffers have lost.
@@ -122,12 +123,15 @@ impl Drop for UdpPipe {
 struct Pair {
     bound: BoundPair,
     v6: bool,
+    segments: [Segments; 2],
+    /// Of the RTP that comes from this side.
+    frames: Cell<Frames>,
 }
 
 impl Pair {
     fn new(bound: BoundPair) -> Self {
         let v6 = bound.rtp.local_addr().is_ok_and(|address| address.is_ipv6());
-        Self { bound, v6 }
+        Self { bound, v6, segments: Default::default(), frames: Cell::default() }
     }
 
     const fn socket(&self, kind: Kind) -> &UdpSocket {
@@ -135,6 +139,12 @@ impl Pair {
             Kind::Rtp => &self.bound.rtp,
             Kind::Rtcp => &self.bound.rtcp,
         }
+    }
+
+    fn send(&self, via: Kind, to: SocketAddr, datagrams: &[&[u8]]) -> Sent {
+        let [rtp, rtcp] = &self.segments;
+        let segments = if via == Kind::Rtp { rtp } else { rtcp };
+        send_all(self.socket(via), self.v6, to, datagrams, segments)
     }
 }
 
@@ -191,7 +201,8 @@ impl Pipe {
 
     /// Relays what one socket holds, within its budget; the rest is told again.
     fn pump(&self, side: Side, socket: Kind, slots: &mut Slots, worker: &Worker) {
-        for _ in 0..BATCHES_PER_ROUND {
+        let mut taken = 0;
+        while taken < DATAGRAMS_PER_ROUND {
             let count = match recv_batch(self.pair(side).socket(socket), slots) {
                 Ok(count) => count,
                 Err(error) => {
@@ -204,20 +215,33 @@ impl Pipe {
             if icmp > 0 {
                 bump(&self.counters.icmp_errors, icmp);
             }
-            let sent = self.relay_batch(side, socket, slots, worker.now());
+            let (seen, sent) = self.relay_batch(side, socket, slots, worker.now());
             worker.count_packets(sent);
+            taken += seen;
             if count < BATCH_DATAGRAMS {
-                return; // fewer than asked for: the socket is empty
+                // Fewer than asked for: the socket is empty.
+                if self.pair(side).frames.get().expects_more() && seen > 0 {
+                    worker.expect_more();
+                }
+                return;
             }
         }
+        worker.left_some();
     }
 
-    fn relay_batch(&self, side: Side, socket: Kind, slots: &Slots, now: Instant) -> u64 {
+    /// Datagrams that came, and those that went out.
+    fn relay_batch(&self, side: Side, socket: Kind, slots: &Slots, now: Instant) -> (usize, u64) {
         let mut relay = self.relay.borrow_mut();
         let mut run = Run::new(self.pair(side.other()), &self.counters, side);
+        let mut frames = self.pair(side).frames.get();
+        let mut seen = 0;
         for (from, bytes) in slots.iter() {
+            seen += 1;
             match relay.on_datagram(from, side, socket, bytes, now) {
                 Verdict::Forward { to, via, kind } => {
+                    if kind == Kind::Rtp {
+                        frames.on_packet(bytes);
+                    }
                     if side == Side::Origin {
                         self.counters.heard_origin(kind, bytes, now);
                     }
@@ -227,11 +251,12 @@ impl Pipe {
             }
         }
         run.flush();
+        self.pair(side).frames.set(frames);
         if let Some(last) = relay.last_from(side) {
             self.counters.heard(side, last);
             self.counters.set_lost(side, relay.lost(side));
         }
-        run.sent
+        (seen, run.sent)
     }
 }
 
@@ -256,42 +281,41 @@ impl Drop for Pipe {
     }
 }
 
-/// Datagrams of one kind for one socket, gathered to be sent in one call.
+/// Datagrams of one kind for one address, gathered to be sent in one call.
 struct Run<'a> {
     pair: &'a Pair,
     counters: &'a PipeCounters,
     from: Side,
-    way: (Kind, Kind),
-    out: [Out<'a>; BATCH_DATAGRAMS],
+    way: Option<(SocketAddr, Kind, Kind)>,
+    out: [&'a [u8]; SEGMENTS_MAX],
     count: usize,
     sent: u64,
 }
 
 impl<'a> Run<'a> {
     const fn new(pair: &'a Pair, counters: &'a PipeCounters, from: Side) -> Self {
-        let out = [Out::NONE; BATCH_DATAGRAMS];
-        Self { pair, counters, from, way: (Kind::Rtp, Kind::Rtp), out, count: 0, sent: 0 }
+        let out: [&[u8]; SEGMENTS_MAX] = [&[]; SEGMENTS_MAX];
+        Self { pair, counters, from, way: None, out, count: 0, sent: 0 }
     }
 
     fn push(&mut self, to: SocketAddr, via: Kind, kind: Kind, bytes: &'a [u8]) {
-        if self.way != (via, kind) {
+        let way = Some((to, via, kind));
+        if self.way != way || self.count == self.out.len() {
             self.flush();
-            self.way = (via, kind);
-        }
-        if self.count == self.out.len() {
-            self.flush();
+            self.way = way;
         }
         if let Some(place) = self.out.get_mut(self.count) {
-            *place = Out { to, bytes };
+            *place = bytes;
             self.count += 1;
         }
     }
 
     fn flush(&mut self) {
-        let (via, kind) = self.way;
         let out = self.out.get(..self.count).unwrap_or_default();
-        if !out.is_empty() {
-            let sent = send_batch(self.pair.socket(via), self.pair.v6, out);
+        if let Some((to, via, kind)) = self.way
+            && !out.is_empty()
+        {
+            let sent = self.pair.send(via, to, out);
             self.counters.relayed(self.from, kind, &sent);
             self.sent += sent.datagrams;
             self.count = 0;
@@ -403,8 +427,8 @@ mod tests {
     #[test]
     fn a_burst_longer_than_the_budget_arrives_whole_and_in_order() {
         let Set { client, origin, pipe, at, pool: _pool, .. } = set(27_010);
-        let _ = sys::ask_receive_buffer(client.rtp.as_fd(), 4 << 20);
-        let count = u16::try_from(BATCH_DATAGRAMS * BATCHES_PER_ROUND + 50).unwrap();
+        sys::ask_receive_buffer(client.rtp.as_fd(), 4 << 20);
+        let count = u16::try_from(2 * DATAGRAMS_PER_ROUND + 50).unwrap();
         for sequence in 0..count {
             origin.rtp.send_to(&packet(sequence), at[2]).unwrap();
         }

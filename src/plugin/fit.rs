@@ -26,7 +26,7 @@ pub(super) fn misfit(
         "lifecycle" => None
             .or_else(|| look.at::<(), (lifecycle::Info,)>("describe"))
             .or_else(|| {
-                type Config<'a> = (&'a [u8], Option<&'a lifecycle::Handover>);
+                type Config<'a> = (&'a [u8], Option<lifecycle::Handover<'a>>);
                 look.at::<Config<'_>, (Result<(), lifecycle::InitError>,)>("init")
             })
             .or_else(|| look.at::<(), (Vec<u8>,)>("snapshot"))
@@ -41,10 +41,10 @@ pub(super) fn misfit(
                 look.at::<Workers<'_>, (Option<u16>,)>("pick-worker")
             }),
         "authenticator" => {
-            look.at::<(&types::Client, Message), (authenticator::Decision,)>("authenticate")
+            look.at::<(types::Client<'_>, Message), (authenticator::Decision,)>("authenticate")
         }
         _ => None.or_else(|| look.at::<(), (filter::Interest,)>("interests")).or_else(|| {
-            type Asked<'a> = (&'a types::Client, types::Direction, Message);
+            type Asked<'a> = (types::Client<'a>, types::Direction, Message);
             look.at::<Asked<'_>, (filter::Verdict,)>("on-message")
         }),
     }

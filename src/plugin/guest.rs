@@ -5,6 +5,7 @@
 //!
 //! Not in here: who keeps instances, and what a fault means.
 
+use core::net::IpAddr;
 use std::{fmt, sync::Arc};
 
 use serde::Serialize;
@@ -205,11 +206,11 @@ impl Instance {
         handover: Option<&(String, Vec<u8>)>,
     ) -> Result<Result<(), String>, Fault> {
         let state = handover.map(|(version, state)| lifecycle::Handover {
-            from_version: version.clone(),
-            state: state.clone(),
+            from_version: version,
+            state,
         });
         let said = self.call(INIT_BUDGET_MS, |this| {
-            this.lifecycle.call_init(&mut this.store, config.as_bytes(), state.as_ref())
+            this.lifecycle.call_init(&mut this.store, config.as_bytes(), state)
         })?;
         match said {
             Ok(()) => {}
@@ -320,10 +321,11 @@ impl Instance {
         client: &Client<'_>,
         message: Message<'_>,
     ) -> Result<Decision, Fault> {
-        let client = told(client);
+        let ip = text_of(client.ip);
+        let client = told(client, &ip);
         self.store.data_mut().message.lend(&message, Borrower::Authenticator);
         let said = self.call(HOOK_BUDGET_MS, |this| match &this.authenticator {
-            Some(hook) => hook.call_authenticate(&mut this.store, &client, Resource::new_borrow(0)),
+            Some(hook) => hook.call_authenticate(&mut this.store, client, Resource::new_borrow(0)),
             None => Err(Absent("authenticator").into()),
         })?;
         values::decision(said).map_err(Fault::Value)
@@ -336,7 +338,8 @@ impl Instance {
         direction: Direction,
         message: Message<'_>,
     ) -> Result<Verdict, Fault> {
-        let client = told(client);
+        let ip = text_of(client.ip);
+        let client = told(client, &ip);
         let direction = match direction {
             Direction::ClientToUpstream => types::Direction::ClientToUpstream,
             Direction::UpstreamToClient => types::Direction::UpstreamToClient,
@@ -345,7 +348,7 @@ impl Instance {
         self.store.data_mut().message.lend(&message, borrower);
         let said = self.call(HOOK_BUDGET_MS, |this| match &this.filter {
             Some(hook) => {
-                hook.call_on_message(&mut this.store, &client, direction, Resource::new_borrow(0))
+                hook.call_on_message(&mut this.store, client, direction, Resource::new_borrow(0))
             }
             None => Err(Absent("filter").into()),
         })?;
@@ -417,16 +420,28 @@ fn upstream(upstream: &Upstream) -> balancer::Upstream {
     }
 }
 
-fn told(client: &Client<'_>) -> types::Client {
+fn told<'a>(client: &Client<'a>, ip: &'a str) -> types::Client<'a> {
     types::Client {
-        ip: client.ip.to_string(),
+        ip,
         port: client.port,
         tls: false,
         session_hash: client.session_hash,
-        listener: client.listener.to_owned(),
-        mount: client.mount.to_owned(),
+        listener: client.listener,
+        mount: client.mount,
     }
 }
+
+/// An address as text, on the stack: it is made for each call.
+fn text_of(ip: IpAddr) -> heapless::String<IP_TEXT_BYTES> {
+    use fmt::Write as _;
+    let mut text = heapless::String::new();
+    // The longest fits.
+    let _ = write!(text, "{ip}");
+    text
+}
+
+/// An IPv6 address that holds an IPv4 one in decimals is the longest text.
+const IP_TEXT_BYTES: usize = 45;
 
 /// The call was ended for its CPU time.
 #[derive(Debug)]

@@ -99,6 +99,7 @@ impl Admin {
             Ok(loaded) => {
                 let changed = self.0.apply(loaded.config, loaded.sequence).await;
                 self.0.apply_secrets(*loaded.secrets);
+                self.0.shared.check_credentials();
                 info!("configuration read again: {changed}");
             }
             Err(wrong) => {
@@ -164,6 +165,7 @@ impl Inner {
         let sequence = source.keep(&config, sequence).await.map_err(not_stored)?;
         let changed = self.apply(Box::new(config), sequence).await;
         info!("configuration taken: {changed}");
+        self.shared.check_credentials();
         Ok(changed)
     }
 
@@ -195,6 +197,7 @@ impl Inner {
             .map_err(|wrong| Problem::new(404, wrong.to_string()))?;
         let changed = self.apply(config, sequence).await;
         info!("configuration rolled back by {back}: {changed}");
+        self.shared.check_credentials();
         Ok(changed)
     }
 
@@ -210,6 +213,7 @@ impl Inner {
         })?;
         source.keep_secrets(&secrets).await.map_err(not_stored)?;
         self.apply_secrets(secrets);
+        self.shared.check_credentials();
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ use std::{
 
 use log::debug;
 
-use self::frames::Frames;
+use self::frames::{Followed, Frames};
 use super::{
     shared::{Admission, Entry, Shared},
     tracks::TrackSockets,
@@ -73,6 +73,7 @@ struct Inner {
     local_ip: IpAddr,
     local_port: u16,
     inbox: Inbox,
+    followed: Followed,
     client_open: bool,
     client_interest: Interest,
     origin: Option<OriginSide>,
@@ -90,6 +91,7 @@ struct Inner {
 struct OriginSide {
     stream: TcpStream,
     inbox: Inbox,
+    followed: Followed,
     interest: Interest,
     /// Until when it must be connected; none once it is.
     connecting: Option<Instant>,
@@ -153,6 +155,7 @@ fn try_begin(
         local_ip: local.ip().to_canonical(),
         local_port: local.port(),
         inbox: Inbox::default(),
+        followed: Followed::default(),
         client_open: true,
         client_interest: Interest::Read,
         origin: None,
@@ -279,11 +282,12 @@ impl Inner {
         loop {
             let now = worker.now();
             self.take_up_config();
-            let (mut message, mut frames) = (false, Frames::default());
-            let Self { session, inbox, tracks, .. } = self;
+            let (mut message, mut frames) = (false, Frames::new());
+            let Self { session, inbox, tracks, followed, .. } = self;
             let fed = inbox.feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
-                    frames.relay(Side::Client, channel, &bytes[4..], session, tracks, now);
+                    let payload = &bytes[4..];
+                    frames.relay(Side::Client, channel, payload, session, tracks, followed, now);
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
@@ -293,6 +297,7 @@ impl Inner {
                 }
                 Unit::Blank { .. } => Feed::Go,
             });
+            frames.flush(tracks, now);
             frames.count(&self.entry, worker);
             if let Err(error) = fed {
                 debug!("{}: {error}", self.entry.id);

@@ -10,6 +10,7 @@ mod health;
 #[cfg_attr(not(feature = "plugins"), path = "keeper_none.rs")]
 mod keeper;
 mod listener;
+mod lobby;
 mod options;
 mod plugins;
 mod shared;
@@ -73,6 +74,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
     };
     let pool = Pool::start(workers.min(crate::limits::WORKERS_MAX))
         .map_err(|error| format!("workers cannot be started: {error}"))?;
+    pool.set_coalesce_us(gateway.coalesce_us);
     let ports = PortPool::new(gateway.media_ports.first, gateway.media_ports.last);
     let listen: Vec<SocketAddr> = gateway.listen.iter().copied().collect();
     let (keeper, said) = smol::block_on(Keeper::start(
@@ -89,6 +91,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         warn!("{note}");
         shared.event(note);
     }
+    shared.check_credentials();
     info!("edgeweir {}: {workers} workers, {files} descriptors", env!("CARGO_PKG_VERSION"));
     let executor = Rc::new(LocalExecutor::new());
     let kept = (source, Arc::new(keeper));

@@ -12,7 +12,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::plugins::Plugins;
+use log::warn;
+
+use super::{lobby::Lobby, plugins::Plugins};
 use crate::{
     auth::server::Verifier,
     clock::{self, Instant},
@@ -65,7 +67,7 @@ pub(super) struct Shared {
     events: Mutex<VecDeque<String>>,
     /// Sessions that wait for their client, by id and client address: the connection that drives
     /// them.
-    detached: Mutex<HashMap<(Vec<u8>, IpAddr), u64>>,
+    lobby: Mutex<Lobby>,
     /// No new sessions are taken.
     pub(super) draining: AtomicBool,
     /// Seed of this run, for choices that should not repeat from run to run.
@@ -225,7 +227,7 @@ impl Shared {
             half_open: AtomicU32::new(0),
             counters: Mutex::default(),
             events: Mutex::default(),
-            detached: Mutex::default(),
+            lobby: Mutex::default(),
             draining: AtomicBool::new(false),
             seed,
         }
@@ -243,6 +245,7 @@ impl Shared {
 
     /// Puts another configuration in force; connections take it up at their next message.
     pub(super) fn replace(&self, generation: Generation) {
+        self.pool.set_coalesce_us(generation.config.gateway.coalesce_us);
         let number = generation.number;
         *lock(&self.generation) = Arc::new(generation);
         self.number.store(number, Relaxed);
@@ -272,7 +275,7 @@ impl Shared {
     pub(super) fn leave(&self, entry: &Entry) {
         let mut sessions = lock(&self.sessions);
         if sessions.remove(&entry.id).is_some() {
-            lock(&self.detached).retain(|_, connection| *connection != entry.id);
+            lock(&self.lobby).leave(entry.id);
             self.connections.fetch_sub(1, Relaxed);
             for (name, value) in entry.totals().named() {
                 self.add(name, value);
@@ -315,13 +318,13 @@ impl Shared {
     }
 
     /// Keeps a session to be found by its client.
-    pub(super) fn detach(&self, session: Vec<u8>, client: IpAddr, connection: u64) {
-        lock(&self.detached).insert((session, client), connection);
+    pub(super) fn detach(&self, session: Vec<u8>, client: IpAddr, path: Vec<u8>, connection: u64) {
+        lock(&self.lobby).enter(session, client, path, connection);
     }
 
     /// The connection that drives this session of this client; it is not found again.
-    pub(super) fn find(&self, session: Vec<u8>, client: IpAddr) -> Option<Arc<Entry>> {
-        let connection = lock(&self.detached).remove(&(session, client))?;
+    pub(super) fn find(&self, session: &[u8], client: IpAddr, path: &[u8]) -> Option<Arc<Entry>> {
+        let connection = lock(&self.lobby).find(session, client, path)?;
         self.entry(connection)
     }
 
@@ -355,6 +358,26 @@ impl Shared {
             *counters.entry(name).or_default() += value;
         }
         counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Says which origins name credentials that are not stored. The configuration is good all the
+    /// same: secrets are set apart from it, before or after.
+    pub(super) fn check_credentials(&self) {
+        let Generation { config, secrets, .. } = &*self.generation();
+        for origin in &config.origins {
+            if let Some(name) = &origin.credentials
+                && secrets.credential(name).is_none()
+            {
+                let text = format!(
+                    "origin {} names credentials {name}, which are not stored: edgeweir config secret {name}",
+                    origin.name
+                );
+                if !self.events().contains(&text) {
+                    warn!("{text}");
+                    self.event(text);
+                }
+            }
+        }
     }
 
     /// Notes something that an operator should know.

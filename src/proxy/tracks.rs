@@ -161,11 +161,11 @@ impl TrackSockets {
         }
     }
 
-    /// Sends the payload of a frame out of a track's UDP leg.
-    pub(super) fn send(&mut self, track: u8, flow: Flow, payload: &[u8], now: Instant) {
+    /// Sends the payloads of frames out of a track's UDP leg.
+    pub(super) fn send(&mut self, track: u8, frames: &[(Flow, &[u8])], now: Instant) {
         if let Some((_, Path::Half { leg, .. })) = self.open.iter_mut().find(|(id, _)| *id == track)
         {
-            leg.send(flow, payload, now);
+            leg.send_all(frames, now);
         }
     }
 
@@ -204,9 +204,12 @@ impl TrackSockets {
             outbox.push_frame(channel, payload, now);
             packets += 1;
         });
-        if let Err(error) = received {
-            log::warn!("{}: a UDP leg of track {track} failed: {error}", entry.id);
-            leg.deregister(worker, token);
+        match received {
+            Ok(taken) => taken.tell(worker),
+            Err(error) => {
+                log::warn!("{}: a UDP leg of track {track} failed: {error}", entry.id);
+                leg.deregister(worker, token);
+            }
         }
         entry.dropped.fetch_add(outbox.dropped() - dropped, Relaxed);
         worker.count_packets(packets);

@@ -1,6 +1,6 @@
 //! What the gateway answers itself, each answer in the turn of its request.
 
-use super::{Deciding, Fault, Input, Note, Output, Session};
+use super::{Deciding, Fault, Input, Note, Output, Session, client::head_len};
 use crate::{
     clock::Instant,
     limits::{AUTH_CHALLENGES_MAX, HEADER_LINE_MAX_BYTES, HEADERS_MAX},
@@ -12,6 +12,10 @@ use crate::{
 pub(super) const PUBLIC: &[u8] =
     b"OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, \
                         SET_PARAMETER, ANNOUNCE, RECORD, REDIRECT";
+
+/// Those of them that a client may ask for: REDIRECT comes from origins only.
+const ALLOW: &[u8] = b"OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, \
+                       SET_PARAMETER, ANNOUNCE, RECORD";
 
 /// Headers of an answer that the gateway sets itself, whatever a plugin says.
 const OWN_HEADERS: [&str; 6] =
@@ -102,7 +106,7 @@ impl Session {
             all.push(("Retry-After", seconds.as_bytes()));
         }
         if fault == Fault::MethodNotAllowed {
-            all.push(("Allow", PUBLIC));
+            all.push(("Allow", ALLOW));
         }
         let answer = self.compose(cseq, fault.status(self.version), &all);
         self.answer_in_turn(cseq, answer);
@@ -165,7 +169,12 @@ impl Session {
     pub(super) fn fail_request(&mut self, at: usize, fault: Fault, headers: &[(&str, &[u8])]) {
         let Some(pending) = self.requests.get(at) else { return };
         let setup = pending.note.setup;
-        let answer = self.compose(&pending.asked, fault.status(self.version), headers);
+        let mut all = headers.to_vec();
+        let head = Head::parse(head_of(&pending.raw));
+        if let Some(timestamp) = head.ok().and_then(|head| head.header("Timestamp")) {
+            all.push(("Timestamp", timestamp.value));
+        }
+        let answer = self.compose(&pending.asked, fault.status(self.version), &all);
         self.requests.answer(at, answer);
         if let Some(setup) = setup {
             self.outputs.push_back(Output::Close(setup.track));
@@ -180,4 +189,9 @@ impl Session {
             self.handle(Input::End(fault), now);
         }
     }
+}
+
+/// The head of a whole message that was parsed before.
+fn head_of(raw: &[u8]) -> &[u8] {
+    head_len(raw).and_then(|len| raw.get(..len)).unwrap_or_default()
 }

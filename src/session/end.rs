@@ -46,7 +46,11 @@ impl Session {
     }
 
     fn wants_keepalive(&self) -> bool {
-        self.id.is_some() && self.link == Link::Up && !self.tracks.is_empty() && self.own.is_empty()
+        self.id.is_some()
+            && self.link == Link::Up
+            && !self.tracks.is_empty()
+            && self.own.is_empty()
+            && self.requests.has_room()
     }
 
     fn silence_due(&self) -> Option<Instant> {
@@ -90,6 +94,7 @@ impl Session {
         if self.link == Link::Up {
             self.seen(Sight::Silent);
             if self.tracks.is_empty() {
+                self.silent = true;
                 return self.fail_over(now);
             }
         } else if self.link == Link::Wanted {

@@ -1,8 +1,9 @@
 //! What arrived from one RTSP peer and is not yet understood: at most one unfinished message or
 //! frame, and what came behind a request that has to wait.
 //!
-//! Reads land in a buffer of the worker. Whole units are handed on straight from there; only an
-//! unfinished rest is kept here.
+//! Reads land in a buffer of the worker. Whole units are handed on straight from there, and stay
+//! readable until the next feed, so that many frames can be sent on in one call; only an unfinished
+//! rest is kept here.
 
 use crate::rtsp::framing::{Framer, FramingError, Progress, Unit};
 
@@ -10,6 +11,10 @@ use crate::rtsp::framing::{Framer, FramingError, Progress, Unit};
 #[derive(Debug, Default)]
 pub struct Inbox {
     rest: Vec<u8>,
+    /// Bytes of `rest` that were handed on; they go with the next feed.
+    used: usize,
+    /// What came behind `rest`; only when all of that is used.
+    tail: Vec<u8>,
     framer: Framer,
 }
 
@@ -28,59 +33,98 @@ const KEEP_BYTES: usize = 4 * 1024;
 impl Inbox {
     /// Hands each whole unit in the rest and in `fresh` to `take`, in order. A unit's bytes include
     /// the four header bytes of a frame.
-    pub fn feed(
-        &mut self,
-        fresh: &[u8],
-        mut take: impl FnMut(Unit, &[u8]) -> Flow,
+    pub fn feed<'a>(
+        &'a mut self,
+        fresh: &'a [u8],
+        mut take: impl FnMut(Unit, &'a [u8]) -> Flow,
     ) -> Result<(), FramingError> {
-        if self.rest.is_empty() {
-            let used = Self::run(&mut self.framer, fresh, &mut take)?;
-            self.rest.extend_from_slice(fresh.get(used..).unwrap_or_default());
+        self.forget_used();
+        let Self { rest, used, tail, framer } = self;
+        if rest.is_empty() {
+            let (done, _) = run(framer, fresh, &mut take)?;
+            rest.extend_from_slice(fresh.get(done..).unwrap_or_default());
             return Ok(());
         }
-        let mut rest = core::mem::take(&mut self.rest);
-        rest.extend_from_slice(fresh);
-        let used = Self::run(&mut self.framer, &rest, &mut take)?;
-        rest.drain(..used);
-        if rest.is_empty() && rest.capacity() > 4 * KEEP_BYTES {
-            rest.shrink_to(KEEP_BYTES);
+        // A frame is completed and the rest of a long read taken from where it is; a message, which
+        // tells its length later, gets all of it.
+        let wanted = missing_of_frame(rest, fresh).unwrap_or(fresh.len());
+        let (first, others) = fresh.split_at_checked(wanted).unwrap_or((fresh, &[]));
+        rest.extend_from_slice(first);
+        let rest: &'a [u8] = rest;
+        let (done, paused) = run(framer, rest, &mut take)?;
+        *used = done;
+        if done < rest.len() || others.is_empty() {
+            debug_assert!(others.is_empty(), "a completed frame is a whole unit");
+            return Ok(());
         }
-        self.rest = rest;
+        let done = if paused { 0 } else { run(framer, others, &mut take)?.0 };
+        tail.extend_from_slice(others.get(done..).unwrap_or_default());
         Ok(())
     }
 
     /// Bytes that wait for more, or for a paused reader.
     pub fn len(&self) -> usize {
-        self.rest.len()
+        self.rest().len()
     }
 
     /// What waits.
     pub fn rest(&self) -> &[u8] {
-        &self.rest
+        match self.rest.get(self.used..) {
+            Some(rest) if !rest.is_empty() => rest,
+            _ => &self.tail,
+        }
     }
 
     /// Nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+        self.rest().is_empty()
     }
 
-    fn run(
-        framer: &mut Framer,
-        bytes: &[u8],
-        take: &mut impl FnMut(Unit, &[u8]) -> Flow,
-    ) -> Result<usize, FramingError> {
-        let mut used = 0;
-        loop {
-            let left = bytes.get(used..).unwrap_or_default();
-            if left.is_empty() {
-                return Ok(used);
+    fn forget_used(&mut self) {
+        if self.used < self.rest.len() {
+            self.rest.drain(..self.used);
+        } else {
+            self.rest.clear();
+            core::mem::swap(&mut self.rest, &mut self.tail);
+        }
+        self.used = 0;
+        for buffer in [&mut self.rest, &mut self.tail] {
+            if buffer.is_empty() && buffer.capacity() > 4 * KEEP_BYTES {
+                buffer.shrink_to(KEEP_BYTES);
             }
-            let Progress::Ready(unit) = framer.next(left)? else { return Ok(used) };
-            let Some(whole) = left.get(..unit.len()) else { return Ok(used) };
-            used += whole.len();
-            if take(unit, whole) == Flow::Pause {
-                return Ok(used);
-            }
+        }
+    }
+}
+
+/// How much of `fresh` belongs to the frame that `rest` begins with; none when it is no frame, or
+/// its end is not in there.
+fn missing_of_frame(rest: &[u8], fresh: &[u8]) -> Option<usize> {
+    let mut head = rest.iter().chain(fresh);
+    let [b'$', _, high, low] = [head.next()?, head.next()?, head.next()?, head.next()?].map(|b| *b)
+    else {
+        return None;
+    };
+    let missing = (4 + usize::from(u16::from_be_bytes([high, low]))).checked_sub(rest.len())?;
+    (missing > 0 && missing <= fresh.len()).then_some(missing)
+}
+
+/// Hands on whole units; how many bytes they had, and whether the last one paused the reading.
+fn run<'a>(
+    framer: &mut Framer,
+    bytes: &'a [u8],
+    take: &mut impl FnMut(Unit, &'a [u8]) -> Flow,
+) -> Result<(usize, bool), FramingError> {
+    let mut used = 0;
+    loop {
+        let left = bytes.get(used..).unwrap_or_default();
+        if left.is_empty() {
+            return Ok((used, false));
+        }
+        let Progress::Ready(unit) = framer.next(left)? else { return Ok((used, false)) };
+        let Some(whole) = left.get(..unit.len()) else { return Ok((used, false)) };
+        used += whole.len();
+        if take(unit, whole) == Flow::Pause {
+            return Ok((used, true));
         }
     }
 }
@@ -129,5 +173,49 @@ mod tests {
             })
             .unwrap();
         assert_eq!((count, inbox.len()), (3, 0));
+    }
+
+    #[test]
+    fn frames_come_out_alike_however_many_reads_they_take() {
+        let mut stream = Vec::new();
+        for n in 0..40_u8 {
+            stream.extend([b'$', n, 0, n]);
+            stream.extend(vec![n; n.into()]);
+        }
+        for size in 1..stream.len() {
+            let (mut inbox, mut seen) = (Inbox::default(), Vec::new());
+            for part in stream.chunks(size) {
+                inbox
+                    .feed(part, |_, bytes| {
+                        seen.extend_from_slice(bytes);
+                        Flow::Go
+                    })
+                    .unwrap();
+            }
+            assert!(seen == stream && inbox.is_empty(), "reads of {size} bytes");
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_a_completed_frame_and_a_request_waits_in_order() {
+        let mut inbox = Inbox::default();
+        inbox.feed(b"$\0\0\x03a", |_, _| Flow::Go).unwrap();
+        let mut seen = Vec::new();
+        let more = [b"bc", TWO].concat();
+        inbox
+            .feed(&more, |unit, bytes| {
+                seen.push(bytes.len());
+                if matches!(unit, Unit::Message { .. }) { Flow::Pause } else { Flow::Go }
+            })
+            .unwrap();
+        assert_eq!((seen.len(), inbox.rest()), (2, &TWO[seen[1]..]));
+        let mut count = 0;
+        inbox
+            .feed(b"", |_, _| {
+                count += 1;
+                Flow::Go
+            })
+            .unwrap();
+        assert_eq!((count, inbox.len()), (2, 0));
     }
 }

@@ -25,6 +25,7 @@
 //! Not in here: sockets, threads, the clock, the log, and datagrams, which never come near it.
 
 mod answer;
+mod asked;
 mod client;
 mod cseq;
 mod end;
@@ -127,6 +128,8 @@ pub struct Session {
     link: Link,
     origin: Option<OriginLink>,
     tried: Vec<usize>,
+    /// The last of those that were tried took the request and said nothing.
+    silent: bool,
     mapping: Option<Mapping>,
     presentation: Vec<u8>,
     /// Control URLs whose media is not audio or video, by their last bytes.
@@ -169,6 +172,7 @@ impl Session {
             link: Link::Down,
             origin: None,
             tried: Vec::new(),
+            silent: false,
             mapping: None,
             presentation: Vec::new(),
             quiet_controls: Vec::new(),
@@ -253,7 +257,7 @@ impl Session {
                 self.permitted(now);
             }
             Input::Challenge(values) => self.challenge(&values),
-            Input::Denied => self.refuse_decided(Fault::Forbidden),
+            Input::Denied => self.refuse_decided(Fault::Malformed),
             Input::DeniedAs(status) => self.deny(status),
             Input::AuthFailed => self.refuse_decided(Fault::PluginFailed),
             Input::Filtered(verdict) => self.filtered(verdict, now),
@@ -262,12 +266,15 @@ impl Session {
             Input::Connected(link) => self.connected(*link, now),
             Input::ConnectFailed(index) => {
                 self.tried.push(index);
+                self.silent = false;
                 self.link = Link::Down;
                 self.pump(now);
             }
             Input::NoOrigin(fault) => {
                 self.link = Link::Down;
                 self.tried.clear();
+                let silent = core::mem::take(&mut self.silent) && fault == Fault::OriginGone;
+                let fault = if silent { Fault::OriginSilent } else { fault };
                 self.note(fault);
                 self.fail_requests(fault);
             }

@@ -1,4 +1,4 @@
-//! What an origin says: answers to the client's requests and to our own, and requests of its own.
+//! What an origin answers, to the client's requests and to our own, and what happens when it is gone.
 
 use super::{
     Fault, Input, Leg, Link, OriginLink, Output, Plan, Session, Side, Sight, State, Track,
@@ -12,11 +12,7 @@ use crate::{
     clock::Instant,
     config::{Auth, Redirect},
     limits::{SESSION_ID_MAX_BYTES, TRACKS_MAX},
-    rtsp::{
-        Head, Method, sdp,
-        url::{DEFAULT_PORT, Url},
-        write,
-    },
+    rtsp::{Head, Method, Url, sdp, write},
 };
 
 /// How often a request is signed anew: once for the first challenge, once for a stale nonce.
@@ -33,6 +29,7 @@ impl Session {
         }
         self.keepalive = Keepalive::new(link.keepalive, now);
         self.origin = Some(link);
+        self.silent = false;
         self.link = Link::Up;
         self.pump(now);
     }
@@ -185,6 +182,10 @@ impl Session {
         let Some(origin) = negotiate::granted(answer, setup.asked) else {
             return self.fail(at, Fault::OriginReply);
         };
+        if head.session().is_some_and(|session| session.id.len() > SESSION_ID_MAX_BYTES) {
+            // No request of the session could be told from a stranger's.
+            return self.fail(at, Fault::OriginReply);
+        }
         let wanted = asked.header("Transport").map(|header| header.value).unwrap_or_default();
         let Ok(choice) = negotiate::choose(wanted, setup.spec, self.around.client_ip) else {
             return self.fail(at, Fault::NoTransport);
@@ -197,7 +198,7 @@ impl Session {
             self.around.local_ip,
         );
         if let Some(session) = head.session() {
-            if self.id.is_none() && session.id.len() <= SESSION_ID_MAX_BYTES {
+            if self.id.is_none() {
                 self.id = Some(session.id.to_vec());
             }
             self.keepalive.timeout(session.timeout_s.unwrap_or(0));
@@ -317,12 +318,12 @@ impl Session {
         self.moved(head)
     }
 
-    fn moved(&self, head: &Head<'_>) -> Result<Option<Vec<u8>>, Fault> {
+    pub(super) fn moved(&self, head: &Head<'_>) -> Result<Option<Vec<u8>>, Fault> {
         let Some(location) = head.header("Location") else { return Ok(None) };
         let Some(mapping) = &self.mapping else { return Ok(None) };
         let ours = Url::parse(location.value)
             .ok()
-            .filter(|url| self.table.has_at(url.host, url.port.unwrap_or(DEFAULT_PORT)));
+            .filter(|url| self.table.has_at(url.host, url.port_or_default()));
         match (ours, self.route_config(|route| route.redirect)) {
             (Some(url), _) => Ok(Some(
                 mapping
@@ -350,69 +351,6 @@ impl Session {
             })
             .filter(|tail| !tail.is_empty() && tail != b"*")
             .collect();
-    }
-
-    /// A request of the origin to the client.
-    fn origin_asks(&mut self, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
-        let Some(cseq) = head.header("CSeq").map(|header| header.value) else {
-            return self.note(Fault::OriginReply);
-        };
-        if self.mapping.is_none() {
-            return;
-        }
-        if self.detached {
-            let mut answer = Vec::new();
-            write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
-            let _ = self.to_origin.push_reply(&answer);
-            return;
-        }
-        // Not reading the origin would freeze its media: past the bound it is answered for the
-        // client.
-        if !self.origin_requests.has_room() {
-            let mut answer = Vec::new();
-            write::response(&mut answer, self.version, 503, Some(cseq), &[], b"");
-            let _ = self.to_origin.push_reply(&answer);
-            return;
-        }
-        if self.has_filters() {
-            let method = head.method_bytes();
-            return self.filter(Subject::OriginRequest, bytes.to_vec(), head_len, method, now);
-        }
-        self.origin_request_goes_on(head, bytes, head_len, now);
-    }
-
-    pub(super) fn origin_request_goes_on(
-        &mut self,
-        head: &Head<'_>,
-        bytes: &[u8],
-        head_len: usize,
-        now: Instant,
-    ) {
-        let Some(cseq) = head.header("CSeq").map(|header| header.value) else { return };
-        let Some(mapping) = &self.mapping else { return };
-        let location = match head.method() {
-            Method::Redirect => match self.moved(head) {
-                Ok(location) => location,
-                Err(fault) => {
-                    let mut answer = Vec::new();
-                    write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
-                    let _ = self.to_origin.push_reply(&answer);
-                    self.note(fault);
-                    return self.end(fault, now);
-                }
-            },
-            _ => None,
-        };
-        let number = self.origin_requests.number();
-        let request = rewrite::origin_request(head, bytes, head_len, mapping, number, location);
-        let due = now + self.around.answer_timeout;
-        self.origin_requests.push(cseq, head.method(), b"", due, ());
-        if let Some((_, pending)) = self.origin_requests.last_mut() {
-            pending.sent = Some(number);
-        }
-        if self.to_client.push_reply(&request).is_err() {
-            self.end(Fault::Stuck, now);
-        }
     }
 
     fn another_origin_left(&self) -> bool {

@@ -1,9 +1,9 @@
 //! Requests of the gateway's own: signs of life toward the origin, and TEARDOWN for a client that left.
 
-use super::{Fault, Link, Own, Session, Sight, VIA_DEFAULT, keepalive::is_refusal};
+use super::{Fault, Link, Own, Session, Sight, keepalive::is_refusal};
 use crate::{
     clock::Instant,
-    rtsp::{Head, Method, Version, write},
+    rtsp::{Head, Method, write},
 };
 
 impl Session {
@@ -45,8 +45,8 @@ impl Session {
         if let Some(value) = &authorization {
             headers.push(("Authorization", value.as_bytes()));
         }
-        let via = format!("{} {}", self.version.as_str(), VIA_DEFAULT);
-        if self.version == Version::V2 {
+        let via = self.via(self.version).map(|name| format!("{} {name}", self.version.as_str()));
+        if let Some(via) = &via {
             headers.push(("Via", via.as_bytes()));
         }
         let mut bytes = Vec::new();

@@ -73,7 +73,7 @@ pub enum Input {
     /// Answer to [`Output::Authenticate`]: 401 with these values of WWW-Authenticate. Values that
     /// would break the message are left out.
     Challenge(Vec<Vec<u8>>),
-    /// Answer to [`Output::Authenticate`]: never.
+    /// Answer to [`Output::Authenticate`]: its Authorization makes no sense, 400 (RFC 7616 3.4.6).
     Denied,
     /// Answer to [`Output::Authenticate`]: never, with this status (400 to 599, not 401; else 403).
     DeniedAs(u16),

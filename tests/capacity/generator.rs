@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::raw::udp_pair;
+use crate::{
+    harness::raw::udp_pair,
+    origin::{Target, TinyOrigin},
+};
 
 /// Datagrams of one system call.
 const BATCH: usize = 128;
@@ -30,6 +33,36 @@ const PLAYER_BUFFER_BYTES: libc::c_int = 64 << 20;
 pub(crate) struct Sent {
     pub(crate) packets: u64,
     pub(crate) took: Duration,
+}
+
+/// Sends to all playing sessions in turn, so many packets a second, evenly.
+pub(crate) fn send(origin: &TinyOrigin, rate: u32, duration: Duration) -> Sent {
+    let udp = |target: Option<Target>| match target {
+        Some(Target::Udp(at)) => at,
+        other => panic!("{other:?} in place of a UDP port"),
+    };
+    let targets: Vec<_> = origin.targets();
+    let targets: Vec<_> =
+        targets.into_iter().map(|(session, tracks)| (session, tracks.map(udp))).collect();
+    let sessions = u64::try_from(targets.len()).expect("a count");
+    let all = u64::from(rate) * duration.as_millis() as u64 / 1000;
+    let mut batch = Batch::new(&origin.media);
+    let began = Instant::now();
+    let mut at = 0;
+    while at < all {
+        let due = (began.elapsed().as_micros() as u64 * u64::from(rate) / 1_000_000).min(all);
+        while at < due {
+            let (session, tracks) = &targets[(at % sessions) as usize];
+            let round = (at / sessions) as u32;
+            // The tracks take turns, each counts for itself.
+            let track = round % 2;
+            batch.push(session * 2 + track, (round / 2) as u16, tracks[track as usize]);
+            at += 1;
+        }
+        batch.flush();
+        thread::sleep(Duration::from_millis(1));
+    }
+    Sent { packets: all, took: began.elapsed() }
 }
 
 /// Datagrams that leave together.

@@ -1,4 +1,7 @@
-//! An origin for thousands of sessions: one thread answers RTSP, one socket pair sends all media.
+//! An origin for thousands of sessions: one thread answers RTSP, for tracks over UDP and
+//! interleaved. Shared with the benchmarks.
+//!
+//! Not in here: sending the media; [`TinyOrigin::targets`] says where it goes.
 
 use std::{
     collections::HashMap,
@@ -6,15 +9,11 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, Instant},
 };
 
 use polling::{Event, Events, Poller};
 
-use crate::{
-    generator::{Batch, Sent},
-    harness::raw::udp_pair,
-};
+use crate::harness::raw::udp_pair;
 
 const LISTENER: usize = usize::MAX - 1;
 
@@ -22,13 +21,26 @@ const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=tiny\r\nt=0 0\r\na=contr
                    m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:0\r\n\
                    m=audio 0 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\na=control:1\r\n";
 
+/// Where the media of one track go.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "not every user sends over both")]
+pub(crate) enum Target {
+    Udp(SocketAddr),
+    /// Frames with this channel, on the session's connection.
+    Interleaved(Arc<TcpStream>, u8),
+}
+
+/// Tracks of one session; those that were not set up are none.
+pub(crate) type Tracks = [Option<Target>; 2];
+
 /// Where the tracks of the playing sessions go, by number of the session.
-type Playing = Arc<Mutex<HashMap<u32, [SocketAddr; 2]>>>;
+type Playing = Arc<Mutex<HashMap<u32, Tracks>>>;
 
 pub(crate) struct TinyOrigin {
     at: SocketAddr,
     playing: Playing,
-    media: UdpSocket,
+    /// Sends the media of all sessions.
+    pub(crate) media: UdpSocket,
 }
 
 impl TinyOrigin {
@@ -50,40 +62,21 @@ impl TinyOrigin {
         format!("rtsp://{}", self.at)
     }
 
-    /// Sends to all playing sessions in turn, so many packets a second, evenly.
-    pub(crate) fn send(&self, rate: u32, duration: Duration) -> Sent {
-        let mut targets: Vec<(u32, [SocketAddr; 2])> = {
-            let playing = self.playing.lock().expect("the sessions");
-            playing.iter().map(|(session, tracks)| (*session, *tracks)).collect()
-        };
+    /// The playing sessions, in the order in which they connected.
+    pub(crate) fn targets(&self) -> Vec<(u32, Tracks)> {
+        let playing = self.playing.lock().expect("the sessions");
+        let mut targets: Vec<_> =
+            playing.iter().map(|(session, tracks)| (*session, tracks.clone())).collect();
         targets.sort_unstable_by_key(|(session, _)| *session);
-        let sessions = u64::try_from(targets.len()).expect("a count");
-        let all = u64::from(rate) * duration.as_millis() as u64 / 1000;
-        let mut batch = Batch::new(&self.media);
-        let began = Instant::now();
-        let mut at = 0;
-        while at < all {
-            let due = (began.elapsed().as_micros() as u64 * u64::from(rate) / 1_000_000).min(all);
-            while at < due {
-                let (session, tracks) = &targets[(at % sessions) as usize];
-                let round = (at / sessions) as u32;
-                // The tracks take turns, each counts for itself.
-                let track = round % 2;
-                batch.push(session * 2 + track, (round / 2) as u16, tracks[track as usize]);
-                at += 1;
-            }
-            batch.flush();
-            thread::sleep(Duration::from_millis(1));
-        }
-        Sent { packets: all, took: began.elapsed() }
+        targets
     }
 }
 
 /// One connection, one session.
 struct Session {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     buffer: Vec<u8>,
-    tracks: [Option<SocketAddr>; 2],
+    tracks: Tracks,
     peer: SocketAddr,
 }
 
@@ -112,7 +105,7 @@ impl Server {
                         stream.set_nodelay(true).expect("a mode");
                         // SAFETY: it is deleted from the poller below before it is dropped.
                         unsafe { poller.add(&stream, Event::readable(self.next)) }.expect("room");
-                        let tracks = [None; 2];
+                        let (stream, tracks) = (Arc::new(stream), Tracks::default());
                         let session = Session { stream, buffer: Vec::new(), tracks, peer };
                         self.sessions.insert(self.next, session);
                         self.next += 1;
@@ -120,9 +113,9 @@ impl Server {
                     poller.modify(listener, Event::readable(LISTENER)).expect("a listener");
                 } else if self.serve(event.key) {
                     let session = &self.sessions[&event.key];
-                    poller.modify(&session.stream, Event::readable(event.key)).expect("a session");
+                    poller.modify(&*session.stream, Event::readable(event.key)).expect("a session");
                 } else if let Some(session) = self.sessions.remove(&event.key) {
-                    let _ = poller.delete(&session.stream);
+                    let _ = poller.delete(&*session.stream);
                     self.playing.lock().expect("the sessions").remove(&(event.key as u32));
                 }
             }
@@ -133,7 +126,7 @@ impl Server {
     fn serve(&mut self, key: usize) -> bool {
         let Some(session) = self.sessions.get_mut(&key) else { return false };
         let mut bytes = [0; 4096];
-        match session.stream.read(&mut bytes) {
+        match (&*session.stream).read(&mut bytes) {
             Ok(0) => return false,
             Ok(count) => session.buffer.extend_from_slice(&bytes[..count]),
             Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
@@ -142,7 +135,7 @@ impl Server {
             let head: Vec<u8> = session.buffer.drain(..end + 4).collect();
             let head = String::from_utf8_lossy(&head);
             let answer = answer(&head, session, key, self.port, &self.playing);
-            if session.stream.write_all(answer.as_bytes()).is_err() {
+            if (&*session.stream).write_all(answer.as_bytes()).is_err() {
                 return false;
             }
         }
@@ -173,21 +166,31 @@ fn answer(head: &str, session: &mut Session, key: usize, port: u16, playing: &Pl
         }
         "SETUP" => {
             let transport = value("Transport").expect("a Transport header");
-            let ports = transport.split("client_port=").nth(1).expect("client_port");
-            let client = ports.split(['-', ';', ',']).next().and_then(|port| port.parse().ok());
-            let client: u16 = client.expect("a port");
             let track = usize::from(url.ends_with("/1"));
-            session.tracks[track] = Some((session.peer.ip(), client).into());
-            answer += &format!(
-                "Transport: RTP/AVP;unicast;client_port={client}-{};server_port={port}-{}\r\n",
-                client + 1,
-                port + 1
-            );
+            let first = |name: &str| {
+                let numbers = transport.split(name).nth(1)?;
+                numbers.split(['-', ';', ',']).next()?.parse::<u16>().ok()
+            };
+            if let Some(channel) = first("interleaved=") {
+                let stream = Arc::clone(&session.stream);
+                session.tracks[track] = Some(Target::Interleaved(stream, channel as u8));
+                answer += &format!(
+                    "Transport: RTP/AVP/TCP;unicast;interleaved={channel}-{}\r\n",
+                    channel + 1
+                );
+            } else {
+                let client = first("client_port=").expect("a port");
+                let at = SocketAddr::new(session.peer.ip(), client);
+                session.tracks[track] = Some(Target::Udp(at));
+                answer += &format!(
+                    "Transport: RTP/AVP;unicast;client_port={client}-{};server_port={port}-{}\r\n",
+                    client + 1,
+                    port + 1
+                );
+            }
         }
         "PLAY" => {
-            if let [Some(video), Some(audio)] = session.tracks {
-                playing.lock().expect("the sessions").insert(key as u32, [video, audio]);
-            }
+            playing.lock().expect("the sessions").insert(key as u32, session.tracks.clone());
         }
         "TEARDOWN" => {
             playing.lock().expect("the sessions").remove(&(key as u32));

@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     pub(crate) secrets: Option<String>,
     /// UDP port pairs. 0: enough for a few players.
     pub(crate) pairs: u16,
+    /// The first media port; none: ports that no other gateway of the test run has.
+    pub(crate) first_port: Option<u16>,
     /// The host it runs on; none: this machine, on the loopback address.
     pub(crate) host: Option<Host>,
 }
@@ -64,7 +66,9 @@ impl Gateway {
     /// Starts one and waits until it listens.
     pub(crate) fn start(bench: &Bench, setup: &Setup) -> Self {
         let port = free_port();
-        let (first, last) = media_ports(if setup.pairs == 0 { 64 } else { setup.pairs });
+        let pairs = if setup.pairs == 0 { 64 } else { setup.pairs };
+        let own = |first| (first, first + 2 * pairs - 1);
+        let (first, last) = setup.first_port.map_or_else(|| media_ports(pairs), own);
         let listen = setup.host.as_ref().map_or(Ipv4Addr::LOCALHOST, |_| Ipv4Addr::UNSPECIFIED);
         let text = format!(
             "[gateway]\nlisten = [\"{listen}:{port}\"]\nmedia_ports = \"{first}-{last}\"\n{}\n\n\

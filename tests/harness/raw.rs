@@ -60,6 +60,11 @@ impl Raw {
         Self { stream, buffer: Vec::new(), cseq: 0, session: None, frames: Vec::new() }
     }
 
+    /// The connection itself, for those that read frames on their own.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// The session's id.
     pub(crate) fn session(&self) -> Option<&str> {
         self.session.as_deref()

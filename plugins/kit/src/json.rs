@@ -36,8 +36,14 @@ impl Value {
 
 /// Reads one value and nothing after it.
 pub(crate) fn parse(text: &[u8]) -> Result<Value, String> {
-    let text = core::str::from_utf8(text)
-        .map_err(|error| format!("byte {}: not UTF-8", error.valid_up_to()))?;
+    document(text).map_err(|(at, what)| format!("byte {at}: {what}"))
+}
+
+/// Where and what. Made into a text once, at the end: at each place it would be most of the code.
+type Fault = (usize, &'static str);
+
+fn document(text: &[u8]) -> Result<Value, Fault> {
+    let text = core::str::from_utf8(text).map_err(|error| (error.valid_up_to(), "not UTF-8"))?;
     let mut reader = Reader { text, at: 0 };
     let value = reader.value(0)?;
     reader.blank();
@@ -50,7 +56,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn value(&mut self, depth: usize) -> Result<Value, String> {
+    fn value(&mut self, depth: usize) -> Result<Value, Fault> {
         if depth > DEPTH_MAX {
             return Err(self.error("too deep"));
         }
@@ -67,7 +73,7 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Value, String> {
+    fn object(&mut self, depth: usize) -> Result<Value, Fault> {
         let mut entries: Vec<(String, Value)> = Vec::new();
         self.at += 1;
         if self.next_is(b'}') {
@@ -96,7 +102,7 @@ impl Reader<'_> {
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Value, String> {
+    fn list(&mut self, depth: usize) -> Result<Value, Fault> {
         let mut values = Vec::new();
         self.at += 1;
         if self.next_is(b']') {
@@ -113,7 +119,7 @@ impl Reader<'_> {
         }
     }
 
-    fn number(&mut self) -> Result<Value, String> {
+    fn number(&mut self) -> Result<Value, Fault> {
         let start = self.at;
         self.at += usize::from(self.peek() == Some(b'-'));
         while matches!(self.peek(), Some(b'0'..=b'9')) {
@@ -132,7 +138,7 @@ impl Reader<'_> {
             .map_err(|_| self.error("a number of 64 bits is expected"))
     }
 
-    fn string(&mut self) -> Result<String, String> {
+    fn string(&mut self) -> Result<String, Fault> {
         let mut text = String::new();
         self.at += 1;
         loop {
@@ -150,7 +156,7 @@ impl Reader<'_> {
         }
     }
 
-    fn escape(&mut self) -> Result<char, String> {
+    fn escape(&mut self) -> Result<char, Fault> {
         let kind = self.peek();
         self.at += 1;
         Ok(match kind {
@@ -168,7 +174,7 @@ impl Reader<'_> {
         })
     }
 
-    fn code_point(&mut self) -> Result<char, String> {
+    fn code_point(&mut self) -> Result<char, Fault> {
         let mut code = self.four_digits()?;
         if (0xd800..0xdc00).contains(&code) {
             if self.text.get(self.at..self.at + 2) != Some("\\u") {
@@ -184,7 +190,7 @@ impl Reader<'_> {
         char::from_u32(code).ok_or_else(|| self.error("half a surrogate pair"))
     }
 
-    fn four_digits(&mut self) -> Result<u32, String> {
+    fn four_digits(&mut self) -> Result<u32, Fault> {
         let digits = self.text.get(self.at..self.at + 4).unwrap_or_default();
         if digits.len() != 4 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(self.error("four hexadecimal digits are expected"));
@@ -194,7 +200,7 @@ impl Reader<'_> {
             .map_err(|_| self.error("four hexadecimal digits are expected"))
     }
 
-    fn word(&mut self, word: &str, value: Value) -> Result<Value, String> {
+    fn word(&mut self, word: &str, value: Value) -> Result<Value, Fault> {
         if !self.text.get(self.at..).unwrap_or_default().starts_with(word) {
             return Err(self.error("a value is expected"));
         }
@@ -220,8 +226,8 @@ impl Reader<'_> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn error(&self, what: &str) -> String {
-        format!("byte {}: {what}", self.at)
+    fn error(&self, what: &'static str) -> Fault {
+        (self.at, what)
     }
 }
 

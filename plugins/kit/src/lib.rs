@@ -117,10 +117,15 @@ impl Config {
         match self.entries.first() {
             None => Ok(()),
             Some((key, _)) if self.known.is_empty() => {
-                Err(format!("unknown key {key:?}: this plugin has no settings"))
+                Err(format!("unknown key \"{key}\": this plugin has no settings"))
             }
             Some((key, _)) => {
-                Err(format!("unknown key {key:?}: known are {}", self.known.join(", ")))
+                let mut text = format!("unknown key \"{key}\": known are ");
+                for (at, known) in self.known.iter().enumerate() {
+                    text.push_str(if at > 0 { ", " } else { "" });
+                    text.push_str(known);
+                }
+                Err(text)
             }
         }
     }

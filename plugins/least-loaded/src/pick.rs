@@ -43,7 +43,7 @@ impl Settings {
         let by = match config.string("by", 16)?.as_deref() {
             None | Some("sessions") => By::Sessions,
             Some("traffic") => By::Traffic,
-            Some(other) => return Err(format!("by = {other:?}: sessions or traffic is allowed")),
+            Some(other) => return Err(format!("by = \"{other}\": sessions or traffic is allowed")),
         };
         let sticky = config.boolean("sticky")?.unwrap_or(default.sticky);
         let max_err_permille = config

@@ -22,7 +22,7 @@ impl Settings {
         let mut config = Config::parse(text)?;
         let name = config.string("name", 64)?.unwrap_or_else(|| "X-Gateway".to_owned());
         if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(format!("name = {name:?}: letters, digits and - are allowed"));
+            return Err(format!("name = \"{name}\": letters, digits and - are allowed"));
         }
         let value = config.string("value", 256)?.unwrap_or_else(|| "edgeweir".to_owned());
         if value.bytes().any(|byte| byte.is_ascii_control()) {

@@ -64,7 +64,7 @@ impl Inner {
                 self.shared.count("auth_challenges");
                 Input::Challenge(values)
             }
-            Decision::Abstain => Input::Denied,
+            Decision::Abstain => Input::DeniedAs(403),
             Decision::Fault => {
                 self.shared.count("plugin_auth_faults");
                 Input::AuthFailed

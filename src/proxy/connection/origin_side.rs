@@ -9,7 +9,7 @@ use std::{
 use log::{debug, warn};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Frames, Inner, ORIGIN, OriginSide, READS_PER_TURN, interest, write};
+use super::{Followed, Frames, Inner, ORIGIN, OriginSide, READS_PER_TURN, interest, write};
 use crate::{
     auth::Signer,
     clock::Instant,
@@ -79,6 +79,7 @@ impl Inner {
                 self.origin = Some(OriginSide {
                     stream,
                     inbox: Inbox::default(),
+                    followed: Followed::default(),
                     interest: Interest::Write,
                     connecting: Some(now + timeout.min(CONNECT_TIMEOUT)),
                     local_ip: self.local_ip,
@@ -193,11 +194,13 @@ impl Inner {
     pub(super) fn feed_origin(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
         loop {
             let now = worker.now();
-            let (mut message, mut frames) = (false, Frames::default());
+            let (mut message, mut frames) = (false, Frames::new());
             let Self { session, origin: Some(origin), tracks, .. } = self else { return };
-            let fed = origin.inbox.feed(fresh, |unit, bytes| match unit {
+            let OriginSide { inbox, followed, .. } = origin;
+            let fed = inbox.feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
-                    frames.relay(Side::Origin, channel, &bytes[4..], session, tracks, now);
+                    let payload = &bytes[4..];
+                    frames.relay(Side::Origin, channel, payload, session, tracks, followed, now);
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
@@ -207,6 +210,7 @@ impl Inner {
                 }
                 Unit::Blank { .. } => Feed::Go,
             });
+            frames.flush(tracks, now);
             frames.count(&self.entry, worker);
             if let Err(error) = fed {
                 warn!("{}: origin: {error}", self.entry.id);

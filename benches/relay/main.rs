@@ -1,0 +1,110 @@
+//! What a relayed packet costs: the gateway beside bare relay loops and its peers.
+//!
+//! `make bench` runs every scene and writes table and plot into `benches/results`;
+//! `cargo bench --bench relay -- SCENE… [--runs N] [--seconds N]` runs some of them and prints. A
+//! load of one's own: `… -- custom --way udp|tcp|udp-tcp|tcp-udp --streams N --burst N --rate N`.
+//!
+//! Contenders take turns within a run, so that what else the machine does hits all alike; figures
+//! are medians over the runs with their spread. CPU time is the kernel's accounting of all threads
+//! of the relay. Never part of a test: the machine's mood decides.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+#![allow(unsafe_code, reason = "batched system calls and the kernel's accounting")]
+#![allow(missing_docs)]
+
+mod bare;
+#[path = "../../tests/harness/mod.rs"]
+mod harness;
+mod kernel;
+mod load;
+mod ng;
+#[path = "../../tests/capacity/origin.rs"]
+mod origin;
+mod report;
+mod rig;
+mod scenes;
+
+use std::{env, thread, time::Duration};
+
+use harness::Bench;
+use load::{Players, Ports, Sender};
+use origin::TinyOrigin;
+use report::Figures;
+use rig::Contender;
+use scenes::Scene;
+
+/// How often and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Length {
+    pub(crate) runs: usize,
+    pub(crate) seconds: f64,
+}
+
+fn main() {
+    let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
+    if let [bare, kind, pause] = &words[..]
+        && bare == "bare"
+    {
+        return bare::main(kind, pause.parse().expect("microseconds"));
+    }
+    kernel::raise_file_limit();
+    let length = Length {
+        runs: value(&words, "--runs").unwrap_or(5),
+        seconds: value(&words, "--seconds").unwrap_or(2.0),
+    };
+    let scenes = scenes::chosen(&words);
+    let mut results = Vec::new();
+    for scene in scenes {
+        let figures = run(&scene, length);
+        report::print(&scene, &figures);
+        results.push((scene, figures));
+    }
+    if words.iter().any(|word| word == "--write") {
+        report::write(&results, length);
+    }
+}
+
+/// The value behind an option.
+pub(crate) fn value<T: core::str::FromStr>(words: &[String], name: &str) -> Option<T> {
+    let at = words.iter().position(|word| word == name)?;
+    words.get(at + 1)?.parse().ok()
+}
+
+fn run(scene: &Scene, length: Length) -> Vec<(Contender, Vec<Figures>)> {
+    let mut all: Vec<(Contender, Vec<Figures>)> =
+        scene.contenders.iter().map(|contender| (contender.clone(), vec![])).collect();
+    for round in 0..length.runs {
+        for (contender, figures) in &mut all {
+            let one = measure(scene, contender, length.seconds);
+            eprintln!("{} {}/{}: {contender}: {one}", scene.name, round + 1, length.runs);
+            figures.push(one);
+        }
+    }
+    all
+}
+
+/// One contender, once, under the load of a scene.
+fn measure(scene: &Scene, contender: &Contender, seconds: f64) -> Figures {
+    let bench = Bench::new("relay");
+    let (origin, ports) = (TinyOrigin::start(), Ports::new());
+    let shape = scene.shape;
+    let mut running = rig::start(contender, scene.way, shape.streams, &origin, &ports, &bench);
+    let players = if running.streams.is_empty() {
+        Players::over_udp(&ports, shape.streams)
+    } else {
+        Players::over_tcp(core::mem::take(&mut running.streams))
+    };
+    let sender = Sender::start(&origin.media, running.targets.clone(), shape);
+    thread::sleep(Duration::from_millis(500));
+    let (cpu, received, sent) = (running.cpu_ns(), players.received(), sender.sent());
+    let began = kernel::now_ns();
+    thread::sleep(Duration::from_secs_f64(seconds));
+    let cpu = running.cpu_ns() - cpu;
+    let received = players.received() - received;
+    let sent_within = sender.sent() - sent;
+    let took = (kernel::now_ns() - began) as f64 / 1e9;
+    let rss_kib = running.rss_kib();
+    let sent = sender.finish();
+    let seen = players.settle(sent);
+    Figures::new(cpu, received, sent_within, took, rss_kib, sent, &seen)
+}
