@@ -3,7 +3,7 @@
 //! Guests are built by `make plugins`; each hostile one has a test with its name: what the session
 //! gets, what the slot says of it, and that other slots go on.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 #![cfg(feature = "compiler")]
 
 #[path = "plugins_host/bounds.rs"]

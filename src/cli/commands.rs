@@ -34,6 +34,8 @@ pub fn run(call: Call) -> Result<(), Failure> {
         ["sessions"] => sessions(&call),
         ["sessions", "close"] => close(&call),
         ["config", word] => config::run(word, &call),
+        #[cfg(feature = "plugins")]
+        ["plugin", "check"] => super::plugin_check::run(&call),
         ["plugin", word] => plugin::run(word, &call),
         ["camera"] => {
             start_log(&call, "info")?;

@@ -263,6 +263,24 @@ Examples:
   edgeweir plugin rollback balancer
 ",
     },
+    #[cfg(feature = "plugins")]
+    Spec {
+        words: &["plugin", "check"],
+        brief: "try a component without a gateway",
+        operands: &["FILE"],
+        options: &[
+            opt("config", "JSON", "its [plugin.config] as a JSON object, or @FILE [{}]"),
+            JSON,
+        ],
+        text: "Everything that an install does before it puts a component in force: what it \
+               imports and\nexports, what its hooks say to made-up sessions, their CPU time as \
+               machine code and\ninterpreted (as on armv7), and their memory. `-` is stdin.
+
+Examples:
+  edgeweir plugin check geo.wasm
+  edgeweir plugin check geo.wasm --config '{\"sticky_s\":300}' --json | jq .native.samples
+",
+    },
     Spec {
         words: &["plugin", "install"],
         brief: "check a component and put it in force",

@@ -14,6 +14,8 @@ pub mod commands;
 pub mod config;
 pub mod help;
 pub mod plugin;
+#[cfg(feature = "plugins")]
+pub mod plugin_check;
 pub mod screen;
 pub mod table;
 pub mod terminal;

@@ -82,7 +82,7 @@ fn slot<'a>(call: &Call, name: &'a str) -> Result<&'a str, Failure> {
     Err(call.wrong(&format!("`{name}` is no name of a slot: see `edgeweir plugin list`")))
 }
 
-fn read(file: &Path, most: usize) -> Result<Vec<u8>, Failure> {
+pub(super) fn read(file: &Path, most: usize) -> Result<Vec<u8>, Failure> {
     let name = file.display();
     let mut bytes = Vec::new();
     File::open(file)

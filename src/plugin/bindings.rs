@@ -21,6 +21,7 @@ wasmtime::component::bindgen!({
     world: "edgeweir:host/host",
     with: { "edgeweir:plugin/types.message": super::message::Lent },
     imports: { default: trappable },
+    ownership: Borrowing { duplicate_if_necessary: false },
 });
 
 pub use self::edgeweir::plugin::{

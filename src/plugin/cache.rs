@@ -118,7 +118,7 @@ impl Files {
     /// The device's key; `make` says whether to make one.
     fn key(&self, make: bool) -> io::Result<[u8; 32]> {
         let path = self.dir.join(KEY_FILE);
-        match read(&path, 32).map(|bytes| <[u8; 32]>::try_from(bytes)) {
+        match read(&path, 32).map(<[u8; 32]>::try_from) {
             Ok(Ok(key)) => return Ok(key),
             Err(error) if !make || error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(Err(_)) if !make => return Err(io::ErrorKind::InvalidData.into()),

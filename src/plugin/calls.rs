@@ -8,7 +8,7 @@ use std::{
 };
 
 use wasmtime::{
-    StoreLimits, StoreLimitsBuilder,
+    ResourceLimiter, StoreLimits, StoreLimitsBuilder,
     component::{HasSelf, Linker, Resource},
 };
 
@@ -47,12 +47,45 @@ pub(super) struct Held {
 
 /// One instance's side of the host.
 pub(super) struct State {
-    pub(super) limits: StoreLimits,
+    pub(super) bounds: Bounds,
     pub(super) budget: Budget,
     pub(super) message: Current,
     held: Arc<Held>,
     /// Which of the slot's instances it is.
     instance: u32,
+}
+
+/// Bounds on memory and tables, and what was taken of it.
+pub(super) struct Bounds {
+    limits: StoreLimits,
+    /// Size of the linear memory, bytes.
+    pub(super) memory_bytes: usize,
+}
+
+impl ResourceLimiter for Bounds {
+    fn memory_growing(&mut self, now: usize, wanted: usize, most: Option<usize>) -> Said<bool> {
+        let allowed = self.limits.memory_growing(now, wanted, most)?;
+        if allowed {
+            self.memory_bytes = self.memory_bytes.max(wanted);
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, now: usize, wanted: usize, most: Option<usize>) -> Said<bool> {
+        self.limits.table_growing(now, wanted, most)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories()
+    }
 }
 
 /// CPU time of a call.
@@ -74,7 +107,7 @@ impl State {
             .memories(GUEST_MEMORIES_MAX)
             .build();
         let (budget, message) = (Budget::default(), Current::default());
-        Self { limits, budget, message, held, instance }
+        Self { bounds: Bounds { limits, memory_bytes: 0 }, budget, message, held, instance }
     }
 }
 

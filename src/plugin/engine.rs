@@ -124,7 +124,7 @@ pub(super) unsafe fn load(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<
 }
 
 /// CPU time of this thread, nanoseconds.
-pub(super) fn thread_cpu_ns() -> u64 {
+pub fn thread_cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec to where it is told.
     let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0;
@@ -177,7 +177,8 @@ impl Ticker {
     }
 
     /// Whether the thread sleeps until the next call.
-    pub(super) fn is_asleep(&self) -> bool {
+    #[cfg(test)]
+    fn is_asleep(&self) -> bool {
         self.shared.asleep.load(Ordering::SeqCst)
     }
 }
@@ -222,5 +223,39 @@ fn tick(shared: &Weak<Ticking>, engine: &wasmtime::EngineWeak) {
         thread::sleep(Duration::from_millis(EPOCH_MS));
         let Some(engine) = engine.upgrade() else { return };
         engine.increment_epoch();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_of_budgets_stops_when_nobody_is_called() {
+        let engine = engine(Code::HERE).unwrap();
+        let ticker = Ticker::start(&engine).unwrap();
+        let wait = |wanted: bool| {
+            (0..2000).any(|_| {
+                thread::sleep(Duration::from_millis(5));
+                ticker.is_asleep() == wanted
+            })
+        };
+        for _ in 0..3 {
+            assert!(wait(true), "it stops");
+            let call = ticker.enter();
+            assert!(!ticker.is_asleep() || wait(false), "a call wakes it");
+            thread::sleep(Duration::from_millis(100));
+            assert!(!ticker.is_asleep(), "it goes on during a call");
+            drop(call);
+        }
+    }
+
+    #[test]
+    fn code_has_a_name_on_the_command_line() {
+        for code in [Code::Native, Code::Pulley] {
+            assert_eq!(Code::from_name(code.name()), Some(code));
+            assert!(compatibility(code).contains(&code.target()));
+        }
+        assert_eq!(Code::from_name("winch"), None);
     }
 }

@@ -5,18 +5,20 @@
 //!
 //! Not in here: who keeps instances, and what a fault means.
 
+use core::net::IpAddr;
 use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 use wasmtime::{
     Engine, Store, Trap, UpdateDeadline,
-    component::{Component, InstancePre, Resource},
+    component::{self, Component, InstancePre, Resource},
 };
 
 use super::{
     bindings::{authenticator, balancer, filter, lifecycle, types},
     calls::{Budget, Held, State, linker},
     engine::{Ticker, thread_cpu_ns},
+    fit::misfit,
     hooks::{
         Client, Decision, Direction, Message, PipeKey, SessionKey, Upstream, Verdict, WorkerLoad,
     },
@@ -37,6 +39,8 @@ pub(super) enum Fault {
     Trap(String),
     /// It answered what the interface does not allow.
     Value(String),
+    /// An exported function has another type than the interface says.
+    Type(String),
     /// The hook is not exported.
     Missing(&'static str),
 }
@@ -47,6 +51,7 @@ impl fmt::Display for Fault {
             Self::Budget(ms) => write!(f, "it took more than {ms} ms of CPU time"),
             Self::Trap(how) => write!(f, "it trapped: {how}"),
             Self::Value(what) => write!(f, "it answered what is not allowed: {what}"),
+            Self::Type(name) => write!(f, "its {name} has another type than the interface says"),
             Self::Missing(hook) => write!(f, "it does not export {hook}"),
         }
     }
@@ -141,7 +146,7 @@ impl Instance {
         number: u32,
     ) -> Result<Self, Fault> {
         let mut store = Store::new(prepared.pre.engine(), State::new(held, number));
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.bounds);
         store.set_hostcall_fuel(GUEST_COPY_MAX_BYTES);
         store.epoch_deadline_callback(|mut context| {
             let budget = &mut context.data_mut().budget;
@@ -154,23 +159,14 @@ impl Instance {
         });
         arm(&mut store, INIT_BUDGET_MS);
         let ticking = ticker.enter();
-        let mut made = || {
-            let instance = prepared.pre.instantiate(&mut store)?;
-            let lifecycle = prepared.lifecycle.load(&mut store, &instance)?;
-            let (mut balancer, mut authenticator, mut filter) = (None, None, None);
-            if let Some(hook) = &prepared.balancer {
-                balancer = Some(hook.load(&mut store, &instance)?);
-            }
-            if let Some(hook) = &prepared.authenticator {
-                authenticator = Some(hook.load(&mut store, &instance)?);
-            }
-            if let Some(hook) = &prepared.filter {
-                filter = Some(hook.load(&mut store, &instance)?);
-            }
-            Ok((lifecycle, balancer, authenticator, filter))
-        };
+        let failed = |error: wasmtime::Error| fault(&error, INIT_BUDGET_MS);
+        let instance = prepared.pre.instantiate(&mut store).map_err(failed)?;
+        let found = load(prepared, &mut store, &instance);
         let (lifecycle, balancer, authenticator, filter) =
-            made().map_err(|error| fault(&error, INIT_BUDGET_MS))?;
+            found.map_err(|interface| match misfit(&mut store, &instance, interface) {
+                Some(function) => Fault::Type(format!("{interface}.{function}")),
+                None => Fault::Type(interface.to_owned()),
+            })?;
         drop(ticking);
         Ok(Self {
             store,
@@ -210,11 +206,11 @@ impl Instance {
         handover: Option<&(String, Vec<u8>)>,
     ) -> Result<Result<(), String>, Fault> {
         let state = handover.map(|(version, state)| lifecycle::Handover {
-            from_version: version.clone(),
-            state: state.clone(),
+            from_version: version,
+            state,
         });
         let said = self.call(INIT_BUDGET_MS, |this| {
-            this.lifecycle.call_init(&mut this.store, config.as_bytes(), state.as_ref())
+            this.lifecycle.call_init(&mut this.store, config.as_bytes(), state)
         })?;
         match said {
             Ok(()) => {}
@@ -249,6 +245,11 @@ impl Instance {
             return Err(Fault::Value(format!("snapshot of {} bytes, allowed 65536", state.len())));
         }
         Ok(state)
+    }
+
+    /// Its linear memory, bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().bounds.memory_bytes
     }
 
     /// What its filter wants to see.
@@ -320,10 +321,11 @@ impl Instance {
         client: &Client<'_>,
         message: Message<'_>,
     ) -> Result<Decision, Fault> {
-        let client = told(client);
+        let ip = text_of(client.ip);
+        let client = told(client, &ip);
         self.store.data_mut().message.lend(&message, Borrower::Authenticator);
         let said = self.call(HOOK_BUDGET_MS, |this| match &this.authenticator {
-            Some(hook) => hook.call_authenticate(&mut this.store, &client, Resource::new_borrow(0)),
+            Some(hook) => hook.call_authenticate(&mut this.store, client, Resource::new_borrow(0)),
             None => Err(Absent("authenticator").into()),
         })?;
         values::decision(said).map_err(Fault::Value)
@@ -336,7 +338,8 @@ impl Instance {
         direction: Direction,
         message: Message<'_>,
     ) -> Result<Verdict, Fault> {
-        let client = told(client);
+        let ip = text_of(client.ip);
+        let client = told(client, &ip);
         let direction = match direction {
             Direction::ClientToUpstream => types::Direction::ClientToUpstream,
             Direction::UpstreamToClient => types::Direction::UpstreamToClient,
@@ -345,7 +348,7 @@ impl Instance {
         self.store.data_mut().message.lend(&message, borrower);
         let said = self.call(HOOK_BUDGET_MS, |this| match &this.filter {
             Some(hook) => {
-                hook.call_on_message(&mut this.store, &client, direction, Resource::new_borrow(0))
+                hook.call_on_message(&mut this.store, client, direction, Resource::new_borrow(0))
             }
             None => Err(Absent("filter").into()),
         })?;
@@ -371,6 +374,33 @@ impl Instance {
     }
 }
 
+type Exported = (
+    lifecycle::Guest,
+    Option<balancer::Guest>,
+    Option<authenticator::Guest>,
+    Option<filter::Guest>,
+);
+
+/// The functions of an instance; the error is the interface that has another type.
+fn load(
+    prepared: &Prepared,
+    store: &mut Store<State>,
+    instance: &component::Instance,
+) -> Result<Exported, &'static str> {
+    let lifecycle = prepared.lifecycle.load(&mut *store, instance).map_err(|_| "lifecycle")?;
+    let (mut balancer, mut authenticator, mut filter) = (None, None, None);
+    if let Some(hook) = &prepared.balancer {
+        balancer = Some(hook.load(&mut *store, instance).map_err(|_| "balancer")?);
+    }
+    if let Some(hook) = &prepared.authenticator {
+        authenticator = Some(hook.load(&mut *store, instance).map_err(|_| "authenticator")?);
+    }
+    if let Some(hook) = &prepared.filter {
+        filter = Some(hook.load(&mut *store, instance).map_err(|_| "filter")?);
+    }
+    Ok((lifecycle, balancer, authenticator, filter))
+}
+
 fn arm(store: &mut Store<State>, budget_ms: u64) {
     store.data_mut().budget = Budget { limit_ns: budget_ms * 1_000_000, since_ns: None };
     store.set_epoch_deadline(1);
@@ -390,16 +420,28 @@ fn upstream(upstream: &Upstream) -> balancer::Upstream {
     }
 }
 
-fn told(client: &Client<'_>) -> types::Client {
+fn told<'a>(client: &Client<'a>, ip: &'a str) -> types::Client<'a> {
     types::Client {
-        ip: client.ip.to_string(),
+        ip,
         port: client.port,
         tls: false,
         session_hash: client.session_hash,
-        listener: client.listener.to_owned(),
-        mount: client.mount.to_owned(),
+        listener: client.listener,
+        mount: client.mount,
     }
 }
+
+/// An address as text, on the stack: it is made for each call.
+fn text_of(ip: IpAddr) -> heapless::String<IP_TEXT_BYTES> {
+    use fmt::Write as _;
+    let mut text = heapless::String::new();
+    // The longest fits.
+    let _ = write!(text, "{ip}");
+    text
+}
+
+/// An IPv6 address that holds an IPv4 one in decimals is the longest text.
+const IP_TEXT_BYTES: usize = 45;
 
 /// The call was ended for its CPU time.
 #[derive(Debug)]

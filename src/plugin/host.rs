@@ -193,6 +193,14 @@ impl Host {
         self.install_checked(&mut self.work(), name, upload)
     }
 
+    /// Tries a component as an install would, and keeps nothing of it.
+    ///
+    /// # Errors
+    /// [`Refusal`], as [`Self::install`] would give it.
+    pub fn check(&self, upload: Upload<'_>) -> Result<Report, Refusal> {
+        self.check_only(upload)
+    }
+
     /// Brings back the plugin from before; the one that served becomes the one before.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ const PACKAGE: &str = "edgeweir:plugin/";
 const VERSION: &str = "1.0.0";
 const IMPORTS: [&str; 6] =
     ["types", "host-log", "host-clock", "host-random", "host-kv", "host-metrics"];
+/// Needs are counted in pages.
+const PAGE_BYTES: u64 = 64 * 1024;
 const CREDENTIALS: &str = "host-credentials";
 
 /// Why a component cannot be a plugin.
@@ -141,7 +143,7 @@ fn needs(component: &Component) -> Result<(), Unfit> {
             "link everything into one component",
         ));
     };
-    let memory = needs.max_initial_memory_size.unwrap_or(0);
+    let memory = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
     if memory > GUEST_MEMORY_MAX_BYTES as u64 {
         return Err(unfit(
             format!("it begins with {} KiB of memory, allowed are 4096", memory / 1024),

@@ -59,6 +59,8 @@ struct Made {
     tried: Tried,
     imports: Vec<String>,
     code: Vec<u8>,
+    /// Whether the code came from the cache.
+    cached: bool,
 }
 
 /// What to make a generation of.
@@ -110,6 +112,19 @@ impl Host {
         slot.swap(Some(made.generation.clone()), true);
         clock.end("swap");
         Ok(report(&slot, upload.wasm, made, clock.phases))
+    }
+
+    /// Everything up to the trial, and nothing of it stays.
+    pub(super) fn check_only(&self, upload: Upload<'_>) -> Result<Report, Refusal> {
+        let mut clock = Clock::start();
+        let slot = Slot::new(Held { slot: "check".to_owned(), ..Held::default() });
+        let name = Name::try_from("check").unwrap_or_default();
+        let version = admit(&self.rules(), &Stored::new(name), &upload)?;
+        clock.end("admit");
+        let Upload { wasm, config, .. } = upload;
+        let plan = Plan { slot: "check", wasm, version, config, handover: None };
+        let made = self.make(plan, &mut clock)?;
+        Ok(report(&slot, wasm, made, clock.phases))
     }
 
     pub(super) fn roll_back(
@@ -237,29 +252,24 @@ impl Host {
     }
 
     fn store_files(&self, wasm: &[u8], made: &Made) -> Result<(), Refusal> {
-        let stored = self.files.store_component(wasm);
-        stored
-            .and_then(|()| {
-                self.files.store_code(&made.generation.hash, self.places.code, &made.code)
-            })
-            .map_err(|error| {
-                let dir = self.places.data_dir.display();
-                Refusal::new("files", format!("cannot write to {dir}: {error}"), "make room there")
-            })
+        let stored = self.files.store_component(wasm).and_then(|()| self.store_code(made));
+        stored.map_err(|error| {
+            let dir = self.places.data_dir.display();
+            Refusal::new("files", format!("cannot write to {dir}: {error}"), "make room there")
+        })
     }
 
     fn store_code(&self, made: &Made) -> std::io::Result<()> {
-        let (hash, code) = (&made.generation.hash, self.places.code);
-        if self.files.code(hash, code).is_some() {
+        if made.cached {
             return Ok(());
         }
-        self.files.store_code(hash, code, &made.code)
+        self.files.store_code(&made.generation.hash, self.places.code, &made.code)
     }
 
     /// Makes a generation of a component: all that can be wrong with it comes out here.
     fn make(&self, plan: Plan<'_>, clock: &mut Clock) -> Result<Made, Refusal> {
         let runtime = self.runtime()?;
-        let (component, code) = self.code(runtime, &plan, clock)?;
+        let (component, code, cached) = self.code(runtime, &plan, clock)?;
         let surface = inspect::surface(&runtime.engine, &component);
         let unfit = |unfit: inspect::Unfit| Refusal::new("imports", unfit.reason, unfit.remedy);
         let exports = inspect::check(&surface, &component).map_err(unfit)?;
@@ -295,7 +305,7 @@ impl Host {
             handover: plan.handover,
             prepared,
         };
-        Ok(Made { generation: Arc::new(generation), tried, imports: surface.imports, code })
+        Ok(Made { generation: Arc::new(generation), tried, imports: surface.imports, code, cached })
     }
 
     /// Its code, from the cache or from the compiler, loaded.
@@ -305,14 +315,14 @@ impl Host {
         runtime: &Runtime,
         plan: &Plan<'_>,
         clock: &mut Clock,
-    ) -> Result<(wasmtime::component::Component, Vec<u8>), Refusal> {
+    ) -> Result<(wasmtime::component::Component, Vec<u8>, bool), Refusal> {
         let code = self.places.code;
         if let Some(cached) = self.files.code(&plan.version.hash, code) {
             // SAFETY: the seal says that this device's compiler made exactly these bytes.
             let loaded = unsafe { load(&runtime.engine, &cached) };
             if let Ok(component) = loaded {
                 clock.end("load");
-                return Ok((component, cached));
+                return Ok((component, cached, true));
             }
         }
         let compiled = child::compile(&self.places.program, code, plan.wasm).map_err(|reason| {
@@ -326,7 +336,7 @@ impl Host {
             Refusal::new("load", error.to_string(), remedy)
         })?;
         clock.end("load");
-        Ok((component, compiled))
+        Ok((component, compiled, false))
     }
 }
 
@@ -368,6 +378,9 @@ fn report(slot: &Slot, wasm: &[u8], made: Made, phases: Vec<Phase>) -> Report {
         hooks: hooks(generation.exports),
         imports: made.imports,
         phases,
+        requests: made.tried.interest.lists().0.to_vec(),
+        answers: made.tried.interest.lists().1.to_vec(),
+        costs: made.tried.costs,
         samples: made.tried.samples,
     }
 }

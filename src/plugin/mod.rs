@@ -37,6 +37,8 @@ pub mod child;
 #[cfg(feature = "plugins")]
 mod engine;
 #[cfg(feature = "plugins")]
+mod fit;
+#[cfg(feature = "plugins")]
 mod guest;
 #[cfg(feature = "plugins")]
 mod host;
@@ -65,12 +67,12 @@ mod worker;
 
 #[cfg(feature = "plugins")]
 pub use self::{
-    engine::Code,
+    engine::{Code, thread_cpu_ns},
     guest::{Exports, Info},
     host::{Forget, Host, Keep, Places, Rules},
     keys::KEY_USER,
     meters::{Metric, Value},
     report::{Event, Phase, Refusal, Report, SlotInfo, Upload},
-    shadow::Sample,
+    shadow::{Costs, Sample},
     worker::Guests,
 };

@@ -45,6 +45,12 @@ pub struct Report {
     pub imports: Vec<String>,
     /// Each phase with its wall time, in order.
     pub phases: Vec<Phase>,
+    /// Methods of requests that its filter wants to see; `*`: all.
+    pub requests: Vec<String>,
+    /// Methods whose answers its filter wants to see; `*`: all.
+    pub answers: Vec<String>,
+    /// What an instance costs.
+    pub costs: super::Costs,
     /// What the hooks did with made-up arguments.
     pub samples: Vec<super::Sample>,
 }

@@ -34,6 +34,21 @@ pub struct Sample {
     pub first_ns: u64,
     /// CPU time of a call, mean of the later ones, nanoseconds.
     pub mean_ns: u64,
+    /// Linear memory of the instance afterwards, bytes.
+    pub memory_bytes: usize,
+}
+
+/// What an instance costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Costs {
+    /// CPU time of making it, nanoseconds.
+    pub instance_ns: u64,
+    /// CPU time of `init`, nanoseconds.
+    pub init_ns: u64,
+    /// CPU time of `probe`, nanoseconds.
+    pub probe_ns: u64,
+    /// Linear memory after all calls, bytes.
+    pub memory_bytes: usize,
 }
 
 /// What a trial found.
@@ -41,10 +56,7 @@ pub(super) struct Tried {
     pub(super) info: Info,
     pub(super) interest: Arc<Interest>,
     pub(super) samples: Vec<Sample>,
-    /// CPU nanoseconds of making an instance, `init` and `probe`.
-    pub(super) instance_ns: u64,
-    pub(super) init_ns: u64,
-    pub(super) probe_ns: u64,
+    pub(super) costs: Costs,
 }
 
 /// Why a trial failed: where, and how.
@@ -74,8 +86,10 @@ pub(super) fn try_out(
 ) -> Result<Tried, Failed> {
     let timed = |since: u64| thread_cpu_ns().saturating_sub(since);
     let since = thread_cpu_ns();
-    let mut guest =
-        Instance::new(prepared, ticker, held.clone(), 0).map_err(Failed::at("instantiate"))?;
+    let mut guest = Instance::new(prepared, ticker, held.clone(), 0).map_err(|fault| {
+        let step = if matches!(fault, Fault::Type(_)) { "types" } else { "instantiate" };
+        Failed::at(step)(fault)
+    })?;
     let instance_ns = timed(since);
     let info = guest.describe().map_err(Failed::at("describe"))?;
     let since = thread_cpu_ns();
@@ -86,8 +100,11 @@ pub(super) fn try_out(
     let probe_ns = timed(since);
     let interest = guest.interest().clone();
     let samples = samples(&mut guest, exports, &interest)?;
-    guest.snapshot().map_err(Failed::at("snapshot"))?;
-    Ok(Tried { info, interest, samples, instance_ns, init_ns, probe_ns })
+    let memory_bytes = guest.memory_bytes();
+    // A fault here counts as nothing to say, so it refuses nothing.
+    let _ = guest.snapshot();
+    let costs = Costs { instance_ns, init_ns, probe_ns, memory_bytes };
+    Ok(Tried { info, interest, samples, costs })
 }
 
 /// Origins as they might be.
@@ -186,50 +203,52 @@ fn samples(
         let lists: [(&'static str, &[Upstream]); 2] =
             [("1 origin", &UPSTREAMS[..1]), ("8 origins, one down", &UPSTREAMS)];
         for (subject, list) in lists {
-            let call = || guest.pick_upstream(&key(0), "/live/cam1", list);
-            all.push(sample("pick-upstream", subject, call, opinion)?);
+            let call = |guest: &mut Instance| guest.pick_upstream(&key(0), "/live/cam1", list);
+            all.push(sample(guest, "pick-upstream", subject, call, opinion)?);
         }
         let worker =
             |id, pipes| WorkerLoad { id, pipes, same_node: id == 0, ..WorkerLoad::default() };
         let workers = [worker(0, 9), worker(1, 2)];
         let key = PipeKey { session_hash: 7, ssrc: Some(1), expected_kbit: 4000 };
-        let call = || guest.pick_worker(&key, &workers);
-        all.push(sample("pick-worker", "2 workers", call, opinion)?);
+        let call = |guest: &mut Instance| guest.pick_worker(&key, &workers);
+        all.push(sample(guest, "pick-worker", "2 workers", call, opinion)?);
     }
     for (subject, direction, method, head, body) in MESSAGES {
         let bytes = [head.as_bytes(), body.as_bytes()].concat();
         let message = Message { bytes: &bytes, head: head.len(), method };
         let request = direction == Direction::ClientToUpstream;
         if exports.authenticator && request {
-            let call = || guest.authenticate(&CLIENT, message);
-            all.push(sample("authenticate", subject, call, decision)?);
+            let call = |guest: &mut Instance| guest.authenticate(&CLIENT, message);
+            all.push(sample(guest, "authenticate", subject, call, decision)?);
         }
         let wanted =
             if request { interest.in_requests(method) } else { interest.in_answers(method) };
         if exports.filter && wanted {
-            let call = || guest.on_message(&CLIENT, direction, message);
-            all.push(sample("on-message", subject, call, |said| verdict(said, &bytes))?);
+            let call = |guest: &mut Instance| guest.on_message(&CLIENT, direction, message);
+            all.push(sample(guest, "on-message", subject, call, |said| verdict(said, &bytes))?);
         }
     }
     Ok(all)
 }
 
 fn sample<T>(
+    guest: &mut Instance,
     hook: &'static str,
     subject: &'static str,
-    mut call: impl FnMut() -> Result<T, Fault>,
+    mut call: impl FnMut(&mut Instance) -> Result<T, Fault>,
     text: impl Fn(&T) -> String,
 ) -> Result<Sample, Failed> {
     let failed = |fault: Fault| Failed { step: hook, reason: format!("{subject}: {fault}") };
     let since = thread_cpu_ns();
-    let said = call().map_err(failed)?;
+    let said = call(guest).map_err(failed)?;
     let first_ns = thread_cpu_ns().saturating_sub(since);
     let since = thread_cpu_ns();
     for _ in 0..CALLS {
-        call().map_err(failed)?;
+        call(guest).map_err(failed)?;
     }
     let mean_ns = thread_cpu_ns().saturating_sub(since) / u64::from(CALLS);
-    Ok(Sample { hook, subject, verdict: text(&said), first_ns, mean_ns })
+    let memory_bytes = guest.memory_bytes();
+    Ok(Sample { hook, subject, verdict: text(&said), first_ns, mean_ns, memory_bytes })
 }
 
 fn opinion<T: core::fmt::Display>(picked: &Option<T>) -> String {

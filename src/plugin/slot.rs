@@ -195,8 +195,7 @@ impl Slot {
         let cells = lock(&self.cells).clone();
         let calls = |cell: &Arc<Cell>| cell.lock().as_ref().map_or(0, |seated| seated.calls + 1);
         let best = cells.iter().max_by_key(|cell| calls(cell))?;
-        let seated = best.lock().take();
-        seated
+        best.lock().take()
     }
 
     /// A guest of that generation has failed: its instance is dropped already.

@@ -30,6 +30,10 @@ pub struct Slots {
     pub slots: Vec<Stored, PLUGIN_SLOTS_STORED_MAX>,
 }
 
+/// As many slots are remembered as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
 /// One slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
@@ -79,13 +83,13 @@ impl Slots {
     ///
     /// # Errors
     /// When there are too many slots.
-    pub fn put(&mut self, stored: Stored) -> Result<(), Stored> {
+    pub fn put(&mut self, stored: Stored) -> Result<(), NoRoom> {
         match self.slots.iter_mut().find(|known| known.slot == stored.slot) {
             Some(known) => {
                 *known = stored;
                 Ok(())
             }
-            None => self.slots.push(stored),
+            None => self.slots.push(stored).map_err(|_| NoRoom),
         }
     }
 }
@@ -130,7 +134,7 @@ mod tests {
                 .unwrap();
         }
         let more = Stored::new("more".try_into().unwrap());
-        assert_eq!(slots.put(more.clone()), Err(more));
+        assert_eq!(slots.put(more), Err(NoRoom));
         let image = encode(&slots, 7);
         assert!(image.len() > 1000 && image.len() < STATE_MAX, "{}", image.len());
         assert_eq!(decode(&image), Ok((slots, 7)));

@@ -1,5 +1,7 @@
 //! A host in a directory of its own, and arguments for hooks.
 
+#![allow(dead_code, unreachable_pub)] // each test binary uses its part
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
@@ -129,5 +131,41 @@ impl Place {
 
     pub fn info(&self, slot: &str) -> SlotInfo {
         self.host.list().into_iter().find(|info| info.slot == slot).expect("the slot is known")
+    }
+}
+
+/// Resident memory of this process, KiB.
+pub fn rss_kib() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// The log of all tests; lines are told apart by slot.
+pub struct Log;
+
+static LINES: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        LINES.lock().unwrap().push(record.args().to_string());
+    }
+    fn flush(&self) {}
+}
+
+impl Log {
+    pub fn start() -> Self {
+        // Another test may have been first.
+        let _ = log::set_logger(&Self);
+        log::set_max_level(log::LevelFilter::Info);
+        Self
+    }
+
+    pub fn with(&self, start: &str) -> Vec<String> {
+        let lines = LINES.lock().unwrap();
+        lines.iter().filter(|line| line.starts_with(start)).cloned().collect()
     }
 }
