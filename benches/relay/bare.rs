@@ -17,8 +17,8 @@ use polling::{Event, Events, PollMode, Poller};
 
 use crate::kernel::{self, set, set_option};
 
-const BATCH: usize = 16;
-const BATCHES: usize = 8;
+const BATCH: usize = 32;
+const BATCHES: usize = 4;
 /// Not a power of two: slots would share sets of the cache.
 const SLOT: usize = 65_536 + 1344;
 const SEGMENTS: usize = 64;

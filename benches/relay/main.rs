@@ -26,9 +26,9 @@ mod rig;
 mod scenes;
 mod setups;
 
-use std::{env, thread, time::Duration};
+use std::{env, net::SocketAddr, thread, time::Duration};
 
-use harness::Bench;
+use harness::{Bench, raw::Raw};
 use load::{Players, Ports, Sender};
 use origin::TinyOrigin;
 use report::Figures;
@@ -113,7 +113,19 @@ fn measure(scene: &Scene, contender: &Contender, seconds: f64) -> Figures {
     let sent_within = sender.sent() - sent;
     let took = (kernel::now_ns() - began) as f64 / 1e9;
     let rss_kib = running.rss_kib();
+    let answer_ms = running.rtsp.map_or(0.0, slowest_answer_ms);
     let sent = sender.finish();
     let seen = players.settle(sent);
-    Figures::new(cpu, received, sent_within, took, rss_kib, sent, &seen)
+    Figures::new(cpu, received, sent_within, took, rss_kib, sent, &seen, answer_ms)
+}
+
+/// The slowest of five OPTIONS, each on a connection of its own.
+fn slowest_answer_ms(at: SocketAddr) -> f64 {
+    let ask = |_| {
+        let began = kernel::now_ns();
+        let answer = Raw::connect(at).ask("OPTIONS", "*", &[]);
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        (kernel::now_ns() - began) as f64 / 1e6
+    };
+    (0..5).map(ask).fold(0.0, f64::max)
 }

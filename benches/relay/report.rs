@@ -30,10 +30,12 @@ pub(crate) struct Figures {
     /// Fewest and most packets of one stream, as a share of the mean.
     pub(crate) least: f64,
     pub(crate) most: f64,
+    /// Slowest of some OPTIONS under this load; 0: not asked.
+    pub(crate) answer_ms: f64,
 }
 
 /// The columns of the file, in its order.
-const COLUMNS: usize = 11;
+const COLUMNS: usize = 12;
 
 impl Figures {
     pub(crate) fn new(
@@ -44,6 +46,7 @@ impl Figures {
         rss_kib: u64,
         sent: u64,
         seen: &Seen,
+        answer_ms: f64,
     ) -> Self {
         let mean = seen.received as f64 / seen.each.len() as f64;
         let share = |count: Option<&u64>| *count.unwrap_or(&0) as f64 / mean.max(1.0);
@@ -59,6 +62,7 @@ impl Figures {
             reordered: seen.reordered as f64,
             least: share(seen.each.iter().min()),
             most: share(seen.each.iter().max()),
+            answer_ms,
         }
     }
 
@@ -75,13 +79,39 @@ impl Figures {
             self.reordered,
             self.least,
             self.most,
+            self.answer_ms,
         ]
     }
 
     const fn from_columns(columns: [f64; COLUMNS]) -> Self {
-        let [us, rate, offered, loss, p50_ms, p99_ms, max_ms, rss_kib, reordered, least, most] =
-            columns;
-        Self { us, rate, offered, loss, p50_ms, p99_ms, max_ms, rss_kib, reordered, least, most }
+        let [
+            us,
+            rate,
+            offered,
+            loss,
+            p50_ms,
+            p99_ms,
+            max_ms,
+            rss_kib,
+            reordered,
+            least,
+            most,
+            answer_ms,
+        ] = columns;
+        Self {
+            us,
+            rate,
+            offered,
+            loss,
+            p50_ms,
+            p99_ms,
+            max_ms,
+            rss_kib,
+            reordered,
+            least,
+            most,
+            answer_ms,
+        }
     }
 }
 
@@ -90,7 +120,7 @@ impl fmt::Display for Figures {
         write!(
             f,
             "{:.2} us, {:.0}/{:.0} pps, loss {:.2} %, p50 {:.2} p99 {:.2} max {:.1} ms, {} KiB, \
-             {} reordered, streams {:.2} to {:.2}",
+             {} reordered, streams {:.2} to {:.2}, RTSP {:.1} ms",
             self.us,
             self.rate,
             self.offered,
@@ -101,7 +131,8 @@ impl fmt::Display for Figures {
             self.rss_kib,
             self.reordered,
             self.least,
-            self.most
+            self.most,
+            self.answer_ms
         )
     }
 }
@@ -125,8 +156,8 @@ pub(crate) fn print(scene: &Scene, results: &[(Contender, Vec<Figures>)]) {
 fn table(rows: &Rows) -> String {
     let mut text = String::from(
         "| relay | CPU, us a packet | to the first | delivered, pps | loss, % | streams | p50, ms \
-         | p99, ms | max, ms | RSS, MB | reordered |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+         | p99, ms | max, ms | RSS, MB | reordered | RTSP, ms |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let bound: Vec<f64> =
         rows.first().map(|(_, runs)| runs.iter().map(|run| run.us).collect()).unwrap_or_default();
@@ -137,7 +168,7 @@ fn table(rows: &Rows) -> String {
         let (ratio, least, most) = spread(ratios);
         text += &format!(
             "| {who} | {us:.2} ({low:.2} to {high:.2}) | {ratio:.2} ({least:.2} to {most:.2}) | \
-             {:.0} | {:.2} | {:.2} to {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.0} |\n",
+             {:.0} | {:.2} | {:.2} to {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.0} | {} |\n",
             of(|run| run.rate).0,
             of(|run| run.loss * 100.0).0,
             of(|run| run.least).1,
@@ -147,9 +178,14 @@ fn table(rows: &Rows) -> String {
             of(|run| run.max_ms).0,
             of(|run| run.rss_kib / 1024.0).0,
             of(|run| run.reordered).2,
+            answer(of(|run| run.answer_ms).0),
         );
     }
     text
+}
+
+fn answer(ms: f64) -> String {
+    if ms > 0.0 { format!("{ms:.1}") } else { "-".to_owned() }
 }
 
 fn folder() -> PathBuf {
@@ -175,7 +211,7 @@ pub(crate) fn write(results: &[(Scene, Vec<(Contender, Vec<Figures>)>)], command
         }
     }
     let head = "# scene\trelay\tus a packet\tdelivered pps\toffered pps\tloss\tp50 ms\tp99 ms\tmax ms\
-                \tRSS KiB\treordered\tleast stream\tmost stream";
+                \tRSS KiB\treordered\tleast stream\tmost stream\tRTSP ms";
     fs::create_dir_all(folder()).expect("a folder for the results");
     fs::write(&raw, format!("{head}\n{}\n", lines.join("\n"))).expect("the raw figures");
     let mut text = format!(
@@ -184,7 +220,8 @@ pub(crate) fn write(results: &[(Scene, Vec<(Contender, Vec<Figures>)>)], command
          figures are medians, in brackets the smallest and the largest. \"To the first\" is the CPU \
          time compared with the first row of the same turn. Delays are from the origin's send to \
          the arrival at the player (over UDP by the kernel's stamp), and include waiting for a core \
-         that other programs use. \"Streams\": the worst and best served stream against the mean.\n",
+         that other programs use. \"Streams\": the worst and best served stream against the mean. \
+         \"RTSP\": the slowest of five OPTIONS on new connections under the load.\n",
         machine()
     );
     let mut panels = Vec::new();
