@@ -122,7 +122,7 @@ impl Batch {
         for (message, control) in messages.iter().zip(&self.controls).take(count) {
             let length = message.msg_len as usize;
             // The only control message asked for is UDP_GRO's: head of 16 bytes, then an int.
-            let coalesced = message.msg_hdr.msg_controllen as usize > 16;
+            let coalesced = message.msg_hdr.msg_controllen > 16;
             let segment = if coalesced { control[2] as u32 as usize } else { length };
             self.filled.push((length, segment.max(1)));
         }

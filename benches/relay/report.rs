@@ -11,6 +11,18 @@ use std::{
 
 use crate::{load::Seen, plot, rig::Contender, scenes, scenes::Scene};
 
+/// What was read at both ends of the time in which it was measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    /// CPU time of the relay.
+    pub(crate) cpu_ns: u64,
+    /// Packets that reached players.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) took_ns: u64,
+    pub(crate) rss_kib: u64,
+}
+
 /// One run of one contender.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
@@ -38,27 +50,19 @@ pub(crate) struct Figures {
 const COLUMNS: usize = 12;
 
 impl Figures {
-    pub(crate) fn new(
-        cpu_ns: u64,
-        received: u64,
-        sent_within: u64,
-        took: f64,
-        rss_kib: u64,
-        sent: u64,
-        seen: &Seen,
-        answer_ms: f64,
-    ) -> Self {
+    pub(crate) fn new(window: &Window, sent: u64, seen: &Seen, answer_ms: f64) -> Self {
+        let took = window.took_ns as f64 / 1e9;
         let mean = seen.received as f64 / seen.each.len() as f64;
         let share = |count: Option<&u64>| *count.unwrap_or(&0) as f64 / mean.max(1.0);
         Self {
-            us: cpu_ns as f64 / 1000.0 / received.max(1) as f64,
-            rate: received as f64 / took,
-            offered: sent_within as f64 / took,
+            us: window.cpu_ns as f64 / 1000.0 / window.received.max(1) as f64,
+            rate: window.received as f64 / took,
+            offered: window.sent as f64 / took,
             loss: 1.0 - seen.received as f64 / sent.max(1) as f64,
             p50_ms: seen.delay_ms(0.5),
             p99_ms: seen.delay_ms(0.99),
             max_ms: seen.longest_ns as f64 / 1e6,
-            rss_kib: rss_kib as f64,
+            rss_kib: window.rss_kib as f64,
             reordered: seen.reordered as f64,
             least: share(seen.each.iter().min()),
             most: share(seen.each.iter().max()),
@@ -144,11 +148,14 @@ pub(crate) fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     (at(values.len() / 2), at(0), at(values.len().saturating_sub(1)))
 }
 
+/// What was measured in one scene.
+pub(crate) type Results = Vec<(Contender, Vec<Figures>)>;
+
 /// What was measured of one contender: its name and its runs.
 pub(crate) type Rows = Vec<(String, Vec<Figures>)>;
 
 /// Prints a scene's table.
-pub(crate) fn print(scene: &Scene, results: &[(Contender, Vec<Figures>)]) {
+pub(crate) fn print(scene: &Scene, results: &Results) {
     let rows = results.iter().map(|(who, runs)| (who.to_string(), runs.clone())).collect();
     println!("\n{}\n\n{}", scene.title, table(&rows));
 }
@@ -193,7 +200,7 @@ fn folder() -> PathBuf {
 }
 
 /// Takes over new figures of some scenes and makes table and plot anew.
-pub(crate) fn write(results: &[(Scene, Vec<(Contender, Vec<Figures>)>)], command: &str) {
+pub(crate) fn write(results: &[(Scene, Results)], command: &str) {
     let raw = folder().join("relay.tsv");
     let before = fs::read_to_string(&raw).unwrap_or_default();
     let measured = |name: &str| results.iter().any(|(scene, _)| scene.name == name);
