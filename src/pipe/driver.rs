@@ -109,7 +109,6 @@ fn wait(worker: &Worker, events: &mut Events, meter: Instant) {
     let result = shared.poller.wait(events, pause);
     shared.awake();
     worker.inner.now.set(clock::now());
-    worker.inner.round.set(worker.round() + 1);
     if let Err(error) = result
         && error.kind() != io::ErrorKind::Interrupted
     {

@@ -73,12 +73,6 @@ impl Frames {
         self.packets = self.packets.saturating_add(1);
     }
 
-    /// Whether the stream sends frames of one packet: this one and the one before.
-    #[must_use]
-    pub const fn are_single(&self) -> bool {
-        self.packets == 1 && self.before == 1
-    }
-
     /// Whether more packets of a frame are likely to come at once: it has not ended, and it or the
     /// one before has more than two.
     #[must_use]
@@ -182,18 +176,6 @@ mod tests {
     fn a_stream_that_went_over_to_single_packets_is_not_waited_for_any_more() {
         let stream = [(1, false), (1, false), (1, true), (2, true), (3, false), (4, false)];
         check(&stream, &[false, false, false, false, false, false]);
-    }
-
-    #[test]
-    fn frames_are_single_from_the_second_one_on_and_until_one_is_longer() {
-        let mut frames = Frames::default();
-        let stream =
-            [(1, false), (2, true), (3, true), (3, true), (4, false), (4, true), (5, true)];
-        let single = [false, true, true, true, true, false, false];
-        for ((timestamp, marker), single) in stream.into_iter().zip(single) {
-            frames.on_packet(&packet(timestamp, marker));
-            assert_eq!(frames.are_single(), single, "at {timestamp}");
-        }
     }
 
     #[test]

@@ -169,22 +169,12 @@ pub struct Sent {
 /// # Errors
 /// Only what makes the socket useless (`EBADF`, `ENOTSOCK`, `ENOMEM`); ICMP errors are counted.
 pub fn recv_batch(socket: &impl AsFd, slots: &mut Slots) -> io::Result<usize> {
-    recv_up_to(socket, slots, BATCH_DATAGRAMS)
-}
-
-/// The same with fewer slots, at least one. Where one datagram is expected, asking for no more saves
-/// the kernel the look for a second one; a level-triggered poller tells if there is.
-///
-/// # Errors
-/// As [`recv_batch`].
-pub fn recv_up_to(socket: &impl AsFd, slots: &mut Slots, most: usize) -> io::Result<usize> {
-    let most = most.clamp(1, BATCH_DATAGRAMS);
     let fd = socket.as_fd();
     slots.count = 0;
     // Each turn either ends or has taken an error off the socket, which another host can cause at
     // will: hence the bound.
     for _ in 0..4 {
-        match recv_once(fd, slots, most) {
+        match recv_once(fd, slots) {
             Ok(count) => return Ok(count),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINTR) => {}
@@ -303,19 +293,19 @@ const fn is_icmp(code: c_int) -> bool {
     )
 }
 
-fn recv_once(fd: BorrowedFd<'_>, slots: &mut Slots, most: usize) -> io::Result<usize> {
-    // What earlier calls have changed: what they filled, and one that found nothing.
+fn recv_once(fd: BorrowedFd<'_>, slots: &mut Slots) -> io::Result<usize> {
+    // What the last call has changed, which is no more than it filled and one.
     for header in slots.headers.iter_mut().take(slots.used + 1) {
         header.msg_hdr.msg_namelen = size_of::<Name>() as libc::socklen_t;
         header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
     }
-    // SAFETY: `most` is no more than the headers. Each points to one name, one control buffer and, by its iovec, one slot: parts
+    // SAFETY: each header points to one name, one control buffer and, by its iovec, one slot: parts
     // of the boxes of `slots`, disjoint and alive; the lengths are theirs.
     let received = unsafe {
         libc::recvmmsg(
             fd.as_raw_fd(),
             slots.headers.as_mut_ptr(),
-            most as libc::c_uint,
+            BATCH_DATAGRAMS as libc::c_uint,
             libc::MSG_DONTWAIT,
             ptr::null_mut(),
         )

@@ -99,7 +99,6 @@ pub(super) struct Inner {
     pub(super) now: Cell<Instant>,
     pub(super) packets: Cell<u64>,
     pub(super) pause: Cell<Pause>,
-    pub(super) round: Cell<u64>,
     pub(super) shared: Arc<Shared>,
     /// Owned by the driver: tasks hold workers, and would keep the executor alive for ever.
     executor: Weak<LocalExecutor<'static>>,
@@ -137,7 +136,6 @@ impl Worker {
             now: Cell::new(clock::now()),
             packets: Cell::new(0),
             pause: Cell::default(),
-            round: Cell::default(),
             shared: Arc::clone(shared),
             executor: Rc::downgrade(executor),
             table: RefCell::default(),
@@ -164,11 +162,6 @@ impl Worker {
     /// Counts datagrams or frames relayed, for the load.
     pub fn count_packets(&self, count: u64) {
         self.inner.packets.set(self.inner.packets.get().wrapping_add(count));
-    }
-
-    /// The number of this round of the loop.
-    pub fn round(&self) -> u64 {
-        self.inner.round.get()
     }
 
     /// More of a burst is expected at once: the worker lets it gather, for `gateway.coalesce_us` at

@@ -16,7 +16,7 @@ use std::{
 use super::{
     counters::{PipeCounters, bump},
     gather::Frames,
-    mmsg::{Segments, Sent, Slots, recv_up_to, send_all},
+    mmsg::{Segments, Sent, Slots, recv_batch, send_all},
     pool::{Busy, Handle, Hold, Pool, Seat},
     ports::{BoundPair, PortError, PortPool, bind},
     reactor::{Driven, Interest, Ready, Token, Worker},
@@ -126,20 +126,12 @@ struct Pair {
     segments: [Segments; 2],
     /// Of the RTP that comes from this side.
     frames: Cell<Frames>,
-    /// The worker's round in which RTP last came.
-    round: Cell<u64>,
 }
 
 impl Pair {
     fn new(bound: BoundPair) -> Self {
         let v6 = bound.rtp.local_addr().is_ok_and(|address| address.is_ipv6());
-        Self {
-            bound,
-            v6,
-            segments: Default::default(),
-            frames: Cell::default(),
-            round: Cell::default(),
-        }
+        Self { bound, v6, segments: Default::default(), frames: Cell::default() }
     }
 
     const fn socket(&self, kind: Kind) -> &UdpSocket {
@@ -147,17 +139,6 @@ impl Pair {
             Kind::Rtp => &self.bound.rtp,
             Kind::Rtcp => &self.bound.rtcp,
         }
-    }
-
-    /// Datagrams to ask a socket for: one of a stream of single packets, unless it had some in the
-    /// round before too, which means that they have piled up.
-    fn expected(&self, socket: Kind, round: u64) -> usize {
-        if socket == Kind::Rtcp {
-            return BATCH_DATAGRAMS;
-        }
-        let before = self.round.replace(round);
-        let alone = self.frames.get().are_single() && round > before + 1;
-        if alone { 1 } else { BATCH_DATAGRAMS }
     }
 
     fn send(&self, via: Kind, to: SocketAddr, datagrams: &[&[u8]]) -> Sent {
@@ -220,10 +201,9 @@ impl Pipe {
 
     /// Relays what one socket holds, within its budget; the rest is told again.
     fn pump(&self, side: Side, socket: Kind, slots: &mut Slots, worker: &Worker) {
-        let most = self.pair(side).expected(socket, worker.round());
         let mut taken = 0;
         while taken < DATAGRAMS_PER_ROUND {
-            let count = match recv_up_to(self.pair(side).socket(socket), slots, most) {
+            let count = match recv_batch(self.pair(side).socket(socket), slots) {
                 Ok(count) => count,
                 Err(error) => {
                     log::warn!("a pipe cannot receive and ends: {error}");
@@ -239,8 +219,7 @@ impl Pipe {
             worker.count_packets(sent);
             taken += seen;
             if count < BATCH_DATAGRAMS {
-                // Fewer than asked for: the socket is empty. Or one was asked for: if there are more,
-                // the poller tells.
+                // Fewer than asked for: the socket is empty.
                 if self.pair(side).frames.get().expects_more() && seen > 0 {
                     worker.expect_more();
                 }
