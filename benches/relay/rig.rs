@@ -203,8 +203,9 @@ pub(crate) fn play(player: &mut Raw, url: &str, transport: &str) {
 
 /// The first tracks of the newest sessions of the origin.
 fn newest(origin: &TinyOrigin, count: usize) -> Vec<Target> {
-    let mut playing = origin.targets();
-    assert!(playing.len() >= count, "{} of {count} sessions play", playing.len());
+    let mut playing = wait_for("session of each player", Duration::from_secs(10), || {
+        Some(origin.targets()).filter(|playing| playing.len() >= count)
+    });
     playing.drain(..playing.len() - count);
     playing.into_iter().map(|(_, [first, _])| first.expect("a track")).collect()
 }
