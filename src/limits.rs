@@ -170,8 +170,9 @@ pub const PEER_BUFFER_MAX_BYTES: usize = HEAD_MAX_BYTES + BODY_MAX_BYTES + 4;
 
 /// Longest UDP payload over IPv4; longer ones (IPv6, interleaved frames) cannot be relayed.
 pub const DATAGRAM_MAX_BYTES: usize = 65_507;
-/// Datagrams taken or sent by one system call.
-pub const BATCH_DATAGRAMS: usize = 16;
+/// Datagrams taken or sent by one system call. More than most frames have, since only a call that
+/// is not filled says that there are no more.
+pub const BATCH_DATAGRAMS: usize = 32;
 /// Datagrams that one socket may have in one round, so that a flood does not starve the others; the
 /// batch that reaches it is still relayed whole.
 pub const DATAGRAMS_PER_ROUND: usize = 128;

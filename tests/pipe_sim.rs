@@ -15,8 +15,11 @@ use std::{
 
 use edgeweir::{
     clock::Instant,
-    limits::DATAGRAM_MAX_BYTES,
-    pipe::{Kind, Leg, Mode, Reason, Relay, Side, Verdict},
+    limits::{DATAGRAM_MAX_BYTES, SEGMENTS_MAX},
+    pipe::{
+        Kind, Leg, Mode, Reason, Relay, Side, Verdict,
+        gather::{first_run, split},
+    },
 };
 
 const RUNS: u64 = 400;
@@ -319,6 +322,37 @@ fn run(seed: u64) {
         world.happen();
     }
     assert!(world.fed > 100, "a run in which nothing happens proves nothing");
+}
+
+/// What one relay joins and the kernel of the next one takes apart: no datagram is lost, cut or
+/// overtaken, whatever the sizes.
+#[test]
+fn datagrams_of_any_sizes_come_out_of_joining_and_splitting_as_they_went_in() {
+    for seed in 1..RUNS + 1 {
+        let mut chance = Chance(seed);
+        let usual = 1 + chance.below(1500) as usize;
+        let datagrams: Vec<Vec<u8>> = (0..chance.below(200))
+            .map(|number| {
+                let len = match chance.below(20) {
+                    0 => chance.below(3) as usize,
+                    1 => chance.below(DATAGRAM_MAX_BYTES as u64 + 1) as usize,
+                    2..5 => chance.below(1500) as usize,
+                    _ => usual,
+                };
+                vec![number as u8; len]
+            })
+            .collect();
+        let slices: Vec<&[u8]> = datagrams.iter().map(Vec::as_slice).collect();
+        let (mut rest, mut out) = (&slices[..], Vec::new());
+        while !rest.is_empty() {
+            let (run, behind) = rest.split_at(first_run(rest));
+            let joined = run.concat();
+            assert!(run.len() <= SEGMENTS_MAX && joined.len() <= DATAGRAM_MAX_BYTES, "seed {seed}");
+            out.extend(split(&joined, run[0].len()).map(<[u8]>::to_vec));
+            rest = behind;
+        }
+        assert!(out == datagrams, "seed {seed}");
+    }
 }
 
 #[test]

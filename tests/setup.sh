@@ -20,6 +20,7 @@ go2rtc_version=1.9.14-cui.48
 #   plugins-base, good, bad         test sources, RTP and RTSP elements, h264parse
 #   plugins-ugly, libav             x264enc, avdec_h264
 #   iproute2                        network namespaces
+#   valgrind, strace                what a packet costs
 packages="
 ffmpeg
 mpv
@@ -33,6 +34,8 @@ gstreamer1.0-plugins-bad
 gstreamer1.0-plugins-ugly
 gstreamer1.0-libav
 iproute2
+valgrind
+strace
 "
 
 fail() {

@@ -17,8 +17,8 @@ use polling::{Event, Events, PollMode, Poller};
 
 use crate::kernel::{self, set, set_option};
 
-const BATCH: usize = 16;
-const BATCHES: usize = 8;
+const BATCH: usize = 32;
+const BATCHES: usize = 4;
 /// Not a power of two: slots would share sets of the cache.
 const SLOT: usize = 65_536 + 1344;
 const SEGMENTS: usize = 64;
@@ -122,7 +122,7 @@ impl Batch {
         for (message, control) in messages.iter().zip(&self.controls).take(count) {
             let length = message.msg_len as usize;
             // The only control message asked for is UDP_GRO's: head of 16 bytes, then an int.
-            let coalesced = message.msg_hdr.msg_controllen as usize > 16;
+            let coalesced = message.msg_hdr.msg_controllen > 16;
             let segment = if coalesced { control[2] as u32 as usize } else { length };
             self.filled.push((length, segment.max(1)));
         }

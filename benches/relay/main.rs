@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 #![allow(unsafe_code, reason = "batched system calls and the kernel's accounting")]
 #![allow(missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "benchmarks measure wall time")]
 
 mod bare;
 #[path = "../../tests/harness/mod.rs"]
@@ -26,12 +27,12 @@ mod rig;
 mod scenes;
 mod setups;
 
-use std::{env, thread, time::Duration};
+use std::{env, net::SocketAddr, thread, time::Duration};
 
-use harness::Bench;
+use harness::{Bench, raw::Raw};
 use load::{Players, Ports, Sender};
 use origin::TinyOrigin;
-use report::Figures;
+use report::{Figures, Window};
 use rig::Contender;
 use scenes::Scene;
 
@@ -108,12 +109,26 @@ fn measure(scene: &Scene, contender: &Contender, seconds: f64) -> Figures {
     let (cpu, received, sent) = (running.cpu_ns(), players.received(), sender.sent());
     let began = kernel::now_ns();
     thread::sleep(Duration::from_secs_f64(seconds));
-    let cpu = running.cpu_ns() - cpu;
-    let received = players.received() - received;
-    let sent_within = sender.sent() - sent;
-    let took = (kernel::now_ns() - began) as f64 / 1e9;
-    let rss_kib = running.rss_kib();
+    let window = Window {
+        cpu_ns: running.cpu_ns() - cpu,
+        received: players.received() - received,
+        sent: sender.sent() - sent,
+        took_ns: kernel::now_ns() - began,
+        rss_kib: running.rss_kib(),
+    };
+    let answer_ms = running.rtsp.map_or(0.0, slowest_answer_ms);
     let sent = sender.finish();
     let seen = players.settle(sent);
-    Figures::new(cpu, received, sent_within, took, rss_kib, sent, &seen)
+    Figures::new(&window, sent, &seen, answer_ms)
+}
+
+/// The slowest of five OPTIONS, each on a connection of its own.
+fn slowest_answer_ms(at: SocketAddr) -> f64 {
+    let ask = |_| {
+        let began = kernel::now_ns();
+        let answer = Raw::connect(at).ask("OPTIONS", "*", &[]);
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        (kernel::now_ns() - began) as f64 / 1e6
+    };
+    (0..5).map(ask).fold(0.0, f64::max)
 }

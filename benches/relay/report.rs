@@ -11,6 +11,18 @@ use std::{
 
 use crate::{load::Seen, plot, rig::Contender, scenes, scenes::Scene};
 
+/// What was read at both ends of the time in which it was measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    /// CPU time of the relay.
+    pub(crate) cpu_ns: u64,
+    /// Packets that reached players.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) took_ns: u64,
+    pub(crate) rss_kib: u64,
+}
+
 /// One run of one contender.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
@@ -30,35 +42,31 @@ pub(crate) struct Figures {
     /// Fewest and most packets of one stream, as a share of the mean.
     pub(crate) least: f64,
     pub(crate) most: f64,
+    /// Slowest of some OPTIONS under this load; 0: not asked.
+    pub(crate) answer_ms: f64,
 }
 
 /// The columns of the file, in its order.
-const COLUMNS: usize = 11;
+const COLUMNS: usize = 12;
 
 impl Figures {
-    pub(crate) fn new(
-        cpu_ns: u64,
-        received: u64,
-        sent_within: u64,
-        took: f64,
-        rss_kib: u64,
-        sent: u64,
-        seen: &Seen,
-    ) -> Self {
+    pub(crate) fn new(window: &Window, sent: u64, seen: &Seen, answer_ms: f64) -> Self {
+        let took = window.took_ns as f64 / 1e9;
         let mean = seen.received as f64 / seen.each.len() as f64;
         let share = |count: Option<&u64>| *count.unwrap_or(&0) as f64 / mean.max(1.0);
         Self {
-            us: cpu_ns as f64 / 1000.0 / received.max(1) as f64,
-            rate: received as f64 / took,
-            offered: sent_within as f64 / took,
+            us: window.cpu_ns as f64 / 1000.0 / window.received.max(1) as f64,
+            rate: window.received as f64 / took,
+            offered: window.sent as f64 / took,
             loss: 1.0 - seen.received as f64 / sent.max(1) as f64,
             p50_ms: seen.delay_ms(0.5),
             p99_ms: seen.delay_ms(0.99),
             max_ms: seen.longest_ns as f64 / 1e6,
-            rss_kib: rss_kib as f64,
+            rss_kib: window.rss_kib as f64,
             reordered: seen.reordered as f64,
             least: share(seen.each.iter().min()),
             most: share(seen.each.iter().max()),
+            answer_ms,
         }
     }
 
@@ -75,13 +83,39 @@ impl Figures {
             self.reordered,
             self.least,
             self.most,
+            self.answer_ms,
         ]
     }
 
     const fn from_columns(columns: [f64; COLUMNS]) -> Self {
-        let [us, rate, offered, loss, p50_ms, p99_ms, max_ms, rss_kib, reordered, least, most] =
-            columns;
-        Self { us, rate, offered, loss, p50_ms, p99_ms, max_ms, rss_kib, reordered, least, most }
+        let [
+            us,
+            rate,
+            offered,
+            loss,
+            p50_ms,
+            p99_ms,
+            max_ms,
+            rss_kib,
+            reordered,
+            least,
+            most,
+            answer_ms,
+        ] = columns;
+        Self {
+            us,
+            rate,
+            offered,
+            loss,
+            p50_ms,
+            p99_ms,
+            max_ms,
+            rss_kib,
+            reordered,
+            least,
+            most,
+            answer_ms,
+        }
     }
 }
 
@@ -90,7 +124,7 @@ impl fmt::Display for Figures {
         write!(
             f,
             "{:.2} us, {:.0}/{:.0} pps, loss {:.2} %, p50 {:.2} p99 {:.2} max {:.1} ms, {} KiB, \
-             {} reordered, streams {:.2} to {:.2}",
+             {} reordered, streams {:.2} to {:.2}, RTSP {:.1} ms",
             self.us,
             self.rate,
             self.offered,
@@ -101,7 +135,8 @@ impl fmt::Display for Figures {
             self.rss_kib,
             self.reordered,
             self.least,
-            self.most
+            self.most,
+            self.answer_ms
         )
     }
 }
@@ -113,11 +148,14 @@ pub(crate) fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     (at(values.len() / 2), at(0), at(values.len().saturating_sub(1)))
 }
 
+/// What was measured in one scene.
+pub(crate) type Results = Vec<(Contender, Vec<Figures>)>;
+
 /// What was measured of one contender: its name and its runs.
 pub(crate) type Rows = Vec<(String, Vec<Figures>)>;
 
 /// Prints a scene's table.
-pub(crate) fn print(scene: &Scene, results: &[(Contender, Vec<Figures>)]) {
+pub(crate) fn print(scene: &Scene, results: &Results) {
     let rows = results.iter().map(|(who, runs)| (who.to_string(), runs.clone())).collect();
     println!("\n{}\n\n{}", scene.title, table(&rows));
 }
@@ -125,8 +163,8 @@ pub(crate) fn print(scene: &Scene, results: &[(Contender, Vec<Figures>)]) {
 fn table(rows: &Rows) -> String {
     let mut text = String::from(
         "| relay | CPU, us a packet | to the first | delivered, pps | loss, % | streams | p50, ms \
-         | p99, ms | max, ms | RSS, MB | reordered |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+         | p99, ms | max, ms | RSS, MB | reordered | RTSP, ms |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let bound: Vec<f64> =
         rows.first().map(|(_, runs)| runs.iter().map(|run| run.us).collect()).unwrap_or_default();
@@ -137,7 +175,7 @@ fn table(rows: &Rows) -> String {
         let (ratio, least, most) = spread(ratios);
         text += &format!(
             "| {who} | {us:.2} ({low:.2} to {high:.2}) | {ratio:.2} ({least:.2} to {most:.2}) | \
-             {:.0} | {:.2} | {:.2} to {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.0} |\n",
+             {:.0} | {:.2} | {:.2} to {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.0} | {} |\n",
             of(|run| run.rate).0,
             of(|run| run.loss * 100.0).0,
             of(|run| run.least).1,
@@ -147,9 +185,14 @@ fn table(rows: &Rows) -> String {
             of(|run| run.max_ms).0,
             of(|run| run.rss_kib / 1024.0).0,
             of(|run| run.reordered).2,
+            answer(of(|run| run.answer_ms).0),
         );
     }
     text
+}
+
+fn answer(ms: f64) -> String {
+    if ms > 0.0 { format!("{ms:.1}") } else { "-".to_owned() }
 }
 
 fn folder() -> PathBuf {
@@ -157,7 +200,7 @@ fn folder() -> PathBuf {
 }
 
 /// Takes over new figures of some scenes and makes table and plot anew.
-pub(crate) fn write(results: &[(Scene, Vec<(Contender, Vec<Figures>)>)], command: &str) {
+pub(crate) fn write(results: &[(Scene, Results)], command: &str) {
     let raw = folder().join("relay.tsv");
     let before = fs::read_to_string(&raw).unwrap_or_default();
     let measured = |name: &str| results.iter().any(|(scene, _)| scene.name == name);
@@ -175,7 +218,7 @@ pub(crate) fn write(results: &[(Scene, Vec<(Contender, Vec<Figures>)>)], command
         }
     }
     let head = "# scene\trelay\tus a packet\tdelivered pps\toffered pps\tloss\tp50 ms\tp99 ms\tmax ms\
-                \tRSS KiB\treordered\tleast stream\tmost stream";
+                \tRSS KiB\treordered\tleast stream\tmost stream\tRTSP ms";
     fs::create_dir_all(folder()).expect("a folder for the results");
     fs::write(&raw, format!("{head}\n{}\n", lines.join("\n"))).expect("the raw figures");
     let mut text = format!(
@@ -184,7 +227,8 @@ pub(crate) fn write(results: &[(Scene, Vec<(Contender, Vec<Figures>)>)], command
          figures are medians, in brackets the smallest and the largest. \"To the first\" is the CPU \
          time compared with the first row of the same turn. Delays are from the origin's send to \
          the arrival at the player (over UDP by the kernel's stamp), and include waiting for a core \
-         that other programs use. \"Streams\": the worst and best served stream against the mean.\n",
+         that other programs use. \"Streams\": the worst and best served stream against the mean. \
+         \"RTSP\": the slowest of five OPTIONS on new connections under the load.\n",
         machine()
     );
     let mut panels = Vec::new();

@@ -76,6 +76,8 @@ pub(crate) struct Running {
     pub(crate) targets: Vec<Target>,
     /// The players' ends, when they are on TCP.
     pub(crate) streams: Vec<TcpStream>,
+    /// Where it takes RTSP connections, for those that do.
+    pub(crate) rtsp: Option<SocketAddr>,
     pids: Vec<u32>,
     _held: Held,
 }
@@ -162,6 +164,7 @@ fn bare(kind: &str, pause: u64, count: usize, ports: &Ports) -> Running {
     Running {
         targets: listens.into_iter().map(Target::Udp).collect(),
         streams: vec![],
+        rtsp: None,
         pids: vec![child.0.id()],
         _held: Held::Child(child),
     }
@@ -180,6 +183,7 @@ fn bare_tcp(count: usize, origin: &TinyOrigin) -> Running {
     Running {
         targets: newest(origin, count),
         streams,
+        rtsp: None,
         pids: vec![child.0.id()],
         _held: Held::Child(child),
     }
@@ -199,8 +203,9 @@ pub(crate) fn play(player: &mut Raw, url: &str, transport: &str) {
 
 /// The first tracks of the newest sessions of the origin.
 fn newest(origin: &TinyOrigin, count: usize) -> Vec<Target> {
-    let mut playing = origin.targets();
-    assert!(playing.len() >= count, "{} of {count} sessions play", playing.len());
+    let mut playing = wait_for("session of each player", Duration::from_secs(10), || {
+        Some(origin.targets()).filter(|playing| playing.len() >= count)
+    });
     playing.drain(..playing.len() - count);
     playing.into_iter().map(|(_, [first, _])| first.expect("a track")).collect()
 }
@@ -245,6 +250,7 @@ fn edgeweir(
     Running {
         targets: newest(origin, count),
         streams,
+        rtsp: Some(gateway.at()),
         pids: vec![gateway.peer.pid()],
         _held: Held::Gateway(Box::new(gateway), players),
     }
@@ -280,7 +286,13 @@ fn nginx(count: usize, ports: &Ports, bench: &Bench) -> Running {
     std::thread::sleep(Duration::from_millis(500));
     let pids = kernel::family(peer.pid());
     assert!(pids.len() > 1, "nginx did not start: {}", peer.stderr());
-    Running { targets: on_ports(count), streams: vec![], pids, _held: Held::Peers(vec![peer]) }
+    Running {
+        targets: on_ports(count),
+        streams: vec![],
+        rtsp: None,
+        pids,
+        _held: Held::Peers(vec![peer]),
+    }
 }
 
 fn socat(count: usize, ports: &Ports, bench: &Bench) -> Running {
@@ -294,7 +306,13 @@ fn socat(count: usize, ports: &Ports, bench: &Bench) -> Running {
     }
     std::thread::sleep(Duration::from_millis(500));
     let pids = peers.iter().map(Peer::pid).collect();
-    Running { targets: on_ports(count), streams: vec![], pids, _held: Held::Peers(peers) }
+    Running {
+        targets: on_ports(count),
+        streams: vec![],
+        rtsp: None,
+        pids,
+        _held: Held::Peers(peers),
+    }
 }
 
 fn rtpengine(count: usize, ports: &Ports, bench: &Bench) -> Running {
@@ -312,7 +330,7 @@ fn rtpengine(count: usize, ports: &Ports, bench: &Bench) -> Running {
     });
     let targets = (0..count).map(|at| Target::Udp(control.call(at, ports.of(at)))).collect();
     let pids = vec![peer.pid()];
-    Running { targets, streams: vec![], pids, _held: Held::Peers(vec![peer]) }
+    Running { targets, streams: vec![], rtsp: None, pids, _held: Held::Peers(vec![peer]) }
 }
 
 fn go2rtc(count: usize, origin: &TinyOrigin, bench: &Bench) -> Running {
@@ -338,5 +356,5 @@ fn go2rtc(count: usize, origin: &TinyOrigin, bench: &Bench) -> Running {
         streams.push(player.into_stream());
     }
     let pids = vec![peer.pid()];
-    Running { targets: newest(origin, count), streams, pids, _held: Held::Go2rtc(peer) }
+    Running { targets: newest(origin, count), streams, rtsp: None, pids, _held: Held::Go2rtc(peer) }
 }

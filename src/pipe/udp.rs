@@ -366,6 +366,10 @@ mod tests {
 
     /// A running pipe between two peers on this host; `base`: four ports of its own.
     fn set(base: u16) -> Set {
+        set_on(Pool::start(1).unwrap(), base)
+    }
+
+    fn set_on(pool: Pool, base: u16) -> Set {
         let (client, origin) = (Peer::new(), Peer::new());
         let ports = PortPool::new(base, base + 3);
         let sockets = PipeSockets::bind(&ports, test_host(), test_host()).unwrap();
@@ -373,7 +377,6 @@ mod tests {
             [&sockets.client.rtp, &sockets.client.rtcp, &sockets.origin.rtp, &sockets.origin.rtcp]
                 .map(|socket| socket.local_addr().unwrap());
         let relay = Relay::new(origin.leg(Mode::Learn), client.leg(Mode::Learn));
-        let pool = Pool::start(1).unwrap();
         let pipe = UdpPipe::start(sockets, relay, &pool, 0).unwrap();
         Set { client, origin, ports, pool, pipe, at }
     }
@@ -529,5 +532,58 @@ mod tests {
         }
         let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
         assert!(open < 400, "{open} descriptors are open");
+    }
+
+    #[test]
+    fn a_strangers_storm_of_all_sizes_costs_neither_another_pipe_nor_the_worker() {
+        let Set { client, origin, pipe: stormed, at, pool, .. } = set(27_080);
+        let victim = at[2];
+        origin.rtp.send_to(&packet(0), victim).unwrap(); // pinned: all others are strangers
+        assert_eq!(receive(&client.rtp).0, packet(0));
+        let stop = Arc::new(core::sync::atomic::AtomicBool::new(false));
+        let storms: Vec<_> = [0, 1, 1200, 65_507]
+            .map(|size| {
+                let (stop, bytes) = (Arc::clone(&stop), vec![0x80; size]);
+                std::thread::spawn(move || {
+                    while !stop.load(Relaxed) {
+                        let _ = socket().send_to(&bytes, victim);
+                    }
+                })
+            })
+            .into();
+        let Set { client, origin, pipe, at, pool, .. } = set_on(pool, 27_084);
+        for sequence in 0..500 {
+            origin.rtp.send_to(&packet(sequence), at[2]).unwrap();
+            assert_eq!(receive(&client.rtp).0, packet(sequence));
+        }
+        stop.store(true, Relaxed);
+        for storm in storms {
+            storm.join().unwrap();
+        }
+        let figures = stormed.counters().figures();
+        assert!(figures.dropped_unknown_source > 0, "the storm was there");
+        assert_eq!((figures.down_packets, figures.up_packets), (1, 0), "and nothing of it passed");
+        assert_eq!(pipe.counters().figures().dropped(), 0);
+        assert!(!stormed.has_ended());
+        drop(pool);
+    }
+
+    #[test]
+    fn a_peer_that_mixes_all_sizes_is_relayed_byte_for_byte_and_in_order() {
+        let Set { client, origin, pipe, at, pool, .. } = set(27_090);
+        pool.set_coalesce_us(crate::limits::COALESCE_US_MAX);
+        sys::ask_receive_buffer(client.rtp.as_fd(), 4 << 20);
+        let mut sent = 0;
+        for size in [12, 1200, 1200, 1200, 13, 1199, 65_507, 12, 12, 9000, 1200, 0, 11, 1201] {
+            let mut bytes = packet(sent);
+            bytes.resize(size, size as u8);
+            origin.rtp.send_to(&bytes, at[2]).unwrap();
+            if size >= 12 {
+                sent += 1;
+                assert_eq!(receive(&client.rtp).0, bytes, "{size} bytes");
+            }
+        }
+        until("absorbed", || pipe.counters().figures().absorbed == 2);
+        assert_eq!(pipe.counters().figures().dropped(), 0);
     }
 }
