@@ -200,14 +200,13 @@ impl Guest<'_> {
             "echo \"\"beg\"\"in:{0}:; {command}; echo \"\"e\"\"nd:{0}:$?:",
             self.asked
         ));
-        let said = wait_for(&format!("answer to `{command}`"), Duration::from_secs(120), || {
+        wait_for(&format!("answer to `{command}`"), Duration::from_secs(120), || {
             let console = self.console();
             let from = console.rfind(&begin)? + begin.len();
             let to = console[from..].find(&end)? + from;
             let code = console[to + end.len()..].split_once(':')?.0.parse().ok()?;
             Some((code, console[from..to].trim().replace('\r', "")))
-        });
-        said
+        })
     }
 
     /// Runs a command that must do.

@@ -69,6 +69,8 @@ fn check(board: Board) {
 
     // The power goes in the middle of writing.
     let served = Served::file(&good.join("edgeweir.update"));
+    let disk = OpenOptions::new().write(true).open(device.disk()).unwrap();
+    disk.write_all_at(&[0; 1 << 20], BOOT_B_AT).unwrap();
     let before = slot_b(&device);
     guest.line(&format!("edgeweir-update {}", served.url()));
     let mut waits = 0;
@@ -98,7 +100,6 @@ fn check(board: Board) {
     guest.cut();
 
     // The boot loader refuses a boot image that was altered on the disk, and takes the other slot.
-    let disk = OpenOptions::new().write(true).open(device.disk()).unwrap();
     disk.write_all_at(&[0x5a; 16], BOOT_B_AT + 1_000_000).unwrap();
     let guest = device.power_on(Way::BootLoader);
     guest.wait_console("slot b does not boot", REBOOT);
