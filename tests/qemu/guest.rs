@@ -244,6 +244,16 @@ impl Guest<'_> {
         now - Duration::from_secs_f64(seconds)
     }
 
+    /// How long its processor stood still because this machine's was busy with others.
+    pub(crate) fn starved(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads");
+        let delay = |task: std::io::Result<fs::DirEntry>| -> Option<u64> {
+            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').nth(1)?.parse().ok()
+        };
+        Duration::from_nanos(tasks.filter_map(delay).max().unwrap_or(0))
+    }
+
     /// The power is gone.
     pub(crate) fn cut(mut self) {
         self.power_off();
