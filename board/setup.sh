@@ -60,8 +60,8 @@ as_root() {
     fi
 }
 
+# shellcheck disable=SC2086 # a list of names
 command -v dpkg-query >/dev/null ||
-    # shellcheck disable=SC2086 # a list of names
     fail "this set-up knows Debian and its kin only; install by other means:" $packages
 missing=
 for package in $packages; do

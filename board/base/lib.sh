@@ -9,7 +9,10 @@ cache=${EDGEWEIR_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/edgeweir}
 # 256 KiB. The first bank holds the boot loader and is not written.
 flash_parts="0.flash:64M(boot)ro,256k(env)ro,1M(config),16M(data),-(rest)"
 flash_bank_bytes=67108864
-env_bytes=262144
+erase_bytes=262144
+env_bytes=$erase_bytes
+data_at=$((env_bytes + 1048576))    # in the second bank, after env and config
+data_bytes=16777216
 
 # The disk: one sector of boot state, twice, and two slots. Sectors of 512 bytes.
 #   vda1 state    vda2 boot-a    vda3 root-a    vda4 boot-b    vda5 root-b
@@ -141,8 +144,17 @@ watchdog_device() {
     esac
 }
 
-# fill_flash FILE ENV: the second bank of flash, erased but for the boot loader's environment.
+# fill_flash FILE ENV: the second bank of flash, erased but for the boot loader's environment and
+# an empty file system for data.
 fill_flash() {
     head -c $flash_bank_bytes /dev/zero | tr '\0' '\377' >"$1"
     dd if="$2" of="$1" conv=notrunc status=none
+    # An empty jffs2: the mark of an erased block at the start of each. Without it the first mount
+    # erases them all, which keeps the chip busy for half a minute.
+    block=$data_at
+    while [ "$block" -lt $((data_at + data_bytes)) ]; do
+        printf '\205\031\003\040\014\000\000\000\261\260\036\344' |
+            dd of="$1" bs=4 seek=$((block / 4)) conv=notrunc status=none
+        block=$((block + erase_bytes))
+    done
 }

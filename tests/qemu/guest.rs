@@ -200,14 +200,13 @@ impl Guest<'_> {
             "echo \"\"beg\"\"in:{0}:; {command}; echo \"\"e\"\"nd:{0}:$?:",
             self.asked
         ));
-        let said = wait_for(&format!("answer to `{command}`"), Duration::from_secs(120), || {
+        wait_for(&format!("answer to `{command}`"), Duration::from_secs(120), || {
             let console = self.console();
             let from = console.rfind(&begin)? + begin.len();
             let to = console[from..].find(&end)? + from;
             let code = console[to + end.len()..].split_once(':')?.0.parse().ok()?;
             Some((code, console[from..to].trim().replace('\r', "")))
-        });
-        said
+        })
     }
 
     /// Runs a command that must do.
@@ -243,6 +242,16 @@ impl Guest<'_> {
         let now = Instant::now();
         let seconds: f64 = said.split(' ').next().and_then(|text| text.parse().ok()).unwrap();
         now - Duration::from_secs_f64(seconds)
+    }
+
+    /// How long its processor stood still because this machine's was busy with others.
+    pub(crate) fn starved(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads");
+        let delay = |task: std::io::Result<fs::DirEntry>| -> Option<u64> {
+            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').nth(1)?.parse().ok()
+        };
+        Duration::from_nanos(tasks.filter_map(delay).max().unwrap_or(0))
     }
 
     /// The power is gone.

@@ -52,15 +52,22 @@ impl Board {
         if let Some(program) = std::env::var_os("EDGEWEIR_BOARD_PROGRAM") {
             command.arg("--program").arg(program);
         }
-        PathBuf::from(run(command))
+        build_one(command)
     }
 
     /// The unit tests as a program of the board.
     pub(crate) fn unit_tests(self) -> PathBuf {
         let mut command = Command::new("cross/build");
         command.args([self.triple(), "--profile", "board", "--tests"]);
-        PathBuf::from(run(command))
+        build_one(command)
     }
+}
+
+/// Builds share what they download and the signing keys.
+fn build_one(command: Command) -> PathBuf {
+    static BUILDS: Mutex<()> = Mutex::new(());
+    let _turn = BUILDS.lock().unwrap_or_else(PoisonError::into_inner);
+    PathBuf::from(run(command))
 }
 
 /// One guest at a time: two would only take the processor from each other.

@@ -16,7 +16,7 @@ use crate::{
     image::{Board, one_at_a_time},
 };
 
-/// From the kernel's start to the first answer, under emulation.
+/// From the kernel's start to the first answer, under emulation, on a processor of its own.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
 /// Starts that are tried for it: a busy machine is slow, not the image.
 const STARTS: u32 = 4;
@@ -56,18 +56,20 @@ fn check(board: Board) {
     guest.must("touch /data/plugins/x && rm /data/plugins/x");
     assert!(guest.shell("touch /x").0 != 0, "the root is read-only");
     let log = guest.must("logread");
-    assert!(log.contains("edgeweir"), "the gateway's log is in syslog: {log}");
+    assert!(log.contains("listening on 0.0.0.0:8554"), "the gateway's log is in syslog: {log}");
     guest.cut();
 
     let mut best = Duration::MAX;
     for _ in 0..STARTS {
         let mut guest = device.power_on(Way::Direct);
         guest.wait_answer();
-        let answered = Instant::now();
-        best = best.min(answered - guest.kernel_start());
+        let (answered, starved) = (Instant::now(), guest.starved());
+        // As if it had a processor for itself: other tests may run at the same time.
+        best = best.min((answered - guest.kernel_start()).saturating_sub(starved));
         if best <= FIRST_ANSWER {
             break;
         }
+        eprintln!("first answer after {best:?}; {starved:?} without a processor");
     }
     eprintln!("{}: first answer {best:?} after the kernel's start, {rss} KiB", board.name());
     assert!(best <= FIRST_ANSWER, "first answer {best:?} after the kernel's start");

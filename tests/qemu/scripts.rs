@@ -197,9 +197,9 @@ fn boot_state_is_written_whole_and_read_from_either_copy() {
         command.env("EDGEWEIR_RUN", bench.file("")).env("PATH", &search);
         run(command)
     };
-    assert_eq!(slot(&["show"]), "running a, kept , tried , tries left , failed ");
+    assert_eq!(slot(&["show"]), "running a, slot none, try none, tries none, failed none");
     slot(&["try", "b"]);
-    let tried = "running a, kept a, tried b, tries left 3, failed ";
+    let tried = "running a, slot a, try b, tries 3, failed none";
     assert_eq!(slot(&[]), tried);
     let whole = fs::read(&state).unwrap();
     assert_eq!(whole[..512], whole[512..1024], "two copies");
