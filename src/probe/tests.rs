@@ -38,8 +38,10 @@ fn check_flows(transport: Transport, camera: camera::Options, user: &str) {
     assert_eq!(report.tracks.len(), 2);
     let [video, audio] = &report.tracks[..] else { panic!("two tracks") };
     assert_eq!((video.codec.as_str(), audio.codec.as_str()), ("H264", "PCMU"));
-    assert!((40..=60).contains(&video.frames), "{video:?}");
-    assert!((80..=110).contains(&audio.packets), "{audio:?}");
+    // 25 pictures and 50 packets of sound a second for two seconds; a busy machine sees less, and
+    // what was late all at once.
+    assert!((20..=75).contains(&video.frames), "{video:?}");
+    assert!((40..=150).contains(&audio.packets), "{audio:?}");
     for track in [video, audio] {
         assert_eq!((track.lost, track.restarts, track.malformed), (0, 0, 0), "{track:?}");
         assert!(track.rtcp >= 1 && track.first_packet_ms.is_some(), "{track:?}");
