@@ -15,7 +15,7 @@ help:
 demo:
 	tests/demo.sh
 
-test: setup lint
+test: setup lint plugins
 	$(CARGO) test --locked
 
 unit: lint

@@ -205,10 +205,8 @@ impl Instance {
         config: &str,
         handover: Option<&(String, Vec<u8>)>,
     ) -> Result<Result<(), String>, Fault> {
-        let state = handover.map(|(version, state)| lifecycle::Handover {
-            from_version: version,
-            state,
-        });
+        let state =
+            handover.map(|(version, state)| lifecycle::Handover { from_version: version, state });
         let said = self.call(INIT_BUDGET_MS, |this| {
             this.lifecycle.call_init(&mut this.store, config.as_bytes(), state)
         })?;
