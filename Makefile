@@ -24,7 +24,7 @@ help:
 demo:
 	tests/demo.sh
 
-test: setup plugins lint
+test: setup lint plugins plugins-test
 	$(CARGO) test --locked
 
 unit: lint

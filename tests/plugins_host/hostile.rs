@@ -29,7 +29,7 @@ fn failed(hook: &str) -> &'static str {
 /// next call is served by a new instance; another slot does not notice.
 #[track_caller]
 fn fails_later(deed: &str, hook: &str, words: &str) {
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("bad", &does(deed, hook, FROM)).unwrap();
     place.install("good", &component("least-loaded")).unwrap();
     let mut hooks = place.host.guests();
@@ -53,17 +53,18 @@ fn fails_later(deed: &str, hook: &str, words: &str) {
 /// The guest misbehaves at once: its install is refused at that step.
 #[track_caller]
 fn refused_at_once(deed: &str, hook: &str, words: &str) {
-    let place = Place::new();
+    let place = Place::warm();
+    let before = place.files();
     let refusal = place.install_misbehaving("bad", &does(deed, hook, 1)).unwrap_err();
     let step = if hook == "interests" { "init" } else { hook };
     assert_eq!(refusal.step, step, "{refusal}");
     assert!(refusal.reason.contains(words), "{refusal}");
-    assert_eq!(place.files(), Vec::<String>::new());
+    assert_eq!(place.files(), before);
 }
 
 #[test]
 fn nothing_is_the_control() {
-    let place = Place::new();
+    let place = Place::warm();
     let report = place.install_misbehaving("b", &does("nothing", "all", 1)).unwrap();
     assert_eq!(report.hooks, ["balancer", "authenticator", "filter"]);
     let mut hooks = place.host.guests();
@@ -86,7 +87,7 @@ fn trap() {
 
 #[test]
 fn a_trap_in_snapshot_counts_as_nothing_to_say() {
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("b", &does("trap", "snapshot", 1)).unwrap();
     pick(&mut place.host.guests(), "b");
     place.install("b", &component("least-loaded")).unwrap();
@@ -114,7 +115,7 @@ fn memory_growth() {
     refused_at_once("grow", "on-message", "");
     let grown = rss_kib().saturating_sub(before);
     assert!(grown < 40 * 1024, "{grown} KiB more, with engine and test threads");
-    let place = Place::new();
+    let place = Place::warm();
     let report = place.install_misbehaving("b", &does("grow-politely", "probe", 1)).unwrap();
     assert!(report.costs.memory_bytes <= 4 * 1024 * 1024, "{:?}", report.costs);
     assert!(report.costs.memory_bytes > 3 * 1024 * 1024, "{:?}", report.costs);
@@ -133,7 +134,7 @@ fn huge_answers() {
     for step in ["interests", "probe", "authenticate", "on-message"] {
         refused_at_once("huge", step, "");
     }
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("b", &does("huge", "snapshot", 1)).unwrap();
 }
 
@@ -156,7 +157,7 @@ fn statuses_out_of_range() {
 
 #[test]
 fn header_injection() {
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("b", &does("inject", "on-message", 1)).unwrap();
     let mut hooks = place.host.guests();
     // Every bad edit was refused with its own error, or X-Accepted would have been added.
@@ -172,14 +173,14 @@ fn header_injection() {
 #[test]
 fn edits_do_not_outlive_a_fault_or_a_drop() {
     fails_later("edit-then-trap", "on-message", "unreachable");
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("b", &does("edit-then-drop", "on-message", 1)).unwrap();
     assert_eq!(filter(&mut place.host.guests(), "b"), Verdict::Drop);
 }
 
 #[test]
 fn edit_flood() {
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("b", &does("edit-flood", "on-message", FROM)).unwrap();
     let mut hooks = place.host.guests();
     for _ in 1..FROM {
@@ -198,7 +199,7 @@ fn edit_flood() {
 #[test]
 fn log_flood() {
     let log = Log::start();
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("flood", &does("log-flood", "on-message", FROM)).unwrap();
     let mut hooks = place.host.guests();
     let since = Instant::now();
@@ -214,7 +215,7 @@ fn log_flood() {
 #[test]
 fn long_log_lines() {
     let log = Log::start();
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("long", &does("log-long", "on-message", 1)).unwrap();
     filter(&mut place.host.guests(), "long");
     let lines = log.with("plugin long:");
@@ -226,7 +227,7 @@ fn long_log_lines() {
 
 #[test]
 fn metric_flood() {
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("b", &does("metric-flood", "pick-worker", FROM)).unwrap();
     let mut hooks = place.host.guests();
     for _ in 0..=FROM {
@@ -240,7 +241,7 @@ fn metric_flood() {
 
 #[test]
 fn kv_flood() {
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("b", &does("kv-flood", "pick-worker", FROM)).unwrap();
     let mut hooks = place.host.guests();
     for _ in 0..=FROM {
@@ -260,7 +261,7 @@ fn random_flood() {
 
 #[test]
 fn values_that_are_not_utf_8_arrive_as_they_were_sent() {
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("b", &does("echo", "on-message", 1)).unwrap();
     let Verdict::Edited { bytes, .. } = filter(&mut place.host.guests(), "b") else {
         panic!("it is edited")
@@ -272,7 +273,7 @@ fn values_that_are_not_utf_8_arrive_as_they_were_sent() {
 
 #[test]
 fn an_authenticator_sees_headers() {
-    let place = Place::new();
+    let place = Place::warm();
     place.install_misbehaving("b", &does("session", "authenticate", 1)).unwrap();
     let mut hooks = place.host.guests();
     assert_eq!(auth(&mut hooks, "b"), Decision::Deny(403));
@@ -283,7 +284,7 @@ fn an_authenticator_sees_headers() {
 
 #[test]
 fn an_empty_slot_answers_for_nobody() {
-    let place = Place::new();
+    let place = Place::warm();
     let mut hooks = place.host.guests();
     let said: Vec<String> = HOOKS.iter().map(|hook| ask(&mut hooks, hook, "none")).collect();
     assert_eq!(said, ["None", "None", "Fault", "Fault"]);

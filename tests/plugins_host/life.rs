@@ -264,6 +264,32 @@ fn a_directory_that_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_plugin_of_every_released_version_is_still_taken_and_used() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    let mut found = 0;
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|end| end != "wasm") {
+            continue;
+        }
+        found += 1;
+        for code in [Code::HERE, Code::Pulley] {
+            let place = Place::with(code, Box::new(Forget));
+            let report = place.install("all", &std::fs::read(&path).unwrap()).unwrap();
+            assert_eq!(report.hooks, ["balancer", "authenticator", "filter"], "{path:?}");
+            let mut hooks = place.host.guests();
+            pick(&mut hooks, "all");
+            worker(&mut hooks, "all");
+            auth(&mut hooks, "all");
+            filter(&mut hooks, "all");
+            let info = place.info("all");
+            assert_eq!((info.calls, info.faults), (4, 0), "{path:?}: {}", info.last_fault);
+        }
+    }
+    assert!(found >= 1);
+}
+
+#[test]
 fn names_that_are_none_are_refused() {
     let place = Place::new();
     for name in ["", "a/b", "../x", "a b", &"n".repeat(33)] {

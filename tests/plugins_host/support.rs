@@ -33,6 +33,23 @@ impl Place {
         Self::with(Code::HERE, Box::new(Forget))
     }
 
+    /// With the code of the guests of `hostile.rs` in its cache: they are compiled once for all tests.
+    pub fn warm() -> Self {
+        static WARM: std::sync::OnceLock<Place> = std::sync::OnceLock::new();
+        let warm = WARM.get_or_init(|| {
+            let place = Self::new();
+            place.install("a", &misbehaves()).unwrap();
+            place.install("b", &component("least-loaded")).unwrap();
+            place
+        });
+        let place = Self::new();
+        std::fs::create_dir(&place.dir).unwrap();
+        for name in warm.files().iter().filter(|name| !name.ends_with(".wasm")) {
+            std::fs::copy(warm.dir.join(name), place.dir.join(name)).unwrap();
+        }
+        place
+    }
+
     pub fn with(code: Code, keep: Box<dyn Keep>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
