@@ -2,24 +2,35 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test unit lint setup capacity bench clean
+BOARD ?= qemu-aarch64
+
+.PHONY: help demo test unit lint setup plugins plugins-test capacity bench cross cross-check \
+	firmware qemu qemu-test clean
 
 help:
 	@echo "make demo      two synthetic cameras, a gateway, players, live figures (DEMO_SECONDS=10 to end by itself)"
 	@echo "make test      everything that must pass: lints, unit, simulation, real peers"
+	@echo "make cross     the program for both ARM targets, static; sizes in target/cross/sizes.txt"
+	@echo "make cross-check  the same in containers, as cross does it, where an engine and rustup answer"
+	@echo "make firmware  image, signed boot image and signed update for BOARD=qemu-aarch64 or qemu-armv7"
+	@echo "make qemu      boots it: rtsp://127.0.0.1:8554"
+	@echo "make qemu-test the part of make test that boots boards"
 	@echo "make unit      the part of it that needs no peer"
+	@echo "make plugins   the guests under plugins/ as components in target/plugins/"
+	@echo "make plugins-test  their own tests, without a gateway"
 	@echo "make bench     what a relayed packet costs, beside bare loops and peers; BENCH=\"bursts --runs 9\" for a part"
 	@echo "make capacity  memory, descriptors and loss at 1000 sessions, in full"
 
 demo:
 	tests/demo.sh
 
-test: setup lint
+test: setup plugins lint
 	$(CARGO) test --locked
 
 unit: lint
 	$(CARGO) test --locked --lib --test transcripts --test splits --test session_sim --test pipe_sim \
-		--test allocations --test config_cut --test tidy
+		--test session_cases --test mutations --test allocations --test config_cut \
+		--test block_replay --test flash_run --test tidy
 
 lint:
 	$(CARGO) fmt --all --check
@@ -28,6 +39,13 @@ lint:
 
 setup:
 	tests/setup.sh
+	board/setup.sh
+
+plugins:
+	plugins/build.sh
+
+plugins-test:
+	plugins/test.sh
 
 capacity:
 	EDGEWEIR_CAPACITY=full $(CARGO) test --locked --release --test capacity -- --nocapture
@@ -35,6 +53,24 @@ capacity:
 bench: setup
 	benches/setup.sh
 	$(CARGO) bench --locked --profile release --bench relay -- --write $(BENCH)
+
+cross:
+	cross/build aarch64-unknown-linux-gnu
+	cross/build armv7-unknown-linux-gnueabihf
+	cat target/cross/sizes.txt
+
+cross-check:
+	cross/check
+
+firmware:
+	board/build $(BOARD)
+
+qemu:
+	board/build $(BOARD)
+	board/qemu $(BOARD)
+
+qemu-test: setup
+	$(CARGO) test --locked --test qemu -- --test-threads=1
 
 clean:
 	$(CARGO) clean

@@ -48,9 +48,17 @@ impl Sub for Instant {
 }
 
 /// Now, by the system's monotonic clock.
-#[allow(clippy::disallowed_methods)] // the one place
 pub fn now() -> Instant {
+    Instant(u64::try_from(since_start().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Nanoseconds since the program started: for durations that people read, not for deadlines.
+pub fn precise_ns() -> u64 {
+    u64::try_from(since_start().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[allow(clippy::disallowed_methods)] // the one place
+fn since_start() -> Duration {
     static START: OnceLock<std::time::Instant> = OnceLock::new();
-    let start = START.get_or_init(std::time::Instant::now);
-    Instant(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    START.get_or_init(std::time::Instant::now).elapsed()
 }

@@ -17,6 +17,7 @@
 //! | [`auth`] | digest and basic, toward players and toward origins |
 //! | [`config`] | the schema, its text and its image on flash |
 //! | `pipe/relay.rs` | one datagram in, one verdict out |
+//! | `plugin/hooks.rs` | what plugins are asked and may answer, in plain types |
 //!
 //! The **shell** drives it:
 //!

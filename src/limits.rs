@@ -98,6 +98,9 @@ pub const PLUGIN_CONFIG_DEPTH_MAX: usize = 8;
 /// `[plugin.config]` of all slots together, as JSON: half of what eight slots could ask for, since
 /// the configuration is held whole in memory.
 pub const PLUGIN_CONFIGS_MAX_BYTES: usize = 4 * 1024;
+/// Clients and paths whose origin is remembered for balancing plugins, 64 bytes each; the oldest half
+/// is forgotten when they are reached.
+pub const STICKY_MAX: usize = 4096;
 /// Filters of one route.
 pub const ROUTE_FILTERS_MAX: usize = 4;
 /// Public keys that may sign plugins: two in use, two to change to.
@@ -136,6 +139,17 @@ pub const CONTROL_TOKEN_MIN_BYTES: usize = 16;
 pub const STORE_MIN_BYTES: u32 = 512 * 1024;
 /// Largest store on flash. Recognising a store reads it once, which takes a second at this size.
 pub const STORE_MAX_BYTES: u32 = 64 * 1024 * 1024;
+
+/// Plugin slots on flash: 16 slots of two hashes, serials and fault counts are under 2 KiB.
+pub const STORE_SLOTS_MAX_BYTES: usize = 8 * 1024;
+/// Starts in a row that may end early before the previous configuration is taken.
+pub const EARLY_DEATHS: u8 = 3;
+
+// --- Watchdog -----------------------------------------------------------------------------------
+
+/// A worker that has not gone round its loop for so long hangs. It goes round once a second when
+/// there is nothing to do; the longest thing it does is a hook with its CPU budget.
+pub const WORKER_STUCK_MS: u64 = 5_000;
 
 // --- Camera and probe ---------------------------------------------------------------------------
 
@@ -178,6 +192,8 @@ pub const PORT_TRIES_MAX: usize = 64;
 
 /// Longest body of a request to the control API. The largest configuration is under 100 KiB of TOML.
 pub const CONTROL_BODY_MAX_BYTES: usize = 256 * 1024;
+/// Longest signature file of a component; minisign's have about 300 bytes.
+pub const PLUGIN_SIGNATURE_MAX_BYTES: usize = 1024;
 /// Longest head of a request to the control API.
 pub const CONTROL_HEAD_MAX_BYTES: usize = 16 * 1024;
 /// Most headers of a request to the control API.
@@ -195,3 +211,115 @@ pub const CONTROL_ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
 pub const LOG_QUEUE_LINES: usize = 1024;
 /// Longest log line; longer ones are cut.
 pub const LOG_LINE_MAX_BYTES: usize = 1024;
+
+// --- Plugins: one instance ----------------------------------------------------------------------
+
+/// Linear memory of a guest, its initial size included.
+pub const GUEST_MEMORY_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Elements of all tables of a guest together; a table is a function pointer an element.
+pub const GUEST_TABLE_ELEMENTS_MAX: usize = 10_000;
+/// Core instances within one component: the guest itself and the few that adapt it.
+pub const GUEST_INSTANCES_MAX: usize = 16;
+/// Tables within one component.
+pub const GUEST_TABLES_MAX: usize = 8;
+/// Linear memories within one component.
+pub const GUEST_MEMORIES_MAX: usize = 2;
+/// Stack of a guest's frames; recursion ends here.
+pub const GUEST_STACK_BYTES: usize = 256 * 1024;
+/// What one call between host and guest may make the host copy.
+pub const GUEST_COPY_MAX_BYTES: usize = 1024 * 1024;
+/// CPU time of `pick-upstream` and `pick-worker`.
+pub const BALANCER_BUDGET_MS: u64 = 2;
+/// CPU time of `authenticate` and `on-message`.
+pub const HOOK_BUDGET_MS: u64 = 5;
+/// CPU time of `describe` and `snapshot`.
+pub const LIFECYCLE_BUDGET_MS: u64 = 20;
+/// CPU time of `init` and `probe`, and of making an instance.
+pub const INIT_BUDGET_MS: u64 = 100;
+/// Period of the clock that budgets are looked at by; only runs while guests are called.
+pub const EPOCH_MS: u64 = 1;
+/// Ticks without any call after which that clock stops.
+pub const EPOCH_IDLE_TICKS: u32 = 50;
+
+// --- Plugins: what a guest says -----------------------------------------------------------------
+
+/// Longest name of a header that a guest gives.
+pub const GUEST_HEADER_NAME_MAX_BYTES: usize = 64;
+/// Longest value of a header that a guest gives.
+pub const GUEST_HEADER_VALUE_MAX_BYTES: usize = HEADER_LINE_MAX_BYTES;
+/// Headers of a reply that a guest gives.
+pub const GUEST_REPLY_HEADERS_MAX: usize = 32;
+/// WWW-Authenticate headers of one challenge.
+pub const GUEST_CHALLENGES_MAX: usize = 8;
+/// Edits of one message.
+pub const GUEST_EDITS_MAX: usize = 64;
+/// Longest user of a grant.
+pub const GRANT_USER_MAX_BYTES: usize = 64;
+/// Longest time of a grant.
+pub const GRANT_TTL_MAX_S: u32 = 86_400;
+/// Roles of a grant.
+pub const GRANT_ROLES_MAX: usize = 8;
+/// Longest role of a grant.
+pub const GRANT_ROLE_MAX_BYTES: usize = 32;
+/// Entries in each list of a filter's interest.
+pub const INTEREST_ENTRIES_MAX: usize = 32;
+/// Longest entry there.
+pub const INTEREST_ENTRY_MAX_BYTES: usize = 64;
+/// Longest name and version that a plugin gives itself.
+pub const PLUGIN_INFO_MAX_BYTES: usize = 32;
+/// Longest JSON Schema that a plugin shows.
+pub const PLUGIN_SCHEMA_MAX_BYTES: usize = 16 * 1024;
+/// Longest reason that `init` and `probe` give; the rest is cut.
+pub const PLUGIN_REASON_MAX_BYTES: usize = 512;
+/// Longest state that a plugin leaves its successor.
+pub const SNAPSHOT_MAX_BYTES: usize = 64 * 1024;
+
+// --- Plugins: what a guest asks of the host -----------------------------------------------------
+
+/// Longest log line of a guest; the rest is cut.
+pub const GUEST_LOG_LINE_MAX_BYTES: usize = 1024;
+/// Log lines of one slot a second; later ones are dropped and counted.
+pub const GUEST_LOG_LINES_PER_S: u32 = 20;
+/// Random bytes of one call.
+pub const GUEST_RANDOM_MAX_BYTES: u32 = 256;
+/// Keys in the table of one slot.
+pub const KV_KEYS_MAX: usize = 1024;
+/// Longest key there.
+pub const KV_KEY_MAX_BYTES: usize = 64;
+/// Longest value there.
+pub const KV_VALUE_MAX_BYTES: usize = 4096;
+/// Keys and values of one slot together.
+pub const KV_MAX_BYTES: usize = 256 * 1024;
+/// Metrics of one slot; later ones are dropped and counted.
+pub const GUEST_METRICS_MAX: usize = 32;
+/// Longest name of a metric.
+pub const GUEST_METRIC_NAME_MAX_BYTES: usize = 64;
+/// Longest text that a guest may have authenticated by a key, or have checked as a password.
+pub const GUEST_CREDENTIAL_MAX_BYTES: usize = 4096;
+
+// --- Plugins: life cycle ------------------------------------------------------------------------
+
+/// How long after an install few faults bring back the plugin from before.
+pub const TRIAL_MS: u64 = 60_000;
+/// So many faults during the trial do.
+pub const TRIAL_FAULTS: u32 = 3;
+/// So many faults within [`FAULT_WINDOW_MS`] do at any time.
+pub const FAULTS_MAX: u32 = 20;
+/// The window in which faults are counted together.
+pub const FAULT_WINDOW_MS: u64 = 60_000;
+/// How long a plugin that has no predecessor is not asked after so many faults.
+pub const BENCH_MS: u64 = 30_000;
+/// Events that wait to be taken; the oldest go.
+pub const PLUGIN_EVENTS_MAX: usize = 64;
+/// Address space of the child that compiles: 1 MiB of component takes about 100 MiB.
+pub const COMPILE_MEMORY_MAX_BYTES: u64 = 512 * 1024 * 1024;
+/// CPU time of the child that compiles; 25 KiB take 25 ms on a PC and about a second on a small board.
+pub const COMPILE_CPU_MAX_S: u64 = 60;
+/// Wall time of the child that compiles: it runs behind everything else.
+pub const COMPILE_WALL_MAX_S: u64 = 180;
+/// Largest result of compiling; 1 MiB of component becomes about 6 MiB.
+pub const COMPILED_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Slots that flash remembers: those of the configuration, and as many that it once had.
+pub const PLUGIN_SLOTS_STORED_MAX: usize = 2 * PLUGIN_SLOTS_MAX;
+/// Slots that are known at once; later names find no plugin.
+pub const PLUGIN_SLOTS_KNOWN_MAX: usize = 64;

@@ -4,7 +4,10 @@
 //! queue full, lines are dropped and counted, and the count is written as soon as lines flow again:
 //! a full log does not disturb a session. Text of peers cannot break a line or steer a terminal.
 //!
-//! Not in here: files, rotation, syslog; systemd, procd and shells do that with stderr.
+//! Where there is a syslog daemon, it may get the same lines ([`syslog`]). Not in here: files and
+//! rotation; systemd, procd and shells do that with stderr.
+
+pub mod syslog;
 
 use core::{
     fmt::Write as _,
@@ -13,6 +16,7 @@ use core::{
 };
 use std::{
     io::{self, Write},
+    path::PathBuf,
     sync::{
         OnceLock,
         mpsc::{self, Receiver, SyncSender, TrySendError},
@@ -23,10 +27,13 @@ use std::{
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use self::syslog::Syslog;
 use crate::limits::{LOG_LINE_MAX_BYTES, LOG_QUEUE_LINES};
 
 /// Time that the end of the program waits for a slow stderr.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+/// Time and level with the spaces behind them, as [`formatted`] writes them.
+const HEAD_BYTES: usize = "2026-11-21T10:00:00Z INFO  ".len();
 /// Lines are joined into one write up to this size.
 const BATCH_BYTES: usize = 16 * 1024;
 
@@ -34,13 +41,14 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 /// Lines that the queue had no place for, not yet told.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Starts logging to stderr at `level`, and logs panics with it. A second call only sets the level.
+/// Starts logging to stderr, and to a syslog daemon's socket if one is named, at `level`; logs
+/// panics with it. A second call only sets the level.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start(level: LevelFilter) -> Result<(), String> {
+pub fn start(level: LevelFilter, syslog: Option<PathBuf>) -> Result<(), String> {
     if LOGGER.get().is_none() {
-        let logger = Logger::to(io::stderr(), &LOST)
+        let logger = Logger::to(io::stderr(), syslog.map(Syslog::new), &LOST)
             .map_err(|wrong| format!("cannot start the log's thread: {wrong}"))?;
         let _ = log::set_logger(LOGGER.get_or_init(|| logger));
         std::panic::set_hook(Box::new(|panic| {
@@ -108,7 +116,7 @@ fn date(mut days: u64) -> (u64, u64, u64) {
 }
 
 enum Entry {
-    Line(String),
+    Line(Level, String),
     /// Answered once everything before it is written.
     Flush(SyncSender<()>),
 }
@@ -119,17 +127,21 @@ struct Logger {
 }
 
 impl Logger {
-    fn to(out: impl Write + Send + 'static, lost: &'static AtomicU64) -> io::Result<Self> {
+    fn to(
+        out: impl Write + Send + 'static,
+        syslog: Option<Syslog>,
+        lost: &'static AtomicU64,
+    ) -> io::Result<Self> {
         let (queue, entries) = mpsc::sync_channel(LOG_QUEUE_LINES);
         thread::Builder::new()
             .name("log".into())
             .stack_size(64 * 1024)
-            .spawn(move || write_out(out, &entries, lost))?;
+            .spawn(move || write_out(out, syslog, &entries, lost))?;
         Ok(Self { queue, lost })
     }
 
-    fn line(&self, line: String) {
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(Entry::Line(line)) {
+    fn line(&self, level: Level, line: String) {
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(Entry::Line(level, line)) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -143,7 +155,7 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.line(formatted(wall_clock(), record));
+            self.line(record.level(), formatted(wall_clock(), record));
         }
     }
 
@@ -195,7 +207,13 @@ impl core::fmt::Write for Bounded {
 }
 
 /// The thread: everything that waits goes out in one write.
-fn write_out(mut out: impl Write, entries: &Receiver<Entry>, lost: &AtomicU64) {
+fn write_out(
+    mut out: impl Write,
+    mut syslog: Option<Syslog>,
+    entries: &Receiver<Entry>,
+    lost: &AtomicU64,
+) {
+    let mut unsent: u64 = 0;
     let mut batch = String::new();
     while let Ok(first) = entries.recv() {
         let mut asked = Vec::new();
@@ -203,7 +221,14 @@ fn write_out(mut out: impl Write, entries: &Receiver<Entry>, lost: &AtomicU64) {
         let mut next = Some(first);
         while let Some(entry) = next {
             match entry {
-                Entry::Line(line) => batch.push_str(&line),
+                Entry::Line(level, line) => {
+                    if let Some(syslog) = &mut syslog
+                        && !syslog.send(level, without_head(&line))
+                    {
+                        unsent += 1;
+                    }
+                    batch.push_str(&line);
+                }
                 Entry::Flush(done) => asked.push(done),
             }
             next = if batch.len() < BATCH_BYTES { entries.try_recv().ok() } else { None };
@@ -215,11 +240,22 @@ fn write_out(mut out: impl Write, entries: &Receiver<Entry>, lost: &AtomicU64) {
             let now = timestamp(wall_clock());
             let _ = writeln!(out, "{now} WARN  logger: {count} lines lost, stderr was too slow");
         }
+        if unsent > 0
+            && let Some(syslog) = &mut syslog
+            && syslog.send(Level::Warn, &format!("logger: {unsent} lines lost before this one"))
+        {
+            unsent = 0;
+        }
         let _ = out.flush();
         for done in asked {
             let _ = done.try_send(());
         }
     }
+}
+
+/// A line without time, level and line feed, which syslog tells in its own way.
+fn without_head(line: &str) -> &str {
+    line.trim_end().get(HEAD_BYTES..).unwrap_or_default()
 }
 
 fn message(payload: &dyn core::any::Any) -> &str {
@@ -281,6 +317,12 @@ mod tests {
     }
 
     #[test]
+    fn syslog_gets_room_and_text() {
+        assert_eq!(without_head(&line("session 1 began")), "proxy: session 1 began");
+        assert_eq!(without_head("short"), "");
+    }
+
+    #[test]
     fn text_of_a_peer_cannot_break_a_line_or_steer_a_terminal() {
         assert!(line("a\r\nb\x1b[2J").ends_with("proxy: a··b·[2J\n"));
     }
@@ -307,10 +349,10 @@ mod tests {
         static LOST: AtomicU64 = AtomicU64::new(0);
         let sink = Sink::default();
         let held = sink.0.lock().unwrap();
-        let logger = Logger::to(sink.clone(), &LOST).unwrap();
+        let logger = Logger::to(sink.clone(), None, &LOST).unwrap();
         // The thread may hold one batch of these while it is stuck.
         for n in 0..3 * LOG_QUEUE_LINES {
-            logger.line(format!("{n:0100}\n"));
+            logger.line(Level::Info, format!("{n:0100}\n"));
         }
         assert!(LOST.load(Ordering::Relaxed) > 0);
         drop(held);
@@ -331,8 +373,8 @@ mod tests {
     fn a_flush_waits_for_what_was_logged_before() {
         static LOST: AtomicU64 = AtomicU64::new(0);
         let sink = Sink::default();
-        let logger = Logger::to(sink.clone(), &LOST).unwrap();
-        logger.line("one\n".into());
+        let logger = Logger::to(sink.clone(), None, &LOST).unwrap();
+        logger.line(Level::Info, "one\n".into());
         logger.flush();
         assert_eq!(text(&sink), "one\n");
     }

@@ -21,6 +21,7 @@ mod origin;
 
 use std::{
     env, fs,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -86,6 +87,96 @@ fn sessions_are_cheap_nothing_grows_and_no_packet_is_lost() {
     churn(&gateway, &players, form.churned);
     expect_nothing_left(&gateway, descriptors);
     gateway.finish();
+}
+
+/// Sessions stream, and meanwhile plugins are swapped in all their slots: good ones, ones that are
+/// refused after they ran in the shadow, or before. No session ends, no packet is lost.
+#[test]
+fn swaps_under_load_lose_no_session_and_no_packet() {
+    let full = env::var("EDGEWEIR_CAPACITY").is_ok_and(|form| form == "full");
+    let (crowd, swaps, seconds): (u16, usize, u32) =
+        if full { (1000, 100, 40) } else { (50, 10, 6) };
+    generator::raise_file_limit();
+    let bench = Bench::new("capacity-swaps");
+    let origin = TinyOrigin::start();
+    let mut setup = Setup::default().origin("tiny", &origin.url(), "check = \"off\"").route(
+        "/**",
+        &["tiny"],
+        "policy = \"plugin:balancer\"\nfilters = [\"filter\"]",
+    );
+    setup.tables += "[[plugin]]\nslot = \"balancer\"\n[[plugin]]\nslot = \"filter\"\n\
+                     [plugin.config]\nheaders = [\"Server\"]\n";
+    setup.gateway = "worker_policy = \"plugin:balancer\"".to_owned();
+    setup.limits = "sessions = 4096\nsessions_per_client = 4096\nidle_timeout_s = 600".to_owned();
+    setup.pairs = 4 * crowd + 64;
+    let gateway = Gateway::start(&bench, &setup);
+    let install = |name: &str, slot: &str| -> (bool, Duration) {
+        let began = Instant::now();
+        let done = gateway.try_to(&["plugin", "install", &guest(name), "--slot", slot]);
+        (done, began.elapsed())
+    };
+    assert!(install("least-loaded", "balancer").0 && install("redact", "filter").0);
+    let players = Players::new();
+    let mut sessions: Vec<Raw> = (0..crowd).map(|_| open(&gateway, &players)).collect();
+    let all = u32::from(crowd) * RATE;
+    players.forget();
+    let sent = generator::send(&origin, all, Duration::from_secs(u64::from(seconds) / 4));
+    let (received, _) = players.settle(&sent);
+    let quiet = (players.delays.permille(999), players.delays.worst());
+    let lost_quietly = sent.packets.saturating_sub(received).saturating_sub(players.overflown());
+    players.forget();
+    let (sent, slowest, refused) = std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| {
+            let (mut slowest, mut refused) = (Duration::ZERO, 0);
+            for at in 0..swaps {
+                let (name, slot, good) = match at % 5 {
+                    0 => ("sticky-hash", "balancer", true),
+                    1 => ("redact", "filter", true),
+                    2 => ("hostile/start-trap", "filter", false),
+                    3 => ("least-loaded", "balancer", true),
+                    _ => ("hostile/forbidden-import", "balancer", false),
+                };
+                let (done, took) = install(name, slot);
+                assert_eq!(done, good, "swap {at}: {name}");
+                slowest = slowest.max(took);
+                refused += u32::from(!done);
+            }
+            (slowest, refused)
+        });
+        let sent = generator::send(&origin, all, Duration::from_secs(seconds.into()));
+        let (slowest, refused) = swapping.join().expect("the swaps");
+        (sent, slowest, refused)
+    });
+    let (received, gaps) = players.settle(&sent);
+    let swapped = (players.delays.permille(999), players.delays.worst());
+    let missing = sent.packets.saturating_sub(received);
+    println!(
+        "{crowd} sessions, {swaps} swaps ({refused} refused) in {:?}, the slowest {slowest:?} with its \
+         command; {} packets, {missing} missing ({} for want of room at the players), {lost_quietly} \
+         before; delay without swaps: 99.9 % within {:?}, worst {:?}; with: {:?}, {:?}",
+        sent.took,
+        sent.packets,
+        players.overflown(),
+        quiet.0,
+        quiet.1,
+        swapped.0,
+        swapped.1
+    );
+    assert!(missing <= players.overflown(), "{missing} packets are missing ({gaps} sessions)");
+    assert_eq!(gateway.sessions().len(), usize::from(crowd), "no session has ended");
+    for session in &mut sessions {
+        assert_eq!(session.ask("GET_PARAMETER", &gateway.url("/cam"), &[]).status, 200);
+    }
+    gateway.finish();
+}
+
+/// A component that `plugins/build.sh` has made.
+fn guest(name: &str) -> String {
+    let target = env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
+    let file = target.join("plugins").join(format!("{name}.wasm"));
+    assert!(file.is_file(), "{} is missing: run `make plugins`", file.display());
+    file.display().to_string()
 }
 
 /// So many sessions at once: their memory, and all of their packets.

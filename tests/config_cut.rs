@@ -53,6 +53,8 @@ fn prepared(configs: u16) -> SimNor {
         store.save_config(&config(number)).unwrap();
     }
     store.save_secrets(&secrets(0)).unwrap();
+    store.begin().unwrap();
+    store.save_slots(b"slots 0").unwrap();
     nor
 }
 
@@ -293,5 +295,80 @@ fn every_flipped_bit_gives_old_or_new_or_is_reported() {
                 flip(&start, &bytes, &newest, at, bit);
             }
         }
+    }
+}
+
+/// Cuts `change` at every step and shows each store that is left to `check`, which is told whether
+/// the change was acknowledged.
+fn cut_each(
+    start: &SimNor,
+    change: impl Fn(&mut Store) -> Result<(), StoreError>,
+    check: impl Fn(&mut Store, bool),
+) {
+    let whole = SimNor::with_bytes(GEOMETRY, start.bytes());
+    change(&mut open(&whole).unwrap()).unwrap();
+    assert!(whole.steps() > 0);
+    for cut in 0..=whole.steps() {
+        let nor = SimNor::with_bytes(GEOMETRY, start.bytes());
+        let mut store = open(&nor).unwrap();
+        nor.dies_after(cut);
+        let acknowledged = change(&mut store).is_ok();
+        drop(store);
+        check(&mut open(&SimNor::with_bytes(GEOMETRY, nor.bytes())).unwrap(), acknowledged);
+    }
+}
+
+#[test]
+fn a_cut_while_a_fallback_is_written_leaves_it_to_the_next_start_or_has_it_done() {
+    for start in [prepared(3), filled(3, |_, _, erased| erased)] {
+        let mut store = open(&start).unwrap();
+        store.begin().unwrap();
+        store.begin().unwrap();
+        drop(store);
+        cut_each(
+            &start,
+            |store| store.begin().map(|start| assert!(start.fell_back)),
+            |store, acknowledged| {
+                let done = store.load_config().unwrap().active.unwrap().1 == 2;
+                assert!(done || !acknowledged);
+                let next = store.begin().unwrap();
+                assert_eq!((next.fell_back, next.fallbacks), (!done, 1));
+                let (config, sequence) = store.load_config().unwrap().active.unwrap();
+                let expected = self::config(2);
+                assert_eq!((*config, sequence), (expected, 2));
+            },
+        );
+    }
+}
+
+#[test]
+fn a_cut_while_starts_are_counted_changes_nothing_else() {
+    let start = prepared(2);
+    let before = view(&mut open(&start).unwrap());
+    let count = |store: &mut Store| {
+        store.begin()?;
+        store.settled()
+    };
+    cut_each(&start, count, |store, acknowledged| {
+        assert_eq!(view(store), before);
+        // One start before this one, this one, one more: no fallback yet, whatever was counted.
+        assert!(!store.begin().unwrap().fell_back);
+        assert!(!acknowledged || !store.begin().unwrap().fell_back);
+    });
+}
+
+#[test]
+fn plugin_slots_are_the_old_or_the_new_ones() {
+    for start in [prepared(2), filled(2, |_, _, erased| erased)] {
+        let new = [b'n'; 600];
+        cut_each(
+            &start,
+            |store| store.save_slots(&new),
+            |store, acknowledged| {
+                let found = store.load_slots().unwrap().unwrap();
+                assert!(found == new || (!acknowledged && found == b"slots 0"));
+                assert_eq!(view(store).0.config.map(|(number, _)| number), Some(2));
+            },
+        );
     }
 }

@@ -19,12 +19,17 @@ use edgeweir::{
     clock::now,
     control::{
         client::Client,
-        gateway::{Answer, Gateway},
-        model::{Credential, HistoryEntry, OriginStatus, Problem, SessionStatus, Status},
+        gateway::{Answer, Gateway, Upload},
+        model::{
+            Credential, HistoryEntry, Installed, OriginStatus, PluginStatus, Problem,
+            SessionStatus, Status,
+        },
         server,
         socket::ControlSocket,
     },
-    limits::{CONTROL_BODY_MAX_BYTES, CONTROL_CONNECTIONS_MAX, CONTROL_HEADERS_MAX},
+    limits::{
+        CONTROL_BODY_MAX_BYTES, CONTROL_CONNECTIONS_MAX, CONTROL_HEADERS_MAX, PLUGIN_KIB_MAX,
+    },
 };
 use hyper::Method;
 use smol::Timer;
@@ -107,6 +112,31 @@ impl Gateway for Fake {
     fn token(&self) -> Option<String> {
         Some(TOKEN.to_owned())
     }
+    fn plugins(&self) -> Vec<PluginStatus> {
+        vec![PluginStatus { slot: "gate".into(), state: "empty".into(), ..Default::default() }]
+    }
+    fn install_plugin(&self, slot: String, upload: Upload) -> Answer<Installed> {
+        let told = format!(
+            "{slot} {} {:?} {:?} {}",
+            upload.component.len(),
+            upload.signature,
+            upload.serial,
+            upload.force
+        );
+        self.told.lock().unwrap().push(told.clone());
+        Box::pin(async move {
+            match slot.as_str() {
+                "gate" => Ok(Installed { changed: told, ..Installed::default() }),
+                _ => Err(Problem::new(404, "there is no such slot")),
+            }
+        })
+    }
+    fn rollback_plugin(&self, slot: String) -> Answer<String> {
+        self.tell(format!("{slot} rolled back"))
+    }
+    fn remove_plugin(&self, slot: String) -> Answer<String> {
+        self.tell(format!("{slot} removed"))
+    }
     fn close_session(&self, id: u64) -> bool {
         id == 7
     }
@@ -173,6 +203,39 @@ impl Served {
 
 fn code(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or("")
+}
+
+#[test]
+fn a_component_reaches_its_slot_with_all_that_was_said_of_it() {
+    let served = served("plugins");
+    let client = Client::new(&served.path);
+    let slots: Vec<PluginStatus> = client.read("/v1/plugins").unwrap();
+    assert_eq!(slots[0].slot, "gate");
+    let most = usize::from(PLUGIN_KIB_MAX) * 1024;
+    let signature = "untrusted comment: signed\nRUQ\ntrusted comment: x\nAAAA\n";
+    let done = client
+        .install("gate", "?serial=7&force=1", vec![0; most], Some(signature))
+        .unwrap()
+        .changed;
+    assert_eq!(done, format!("gate {most} {:?} Some(7) true", Some(signature)));
+    let done = client.install("gate", "", vec![1], None).unwrap().changed;
+    assert_eq!(done, "gate 1 None None false");
+    assert_eq!(
+        client.change(Method::POST, "/v1/plugins/gate/rollback", String::new()).unwrap(),
+        "gate rolled back"
+    );
+    assert_eq!(
+        client.change(Method::DELETE, "/v1/plugins/gate", String::new()).unwrap(),
+        "gate removed"
+    );
+    let refused =
+        |slot, query, bytes| client.install(slot, query, vec![0; bytes], None).unwrap_err();
+    assert!(refused("gate", "", most + 1).contains("the body is too large: allowed are 1048576"));
+    assert!(refused("gate", "", 0).contains("the body is empty"));
+    assert!(refused("gate", "?serial=0", 1).contains("serial: allowed are 1 to"));
+    assert!(refused("gate", "?colour=1", 1).contains("allowed are serial=N and force=1"));
+    assert!(refused("door", "", 1).contains("no such slot"));
+    assert!(client.install("gate", "", vec![1], Some(&"s".repeat(1026))).is_err());
 }
 
 #[test]

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Two synthetic cameras, a gateway before them, players of our own through it, live figures.
+# Two synthetic cameras, a gateway before them, players of our own through it, live figures. A plugin
+# chooses the camera of each session; half-way another one takes its place while media flow.
 #
 #   DEMO_SECONDS=10   end by itself after so long; without it: until Ctrl-C
 #   DEMO_LISTEN=0.0.0.0   be reachable from other machines [127.0.0.1]
 #
-# Ends with 0 only if media flowed over UDP and over TCP in every round.
+# Ends with 0 only if media flowed over UDP and over TCP in every round, and not a packet was lost over
+# TCP.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,6 +30,10 @@ fi
 echo "building (the first time takes a few minutes)..."
 "${CARGO:-cargo}" build --release --locked --quiet
 edgeweir=${CARGO_TARGET_DIR:-target}/release/edgeweir
+guests=${CARGO_TARGET_DIR:-target}/plugins
+for guest in least-loaded sticky-hash; do
+    [[ -f $guests/$guest.wasm ]] || plugins/build.sh "$guest"
+done
 
 dir=$(mktemp -d)
 children=()
@@ -100,8 +106,11 @@ url = "rtsp://127.0.0.1:$port_b"
 [[route]]
 path = "/cam/*"
 origins = ["camera-a", "camera-b"]
-policy = "round-robin"
+policy = "plugin:balancer"
 auth = "none"
+
+[[plugin]]
+slot = "balancer"
 TOML
 export EDGEWEIR_CONTROL=$dir/edgeweir.sock
 background gateway "$edgeweir" run --config "$dir/gateway.toml"
@@ -119,30 +128,57 @@ cat <<TEXT
 
 TEXT
 
-# One player over UDP and one over TCP for so many seconds; figures meanwhile.
+# least-loaded brings a client back to the camera that it had; sticky-hash bounds the share of each
+# camera, so that one of the later players goes to the other one: see the table of sessions.
+policy=sticky-hash
+next_policy() {
+    if [[ $policy == least-loaded ]]; then policy=sticky-hash; else policy=least-loaded; fi
+    echo "--- policy: $policy"
+    "$edgeweir" plugin install "$guests/$policy.wasm" --slot balancer
+}
+next_policy
+
+# One player over UDP and one over TCP for so many seconds; half-way another policy and two players more;
+# figures meanwhile.
 play() {
-    local seconds=$1 failed=0 transport pid
+    local seconds=$1 half=$(($1 / 2)) failed=0 transport pid swapped=
     local -A players=()
     for transport in udp tcp; do
         background "$transport" "$edgeweir" probe "rtsp://127.0.0.1:$port/cam/1" \
             --transport "$transport" --seconds "$seconds"
         players[$transport]=${children[-1]}
     done
-    for ((second = 2; second < seconds; second += 4)); do
+    for ((second = 2; second < seconds; second += 2)); do
         sleep 2
-        ((second > 2)) && sleep 2
+        if [[ -z $swapped ]] && ((second >= half)) && ((seconds - second >= 2)); then
+            swapped=1
+            next_policy || failed=1
+            for transport in udp tcp; do
+                background "$transport-later" "$edgeweir" probe "rtsp://127.0.0.1:$port/cam/1" \
+                    --transport "$transport" --seconds "$((seconds - second))"
+                players[$transport-later]=${children[-1]}
+            done
+            sleep 1
+        fi
         "$edgeweir" status || failed=1
     done
-    for transport in udp tcp; do
+    for transport in udp tcp udp-later tcp-later; do
+        [[ -n ${players[$transport]:-} ]] || continue
         pid=${players[$transport]}
         wait "$pid" || failed=1
         echo "--- what the player over $transport saw"
         cat "$dir/$transport.log"
+        # Behind the track's number, kind and codec: packets, bytes, rate, packets lost.
+        if [[ $transport == tcp* ]] && awk '/^[0-9]+ / && $7 != 0 { lost = 1 } END { exit !lost }' \
+            "$dir/$transport.log"; then
+            echo "demo: packets were lost over $transport" >&2
+            failed=1
+        fi
     done
     # The two players are gone; their numbers must not be used again.
     children=("${children[@]:0:3}")
     if ((failed)); then
-        echo "demo: no media; the gateway's log:" >&2
+        echo "demo: no media, or not all of it; the gateway's log:" >&2
         tail -n 20 "$dir/gateway.log" >&2
         exit 1
     fi

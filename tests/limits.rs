@@ -120,7 +120,7 @@ fn garbage_and_oversized_messages_get_an_answer_and_a_close() {
     let cases: [(&str, Vec<u8>, &str, bool); 9] = [
         ("a head at the bound", head(HEAD_MAX).into(), "RTSP/1.0 200", false),
         ("a head past it", head(HEAD_MAX + 1).into(), "RTSP/1.0 400", true),
-        ("a body at the bound", body(BODY_MAX).into(), "RTSP/1.0 200", false),
+        ("a body at the bound", body(BODY_MAX).into(), "RTSP/1.0 451", false),
         ("a body past it", body(BODY_MAX + 1).into(), "RTSP/1.0 413", true),
         ("a start line at the bound", start(START_LINE_MAX).into(), "RTSP/1.0 4", false),
         ("a start line past it", start(START_LINE_MAX + 1).into(), "RTSP/1.0 414", true),
@@ -193,10 +193,19 @@ fn head_that_drips_in_too_slowly_is_let_go() {
 }
 
 #[test]
-fn sessions_are_bounded_for_a_client_and_in_all() {
-    let bench = Bench::new("sessions");
+fn sessions_are_bounded_for_a_client() {
+    sessions_are_bounded("sessions-client", "sessions_per_client = 2");
+}
+
+#[test]
+fn sessions_are_bounded_in_all() {
+    sessions_are_bounded("sessions-all", "sessions = 2");
+}
+
+fn sessions_are_bounded(name: &str, limit: &str) {
+    let bench = Bench::new(name);
     let camera = Camera::start(&bench);
-    let gateway = gateway(&bench, &camera, "sessions_per_client = 2");
+    let gateway = gateway(&bench, &camera, limit);
     let mut held = [watching(&gateway), watching(&gateway)];
     let url = format!("{}/track1", gateway.url("/cam"));
     let mut third = Raw::connect(gateway.at());
@@ -486,6 +495,24 @@ fn configuration_changes_under_a_running_session_and_a_wrong_one_changes_nothing
     raw.play(&gateway.url("/more"), TCP);
     expect_undisturbed(&mut raw);
     expect_undisturbed(&mut other);
+    gateway.finish();
+}
+
+#[test]
+fn origin_whose_credentials_are_not_stored_is_an_event_with_its_remedy() {
+    let bench = Bench::new("credentials");
+    let camera = Camera::start(&bench);
+    let mut setup = Setup::default()
+        .origin("here", &camera.url, "credentials = \"known\"")
+        .origin("there", &camera.url, "credentials = \"nvr\"")
+        .route("/**", &["here", "there"], "auth = \"none\"");
+    setup.secrets =
+        Some("[[credential]]\nname = \"known\"\nuser = \"a\"\npassword = \"b\"\n".into());
+    let gateway = Gateway::start(&bench, &setup);
+    let events = gateway.ask(&["status"])["events"].to_string();
+    assert!(events.contains("origin there names credentials nvr"), "{events}");
+    assert!(events.contains("edgeweir config secret nvr"), "{events}");
+    assert!(!events.contains("known"), "{events}");
     gateway.finish();
 }
 

@@ -13,6 +13,7 @@ use edgeweir::{
     clock::Instant,
     config::text,
     origin::Table,
+    plugin::hooks::{Header, Reply, Verdict},
     rtsp::{
         Head, Method,
         framing::{Framer, Progress, Unit},
@@ -23,6 +24,10 @@ use edgeweir::{
 
 const SEEDS: u64 = 400;
 const STEPS: usize = 300;
+
+/// One world in four has no filters.
+const FILTERS: [&str; 4] =
+    ["", "filters = [\"p\"]", "filters = [\"p\", \"r\"]", "filters = [\"r\"]"];
 
 #[test]
 fn the_rules_of_the_conversation_hold_whatever_the_peers_do() {
@@ -43,7 +48,7 @@ fn the_rules_of_the_conversation_hold_whatever_the_peers_do() {
         seen.extend(world.answers);
     }
     if replay.is_none() {
-        for status in [200, 404, 454, 455, 461, 502, 503, 504] {
+        for status in [200, 403, 404, 451, 454, 455, 461, 502, 503, 504] {
             assert!(seen.contains(&status), "the simulation never met {status}: {seen:?}");
         }
     }
@@ -91,9 +96,12 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let config = text::parse(
-            "[[origin]]\nname = \"a\"\nurl = \"rtsp://198.51.100.1\"\n\
+            &("[[origin]]\nname = \"a\"\nurl = \"rtsp://198.51.100.1\"\n\
              [[origin]]\nname = \"b\"\nurl = \"rtsp://198.51.100.2\"\n\
-             [[route]]\npath = \"/live/**\"\norigins = [\"a\", \"b\"]\nauth = \"none\"\n",
+             [[plugin]]\nslot = \"p\"\non_fault = \"pass\"\n[[plugin]]\nslot = \"r\"\n\
+             [[route]]\npath = \"/live/**\"\norigins = [\"a\", \"b\"]\nauth = \"none\"\n"
+                .to_owned()
+                + FILTERS[usize::try_from(seed).unwrap() % FILTERS.len()]),
         )
         .unwrap();
         let around = Surroundings {
@@ -317,6 +325,10 @@ impl World {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Authenticate(_) => unreachable!("the route asks for no authentication"),
+            Output::Filter(_) => {
+                let verdict = self.verdict();
+                self.session.handle(Input::Filtered(verdict), self.now);
+            }
             Output::Connect { exclude, .. } => {
                 assert!(!self.connected, "one connection at a time");
                 let free: Vec<usize> = (0..2).filter(|at| !exclude.contains(at)).collect();
@@ -376,6 +388,41 @@ impl World {
                 assert!(self.ended.is_none(), "a session ends once");
                 self.ended = Some(fault);
             }
+        }
+    }
+
+    /// A filter's verdict by chance, some of them such as no host would let through.
+    fn verdict(&mut self) -> Verdict {
+        let (_, message) = self.session.filtering().expect("there is a message to ask about");
+        let (bytes, head) = (message.bytes.to_vec(), message.head);
+        assert!(!message.method.is_empty(), "a method is always known");
+        let insert = |at: usize, text: &[u8]| [&bytes[..at], text, &bytes[at..]].concat();
+        let end = head - 2;
+        match self.rng.below(20) {
+            0 => Verdict::Fault,
+            1 => Verdict::Drop,
+            2 => {
+                let status = [200, 299, 300, 451, 503, 599, 600][self.rng.below(7)];
+                let header =
+                    |name: &str, value: &[u8]| Header { name: name.into(), value: value.to_vec() };
+                let headers = vec![
+                    header("CSeq", b"99999"),
+                    header("Session", b"theirs"),
+                    header("X-Bad", b"a\r\nCSeq: 7"),
+                    header("bad name", b"a"),
+                    header("X-Good", b"yes"),
+                ];
+                Verdict::Reject(Reply { status, headers, body: vec![b'x'; self.rng.below(9)] })
+            }
+            3..=6 => {
+                let line = b"X-Filter: was here\r\n";
+                Verdict::Edited { bytes: insert(end, line), head: head + line.len() }
+            }
+            7 => Verdict::Edited { bytes: insert(end, b"CSeq: 1\r\n\r\n"), head },
+            8 => Verdict::Edited { bytes: insert(bytes.len(), b"more"), head },
+            9 => Verdict::Edited { bytes: Vec::new(), head: self.rng.below(3) },
+            10 => Verdict::Edited { bytes, head: head + 1 },
+            _ => Verdict::Pass,
         }
     }
 

@@ -11,8 +11,15 @@ use std::{
 const LONG_FILE_LINES: usize = 500;
 
 /// Rooms of the core, and files of other rooms that are core too.
-const CORE: [&str; 6] =
-    ["src/rtsp/", "src/session/", "src/origin/", "src/auth/", "src/config/", "src/pipe/relay.rs"];
+const CORE: [&str; 7] = [
+    "src/rtsp/",
+    "src/session/",
+    "src/origin/",
+    "src/auth/",
+    "src/config/",
+    "src/pipe/relay.rs",
+    "src/plugin/hooks.rs",
+];
 
 /// Files inside a core room that belong to the shell, with the reason.
 const NOT_CORE: [&str; 1] = [
@@ -134,4 +141,46 @@ fn each_transcript_says_what_must_hold() {
 
 fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// `tests/README.md` says which test proves which rule: each one that it names is there, and each
+/// transcript is named.
+#[test]
+fn every_proof_that_is_named_exists_and_every_transcript_proves_something() {
+    let page = fs::read_to_string(root().join("tests/README.md")).unwrap();
+    let proofs: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .filter_map(|line| line.trim_end_matches([' ', '|']).rsplit("| ").next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let mut tests = 0;
+    for proof in &proofs {
+        if let Some((file, test)) = proof.split_once("::") {
+            let text = fs::read_to_string(root().join(file))
+                .unwrap_or_else(|error| panic!("tests/README.md: {file}: {error}"));
+            let found = text.contains(&format!("#[test]\nfn {test}()"))
+                || text.contains(&format!("#[test]\n    fn {test}()"));
+            assert!(found, "tests/README.md: {file} has no test `{test}`");
+            tests += 1;
+        }
+    }
+    assert!(tests > 50, "the page names tests");
+    let mut transcripts: Vec<String> = fs::read_dir(root().join("tests/transcripts"))
+        .unwrap()
+        .map(|entry| name(&entry.unwrap().path()))
+        .collect();
+    transcripts.sort();
+    for transcript in &transcripts {
+        assert!(
+            proofs.contains(&transcript.as_str()),
+            "tests/README.md does not say what {transcript} proves"
+        );
+    }
+    for proof in proofs.iter().filter(|proof| proof.ends_with(".txt")) {
+        assert!(
+            transcripts.iter().any(|transcript| transcript == proof),
+            "tests/README.md: there is no transcript {proof}"
+        );
+    }
 }

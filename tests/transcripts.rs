@@ -3,8 +3,9 @@
 //!
 //! Four lanes (`client > proxy`, `proxy > origin`, `origin > proxy`, `proxy > client`) and a fifth,
 //! `proxy does`, for pipes, refusals and ends. Lines end in CRLF; `\n` at the end of a line stands
-//! for a bare LF, `\xNN` for a byte that is no text. `UPDATE_TRANSCRIPTS=1 cargo test --test
-//! transcripts` writes what came out; the difference is the review.
+//! for a bare LF, `\xNN` for a byte that is no text, `\*N*c` for N times the letter c.
+//! `UPDATE_TRANSCRIPTS=1 cargo test --test transcripts` writes what came out; the difference is the
+//! review. Plugins say what lanes like `filter SLOT says reject 403` have put down for them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,8 +15,9 @@ use std::{collections::VecDeque, fs, path::Path, sync::Arc};
 use edgeweir::{
     auth::{Account, Credentials, Decision, Signer, Verifier},
     clock::Instant,
-    config::{self, Auth, Config},
-    origin::Table,
+    config::{self, Auth, Config, Policy, Slot},
+    origin::{Consulted, Table},
+    plugin::hooks::{Header, Reply, Verdict},
     rtsp::{Head, framing::Unit, url::Base},
     session::{
         Bounds, Fault, Feed, FrameRoute, Inbox, Input, OriginLink, Output, Session, Side,
@@ -70,6 +72,8 @@ struct Play {
     now: Instant,
     port: u16,
     no_ports: bool,
+    /// What plugins say when they are asked next.
+    said: Vec<(String, String)>,
     out: String,
 }
 
@@ -103,6 +107,10 @@ impl Play {
         .unwrap();
         for line in option("set") {
             writeln!(toml, "{line}").unwrap();
+        }
+        for plugin in option("plugin") {
+            let (slot, on_fault) = plugin.split_once(' ').unwrap();
+            write!(toml, "[[plugin]]\nslot = \"{slot}\"\non_fault = \"{on_fault}\"\n").unwrap();
         }
         let config: Config =
             config::text::parse(&toml).unwrap_or_else(|error| panic!("{error}\n{toml}"));
@@ -142,6 +150,7 @@ impl Play {
             now,
             port: 20_000,
             no_ports: first("ports").is_some_and(|ports| ports == "none"),
+            said: Vec::new(),
             header,
             steps,
             out: String::new(),
@@ -155,6 +164,10 @@ impl Play {
             match lane.as_str() {
                 "client > proxy" => self.feed(Side::Client, &bytes(&text)),
                 "origin > proxy" => self.feed(Side::Origin, &bytes(&text)),
+                lane if lane.contains(" says ") => {
+                    self.said.push((lane.to_owned(), text));
+                    continue;
+                }
                 "client closes" => {
                     self.session.handle(Input::SideClosed(Side::Client), self.now);
                 }
@@ -246,8 +259,12 @@ impl Play {
                 let input = self.authenticate(scheme);
                 self.session.handle(input, now);
             }
-            Output::Connect { exclude, .. } => {
-                let next = (0..self.origins.len()).find(|at| !exclude.contains(at));
+            Output::Filter(slot) => {
+                let verdict = self.filter(slot);
+                self.session.handle(Input::Filtered(verdict), now);
+            }
+            Output::Connect { route, exclude, .. } => {
+                let next = self.choose(route, &exclude);
                 let input = match next {
                     None => Input::NoOrigin(Fault::OriginGone),
                     Some(index) => match self.origins[index].clone() {
@@ -304,7 +321,110 @@ impl Play {
         }
     }
 
-    fn authenticate(&self, scheme: Auth) -> Input {
+    /// The next thing that a plugin says, from a lane `filter SLOT says …` and the like; its text
+    /// follows.
+    fn plugin(&mut self, who: &str, slot: &str) -> Option<(String, String)> {
+        let lane = format!("{who} {slot} says ");
+        let at = self.said.iter().position(|(name, _)| name.starts_with(&lane))?;
+        let (name, text) = self.said.remove(at);
+        Some((name[lane.len()..].to_owned(), text))
+    }
+
+    /// What a filter says; nothing means that it lets the message pass.
+    fn filter(&mut self, slot: Slot) -> Verdict {
+        let (direction, message) = self.session.filtering().unwrap();
+        let original = message.bytes.to_vec();
+        let line = original.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(line).into_owned();
+        let method = message.method.to_owned();
+        let name = self.session.table().slot_name(slot).to_owned();
+        self.does(&format!("ask filter {name}, {direction:?}, {method}: {line}"));
+        let Some((verdict, text)) = self.plugin("filter", &name) else { return Verdict::Pass };
+        match verdict.split_once(' ').unwrap_or((&verdict, "")) {
+            ("fault", _) => Verdict::Fault,
+            ("drop", _) => Verdict::Drop,
+            ("reject", status) => {
+                let (headers, body) = text.split_once("\n\n").unwrap_or((&text, ""));
+                let header = |line: &str| {
+                    let (name, value) = line.split_once(": ").unwrap();
+                    Header { name: name.into(), value: bytes_of_line(value) }
+                };
+                let headers = headers.lines().filter(|line| !line.is_empty()).map(header);
+                Verdict::Reject(Reply {
+                    status: status.parse().unwrap(),
+                    headers: headers.collect(),
+                    body: bytes(body),
+                })
+            }
+            // Lines in pairs: what is there, and what stands there afterwards.
+            ("edit", _) => {
+                let mut message = String::from_utf8(original).unwrap();
+                let lines: Vec<&str> = text.lines().collect();
+                for pair in lines.chunks(2) {
+                    let [old, new] = pair else { panic!("lines come in pairs") };
+                    assert!(message.contains(old), "{old} is in {message}");
+                    let new = if new.is_empty() { String::new() } else { format!("{new}\r\n") };
+                    message = message.replacen(&format!("{old}\r\n"), &new, 1);
+                }
+                let head = message.find("\r\n\r\n").unwrap() + 4;
+                let length = message.len() - head;
+                let mut lines: Vec<String> =
+                    message[..head].split("\r\n").map(Into::into).collect();
+                for line in &mut lines {
+                    if line.starts_with("Content-Length: ") {
+                        *line = format!("Content-Length: {length}");
+                    }
+                }
+                let start = lines.join("\r\n");
+                let bytes = [start.as_bytes(), &message.as_bytes()[head..]].concat();
+                Verdict::Edited { bytes, head: start.len() }
+            }
+            other => panic!("unknown verdict {other:?}"),
+        }
+    }
+
+    /// An origin: the one that a plugin says where the route asks one, else the first untried.
+    fn choose(&mut self, route: usize, exclude: &[usize]) -> Option<usize> {
+        let table = Arc::clone(self.session.table());
+        if let Policy::Plugin(slot) = table.routes()[route].policy {
+            let name = table.slot_name(slot);
+            let said = self.plugin("balancer", name);
+            let now = self.now;
+            let chosen = table.consult(route, exclude, now, None, |upstreams, _| {
+                let ids: Vec<_> = upstreams.iter().map(|upstream| upstream.id).collect();
+                let attempt = exclude.len();
+                self.does(&format!("ask balancer {name}: origins {ids:?}, attempt {attempt}"));
+                said.and_then(|(id, _)| id.parse().ok())
+            });
+            match chosen {
+                Consulted::Chosen(reservation) => return Some(reservation.index()),
+                Consulted::Bad(id) => self.does(&format!("origin {id} cannot be chosen")),
+                Consulted::None => {}
+            }
+        }
+        (0..self.origins.len()).find(|at| !exclude.contains(at))
+    }
+
+    fn ask_authenticator(&mut self, slot: Slot) -> Input {
+        let name = self.session.table().slot_name(slot).to_owned();
+        self.does(&format!("ask authenticator {name}"));
+        let Some((decision, text)) = self.plugin("authenticator", &name) else {
+            return Input::AuthFailed;
+        };
+        match decision.split_once(' ').unwrap_or((&decision, "")) {
+            ("allow", seconds) => Input::GrantedFor(Duration::from_millis(millis(seconds))),
+            ("deny", status) => Input::DeniedAs(status.parse().unwrap()),
+            ("challenge", _) => Input::Challenge(text.lines().map(bytes_of_line).collect()),
+            ("abstain", _) => Input::DeniedAs(403),
+            ("fault", _) => Input::AuthFailed,
+            other => panic!("unknown decision {other:?}"),
+        }
+    }
+
+    fn authenticate(&mut self, scheme: Auth) -> Input {
+        if let Auth::Plugin(slot) = scheme {
+            return self.ask_authenticator(slot);
+        }
         let (raw, head) = self.session.deciding().unwrap();
         let head = Head::parse(&raw[..head]).unwrap();
         let authorization = head.header("Authorization").map(|header| header.value);
@@ -313,7 +433,9 @@ impl Play {
         let method = head.method_bytes();
         match self.verifier.check(scheme, method, uri, authorization, self.now, client) {
             Decision::Granted { .. } => Input::Granted,
-            Decision::Challenge(values) => Input::Challenge(values),
+            Decision::Challenge(values) => {
+                Input::Challenge(values.into_iter().map(String::into_bytes).collect())
+            }
             Decision::Refused => Input::Denied,
         }
     }
@@ -349,6 +471,10 @@ fn millis(seconds: &str) -> u64 {
     (seconds.trim().parse::<f64>().unwrap() * 1000.0) as u64
 }
 
+fn bytes_of_line(text: &str) -> Vec<u8> {
+    bytes(&format!("{text}\\"))
+}
+
 /// Bytes that a lane's text stands for.
 fn bytes(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
@@ -359,16 +485,29 @@ fn bytes(text: &str) -> Vec<u8> {
             (None, None) => (line, b"\r\n"),
         };
         let mut rest = line;
-        while let Some(at) = rest.find("\\x") {
-            out.extend_from_slice(&rest.as_bytes()[..at]);
-            out.push(u8::from_str_radix(&rest[at + 2..at + 4], 16).unwrap());
-            rest = &rest[at + 4..];
+        while let Some((text, escape)) = rest.split_once('\\') {
+            out.extend_from_slice(text.as_bytes());
+            rest = match escape.strip_prefix('*') {
+                Some(repeated) => {
+                    let (count, after) = repeated.split_once('*').unwrap();
+                    let count = out.len() + count.parse::<usize>().unwrap();
+                    out.resize(count, after.as_bytes()[0]);
+                    &after[1..]
+                }
+                None => {
+                    out.push(u8::from_str_radix(&escape[1..3], 16).unwrap());
+                    &escape[3..]
+                }
+            };
         }
         out.extend_from_slice(rest.as_bytes());
         out.extend_from_slice(end);
     }
     out
 }
+
+/// Letters after the first that make a run worth counting.
+const RUN: usize = 32;
 
 /// Text that stands for bytes.
 fn show(bytes: &[u8]) -> String {
@@ -381,6 +520,13 @@ fn show(bytes: &[u8]) -> String {
                 at += 1;
             }
             [b'\n', ..] => out.push_str("\\n\n"),
+            [byte @ b'a'..=b'z', rest @ ..]
+                if rest.get(..RUN).is_some_and(|run| run.iter().all(|b| b == byte)) =>
+            {
+                let count = bytes[at..].iter().take_while(|b| *b == byte).count();
+                write!(out, "\\*{count}*{}", char::from(*byte)).unwrap();
+                at += count - 1;
+            }
             [byte @ (b' '..=b'~'), ..] if *byte != b'\\' => out.push(char::from(*byte)),
             [byte, ..] => write!(out, "\\x{byte:02x}").unwrap(),
             [] => {}

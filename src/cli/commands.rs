@@ -3,12 +3,14 @@
 //! Not in here: the configuration's commands ([`super::config`]), `status` ([`super::watch`]),
 //! `camera` and `probe` ([`super::tools`]).
 
+use core::time::Duration;
+
 use hyper::Method;
 
 use super::{
     Failure,
     args::{Asks, Call, from_env},
-    config, print, screen, terminal, tools, watch,
+    config, plugin, print, screen, terminal, tools, watch,
 };
 use crate::{
     control::model::SessionStatus,
@@ -32,6 +34,7 @@ pub fn run(call: Call) -> Result<(), Failure> {
         ["sessions"] => sessions(&call),
         ["sessions", "close"] => close(&call),
         ["config", word] => config::run(word, &call),
+        ["plugin", word] => plugin::run(word, &call),
         ["camera"] => {
             start_log(&call, "info")?;
             tools::camera(&call)
@@ -65,7 +68,16 @@ fn gateway(call: &Call) -> Result<(), Failure> {
         return Err(call.wrong("--secrets goes with --config; a store holds secrets of its own"));
     }
     start_log(call, "info")?;
-    Ok(proxy::run(RunOptions { config, flash, secrets, control: call.control() })?)
+    let healthy_after = call.number("healthy-after", 1..=3600)?.unwrap_or(60);
+    Ok(proxy::run(RunOptions {
+        config,
+        flash,
+        secrets,
+        control: call.control(),
+        data: call.path("data"),
+        watchdog: call.path("watchdog"),
+        healthy_after: Duration::from_secs(healthy_after),
+    })?)
 }
 
 /// Starts the log as `--log` or `EDGEWEIR_LOG` says.
@@ -73,7 +85,8 @@ fn start_log(call: &Call, usual: &str) -> Result<(), Failure> {
     let from_env = std::env::var("EDGEWEIR_LOG").ok().filter(|level| !level.is_empty());
     let name = call.text("log")?.or(from_env.as_deref()).unwrap_or(usual);
     let level = logger::level(name).map_err(|wrong| call.wrong(&wrong))?;
-    Ok(logger::start(level)?)
+    let syslog = call.has("syslog").then(|| logger::syslog::DEFAULT_PATH.into());
+    Ok(logger::start(level, syslog)?)
 }
 
 fn sessions(call: &Call) -> Result<(), Failure> {
@@ -88,9 +101,9 @@ fn sessions(call: &Call) -> Result<(), Failure> {
 
 fn close(call: &Call) -> Result<(), Failure> {
     let text = call.operand_text(0)?;
-    let id: u64 = text
-        .parse()
-        .map_err(|_| call.wrong(&format!("ID `{text}` is no number: see `edgeweir sessions`")))?;
+    let id: u64 = text.parse().map_err(|_| {
+        call.wrong(&format!("ID `{text}` is no number; `edgeweir sessions` lists them"))
+    })?;
     let place = format!("/v1/sessions/{id}");
     print(&(call.client().change(Method::DELETE, &place, String::new())? + "\n"))
 }

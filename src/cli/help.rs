@@ -70,11 +70,16 @@ static COMMANDS: &[Spec] = &[
             opt("config", "FILE.toml", "configuration as text; changes are not kept"),
             opt("flash", "DEVICE_OR_FILE", "store with configuration and secrets [EDGEWEIR_FLASH]"),
             opt("secrets", "FILE.toml", "users and credentials as text, beside --config"),
+            opt("data", "DIR", "where plugins are kept [STATE_DIRECTORY, or beside the store]"),
+            opt("watchdog", "DEVICE", "hardware watchdog, as /dev/watchdog, fed while all is well"),
+            opt("healthy-after", "S", "a start that lives so long was good, 1 to 3600 [60]"),
+            opt("syslog", "", "the log to /dev/log too"),
             LOG,
         ],
         text:
             "The log goes to stderr. SIGTERM and SIGINT end sessions properly, then the gateway; \
-               SIGHUP\nreads the configuration again.
+               SIGHUP\nreads the configuration again. After three starts in a row that ended early (see
+--healthy-after) the store's previous configuration is taken. systemd is told by NOTIFY_SOCKET.
 
 Examples:
   edgeweir run --config gateway.toml --control /tmp/edgeweir.sock --log debug
@@ -245,6 +250,69 @@ Example:
 ",
     },
     Spec {
+        words: &["plugin"],
+        brief: "put components into slots of the running gateway",
+        operands: &[],
+        options: &[],
+        text: "Slots are named in the configuration, [[plugin]]. What a slot holds outlives the \
+               gateway's restart.
+
+Examples:
+  edgeweir plugin install geo.wasm --slot balancer
+  edgeweir plugin list
+  edgeweir plugin rollback balancer
+",
+    },
+    Spec {
+        words: &["plugin", "install"],
+        brief: "check a component and put it in force",
+        operands: &["FILE"],
+        options: &[
+            opt("slot", "NAME", "where, as in the configuration; must be given"),
+            opt("signature", "FILE", "what minisign wrote for it"),
+            opt("serial", "N", "must be larger than that of the one before"),
+            opt("force", "", "even if it is older, or was rolled back for its faults"),
+            JSON,
+        ],
+        text: "No session ends and no packet is lost. What is refused changes nothing; what fails \
+               in its\nfirst minute is rolled back by itself. `-` is stdin.
+
+Examples:
+  edgeweir plugin install geo.wasm --slot balancer
+  edgeweir plugin install geo.wasm --slot balancer --signature geo.wasm.minisig --serial 7
+",
+    },
+    Spec {
+        words: &["plugin", "list"],
+        brief: "list the slots and what they hold",
+        operands: &[],
+        options: &[JSON],
+        text: "Example:
+  edgeweir plugin list
+",
+    },
+    Spec {
+        words: &["plugin", "rollback"],
+        brief: "put the component in force that was there before",
+        operands: &["SLOT"],
+        options: &[],
+        text: "Example:
+  edgeweir plugin rollback balancer
+",
+    },
+    Spec {
+        words: &["plugin", "remove"],
+        brief: "empty a slot",
+        operands: &["SLOT"],
+        options: &[],
+        text: "Balancing falls back to least-sessions, filters do what on_fault says, and \
+               authentication\nlets nobody in.
+
+Example:
+  edgeweir plugin remove balancer
+",
+    },
+    Spec {
         words: &["probe"],
         brief: "play a URL and say what comes",
         operands: &["URL"],
@@ -298,12 +366,17 @@ Examples:
     Spec {
         words: &["flash", "format"],
         brief: "make an empty store",
-        operands: &["FILE"],
+        operands: &["DEVICE_OR_FILE"],
         options: &[
             opt("size", "BYTES", "size of a file that is made; K and M may follow [1M]"),
             opt("force", "", "even over something that is there"),
         ],
-        text: "Examples:
+        text: "A device is a NOR partition (/dev/mtdN with erase blocks of 4, 64, 128 or 256 KiB) or a \
+               partition\nof a disk, 512 KiB to 64 MiB. What is mounted or in use is refused, also with \
+               --force.
+
+Examples:
+  edgeweir flash format /dev/mtd2
   edgeweir flash format store.bin
   edgeweir flash format store.bin --size 2M --force
 ",
@@ -311,9 +384,13 @@ Examples:
     Spec {
         words: &["flash", "info"],
         brief: "geometry, use and wear of a store",
-        operands: &["FILE"],
+        operands: &["DEVICE_OR_FILE"],
         options: &[JSON],
-        text: "Example:
+        text: "Says also which blocks are bad or locked, and what is stored, by format. While the gateway \
+               runs,\nit has the store for itself.
+
+Examples:
+  edgeweir flash info /dev/mtd2
   edgeweir flash info store.bin
 ",
     },
@@ -340,7 +417,7 @@ impl Spec {
 
     /// Whether it does nothing without another word.
     pub fn is_group(&self) -> bool {
-        matches!(self.words, [] | ["config" | "flash"])
+        matches!(self.words, [] | ["config" | "flash" | "plugin"])
     }
 
     /// What `--help` prints.

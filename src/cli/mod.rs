@@ -2,7 +2,8 @@
 //!
 //! * [`args`]: words and options, by one table;  [`help`]: the texts.
 //! * [`commands`]: from arguments to the function that does it.
-//! * [`tools`]: `camera` and `probe`;  [`config`]: the commands that read and change the configuration.
+//! * [`tools`]: `camera` and `probe`;  [`config`]: the commands that read and change the configuration;
+//!   [`plugin`]: those for plugins.
 //! * [`screen`], [`table`], [`watch`], [`terminal`]: what is shown, and on what.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. An error is one line on stderr, with the remedy.
@@ -12,6 +13,7 @@ pub mod args;
 pub mod commands;
 pub mod config;
 pub mod help;
+pub mod plugin;
 pub mod screen;
 pub mod table;
 pub mod terminal;
@@ -42,6 +44,10 @@ impl From<String> for Failure {
 
 /// The program.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "plugins")]
+    if let Some(code) = compiling_child() {
+        return code;
+    }
     let done = args::parse(std::env::args_os().skip(1)).and_then(commands::run);
     crate::logger::flush();
     let (text, code) = match done {
@@ -53,6 +59,25 @@ pub fn main() -> ExitCode {
     let text = table::clean(&text.trim_end().replace('\n', "; "));
     let _ = writeln!(io::stderr(), "edgeweir: {text}");
     ExitCode::from(code)
+}
+
+/// The child in which the gateway compiles a plugin; no command for people, so it is in no help.
+#[cfg(feature = "plugins")]
+fn compiling_child() -> Option<ExitCode> {
+    use crate::plugin::{Code, child};
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != child::COMMAND {
+        return None;
+    }
+    let code = args.next().and_then(|code| Code::from_name(code.to_str()?));
+    let done = code.ok_or_else(|| "which code?".to_owned()).and_then(child::run);
+    Some(match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            let _ = writeln!(io::stderr(), "{text}");
+            ExitCode::FAILURE
+        }
+    })
 }
 
 /// Prints to stdout, and at once: the one place that does.

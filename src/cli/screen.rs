@@ -3,7 +3,7 @@
 //! Not in here: the terminal, the clock, and the asking ([`super::watch`]).
 
 use super::table::{self, Column, clean, cut};
-use crate::control::model::{OriginStatus, SessionStatus, Status};
+use crate::control::model::{OriginStatus, PluginStatus, SessionStatus, Status};
 
 /// Sessions that a text snapshot lists.
 const TEXT_SESSIONS: usize = 20;
@@ -20,13 +20,19 @@ pub fn render(
     let paint = Paint(colour);
     let mut page = header(status, sessions, width, paint);
     let mut foot = footer(status, sessions, width, paint);
-    // Three headings with an empty line above each.
+    // Three headings with an empty line above each; where there are slots, one more.
     let room = if height == 0 { usize::MAX } else { height };
     let left = room.saturating_sub(page.len() + foot.len() + 6);
+    let plugin_rows = status.plugins.len().min(left / 4);
+    let left = left.saturating_sub(if status.plugins.is_empty() { 0 } else { 2 + plugin_rows });
     let wanted = [status.origins.len(), status.workers.len(), sessions.len()];
     let [origin_rows, worker_rows, session_rows] = shares(left, wanted);
     page.extend(section(origins(status, width, paint), origin_rows, paint));
     page.extend(section(workers(status, width), worker_rows, paint));
+    if !status.plugins.is_empty() {
+        let rows = status.plugins.len().min(plugin_rows);
+        page.extend(section(plugin_table(&status.plugins, width, paint), rows, paint));
+    }
     page.extend(section(session_table(sessions, width, paint), session_rows, paint));
     page.append(&mut foot);
     page.truncate(room);
@@ -83,6 +89,15 @@ pub fn session_list(sessions: &[SessionStatus], width: usize, colour: bool) -> S
         return "no sessions\n".to_owned();
     }
     let table = session_table(sessions, width, Paint(colour));
+    table.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
+/// The slots as a table, for `edgeweir plugin list`.
+pub fn plugin_list(plugins: &[PluginStatus], width: usize, colour: bool) -> String {
+    if plugins.is_empty() {
+        return "no slots: the configuration has no [[plugin]]\n".to_owned();
+    }
+    let table = plugin_table(plugins, width, Paint(colour));
     table.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
@@ -248,6 +263,48 @@ fn workers(status: &Status, width: usize) -> Vec<String> {
     table::lines(&columns, &rows, width)
 }
 
+fn plugin_table(plugins: &[PluginStatus], width: usize, paint: Paint) -> Vec<String> {
+    let columns = [
+        Column::text("PLUGIN"),
+        Column::text("STATE"),
+        Column::text("HOLDS").elastic(),
+        Column::text("HASH").rank(2),
+        Column::number("GENERATION").rank(3),
+        Column::number("CALLS"),
+        Column::number("FAULTS"),
+        Column::number("A CALL").rank(1),
+        Column::text("WHY"),
+    ];
+    let rows: Vec<Vec<String>> = plugins
+        .iter()
+        .map(|plugin| {
+            let (calls, us) = (plugin.calls(), plugin.hooks.iter().map(|hook| hook.total_us));
+            let each = (us.sum::<u64>() * 10).checked_div(calls);
+            vec![
+                plugin.slot.clone(),
+                plugin.state.clone(),
+                format!("{} {}", plugin.name, plugin.version).trim().to_owned(),
+                plugin.hash.get(..12).unwrap_or_default().to_owned(),
+                plugin.generation.to_string(),
+                calls.to_string(),
+                plugin.faults.to_string(),
+                each.map_or_else(|| "-".to_owned(), |each| format!("{} us", decimal(each, 10))),
+                plugin.reason.clone(),
+            ]
+        })
+        .collect();
+    let mut lines = table::lines(&columns, &rows, width);
+    for (line, plugin) in lines.iter_mut().skip(1).zip(plugins) {
+        *line = match plugin.state.as_str() {
+            "active" => paint.word(line, "active", Paint::green),
+            "trial" => paint.word(line, "trial", Paint::yellow),
+            "benched" => paint.word(line, "benched", Paint::red),
+            _ => line.clone(),
+        };
+    }
+    lines
+}
+
 fn session_table(sessions: &[SessionStatus], width: usize, paint: Paint) -> Vec<String> {
     let columns = [
         Column::number("SESSION"),
@@ -314,7 +371,7 @@ fn milliseconds(us: u32) -> String {
 }
 
 /// `value / unit` with one decimal, rounded down.
-fn decimal(value: u64, unit: u64) -> String {
+pub(super) fn decimal(value: u64, unit: u64) -> String {
     format!("{}.{}", value / unit, value % unit * 10 / unit)
 }
 

@@ -158,6 +158,11 @@ impl<'a> Frame<'a> {
         })
     }
 
+    /// Its format.
+    pub(crate) const fn format(&self) -> u16 {
+        self.format
+    }
+
     /// The body, which must be all used, as that of `format`: any other is newer or nonsense.
     pub(crate) fn body<T: DeserializeOwned>(&self, format: u16) -> Result<T, ImageError> {
         if self.format > format {

@@ -163,7 +163,7 @@ pub struct Route {
     pub redirect: Redirect,
     /// Whether media may come from another port than announced. Default `learn`.
     pub endpoints: Endpoints,
-    /// The slots that see its messages, in order for requests, in reverse for answers.
+    /// The slots that see its messages: toward the origin in order, toward the client in reverse.
     pub filters: Vec<Slot, ROUTE_FILTERS_MAX>,
 }
 

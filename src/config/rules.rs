@@ -214,7 +214,7 @@ fn number(key: &str, value: u16) -> Result<(), Broken> {
 
 /// Names stand in logs, headers and URLs of the control API: no character that any of them
 /// would quote.
-pub(super) fn name(key: &str, name: &str) -> Result<(), Broken> {
+pub(crate) fn name(key: &str, name: &str) -> Result<(), Broken> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if !name.is_empty() && name.bytes().all(plain) {
         return Ok(());

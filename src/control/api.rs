@@ -7,6 +7,9 @@
 //! | `GET /v1/config` · `PUT /v1/config` | the configuration, TOML |
 //! | `GET /v1/config/history` | JSON, newest first |
 //! | `POST /v1/config/rollback` | goes back by one, or by `?n=2`, or by `{"n":2}` |
+//! | `GET /v1/plugins` | JSON |
+//! | `PUT /v1/plugins/{slot}` | the component as body; `?serial=7&force=1`; the signature file in base64 in the header `Edgeweir-Signature` |
+//! | `POST /v1/plugins/{slot}/rollback` · `DELETE /v1/plugins/{slot}` | the one before; none |
 //! | `PUT`, `DELETE /v1/secrets/users/{name}` | body `{"password":"…"}` |
 //! | `PUT`, `DELETE /v1/secrets/credentials/{name}` | body `{"user":"…","password":"…"}` |
 //! | `PUT`, `DELETE /v1/secrets/token` | body `{"token":"…"}`: the bearer token for TCP |
@@ -24,14 +27,19 @@ use hyper::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    gateway::Gateway,
+    gateway::{Gateway, Upload},
     metrics,
     model::{Credential, Done, Password, Problem, Token},
 };
-use crate::limits::{CONFIG_HISTORY, NAME_MAX_BYTES, PASSWORD_MAX_BYTES};
+use crate::limits::{
+    CONFIG_HISTORY, NAME_MAX_BYTES, PASSWORD_MAX_BYTES, PLUGIN_SIGNATURE_MAX_BYTES,
+};
+
+/// Header of an upload with the signature file in base64.
+pub const SIGNATURE_HEADER: &str = "edgeweir-signature";
 
 /// A request whose body has arrived.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// The method.
     pub method: Method,
@@ -39,6 +47,8 @@ pub struct Call {
     pub path: String,
     /// What stands behind `?`, or nothing.
     pub query: String,
+    /// The value of [`SIGNATURE_HEADER`].
+    pub signature: Option<Bytes>,
     /// The body, bounded by the server.
     pub body: Bytes,
 }
@@ -59,6 +69,9 @@ enum Place<'a> {
     User(&'a str),
     Credential(&'a str),
     Token,
+    Plugins,
+    Plugin(&'a str),
+    PluginRollback(&'a str),
     Metrics,
 }
 
@@ -68,7 +81,7 @@ pub async fn answer(gateway: &dyn Gateway, call: Call) -> Reply {
         return problem(&Problem::new(
             404,
             format!(
-                "nothing is at {}; /v1/status, /v1/sessions, /v1/config, /metrics are",
+                "nothing is at {}; /v1/status, /v1/sessions, /v1/config, /v1/plugins, /metrics are",
                 call.path
             ),
         ));
@@ -84,6 +97,8 @@ pub async fn answer(gateway: &dyn Gateway, call: Call) -> Reply {
     }
     let done = if method == Method::GET {
         read(gateway, place).await
+    } else if let (Place::Plugin(slot), &Method::PUT) = (place, &method) {
+        install(gateway, slot, call.clone()).await
     } else {
         change(gateway, place, &method, &call).await.map(|changed| json(200, &Done { changed }))
     };
@@ -103,6 +118,9 @@ fn place(path: &str) -> Option<Place<'_>> {
         ("config", None, None) => Place::Config,
         ("config", Some("history"), None) => Place::History,
         ("config", Some("rollback"), None) => Place::Rollback,
+        ("plugins", None, None) => Place::Plugins,
+        ("plugins", Some(slot), None) => Place::Plugin(slot),
+        ("plugins", Some(slot), Some("rollback")) => Place::PluginRollback(slot),
         ("secrets", Some("users"), Some(name)) => Place::User(name),
         ("secrets", Some("credentials"), Some(name)) => Place::Credential(name),
         ("secrets", Some("token"), None) => Place::Token,
@@ -113,13 +131,16 @@ fn place(path: &str) -> Option<Place<'_>> {
 
 const fn allowed(place: Place<'_>) -> &'static str {
     match place {
-        Place::Status | Place::Origins | Place::Sessions | Place::History | Place::Metrics => {
-            "GET, HEAD"
-        }
+        Place::Status
+        | Place::Origins
+        | Place::Sessions
+        | Place::History
+        | Place::Plugins
+        | Place::Metrics => "GET, HEAD",
         Place::Config => "GET, HEAD, PUT",
         Place::Session(_) => "DELETE",
-        Place::Rollback => "POST",
-        Place::User(_) | Place::Credential(_) | Place::Token => "PUT, DELETE",
+        Place::Rollback | Place::PluginRollback(_) => "POST",
+        Place::User(_) | Place::Credential(_) | Place::Token | Place::Plugin(_) => "PUT, DELETE",
     }
 }
 
@@ -129,6 +150,7 @@ async fn read(gateway: &dyn Gateway, place: Place<'_>) -> Result<Reply, Problem>
         Place::Origins => json(200, &gateway.status().origins),
         Place::Sessions => json(200, &gateway.sessions()),
         Place::History => json(200, &gateway.history().await?),
+        Place::Plugins => json(200, &gateway.plugins()),
         Place::Config => text("application/toml", gateway.config_text()),
         Place::Metrics => text(
             "text/plain; version=0.0.4; charset=utf-8",
@@ -175,10 +197,46 @@ async fn change(
                 Err(Problem::new(404, format!("there is no session {id}: see `edgeweir sessions`")))
             }
         }
-        Place::Status | Place::Origins | Place::Sessions | Place::History | Place::Metrics => {
-            Err(Problem::new(405, "this place cannot be changed"))
+        Place::PluginRollback(raw) => gateway.rollback_plugin(name(raw)?).await,
+        Place::Plugin(raw) if delete => gateway.remove_plugin(name(raw)?).await,
+        _ => Err(Problem::new(405, "this place cannot be changed")),
+    }
+}
+
+async fn install(gateway: &dyn Gateway, slot: &str, call: Call) -> Result<Reply, Problem> {
+    let slot = name(slot)?;
+    if call.body.is_empty() {
+        return Err(Problem::new(400, "the body is empty: it must be the component"));
+    }
+    let (mut serial, mut force) = (None, false);
+    for pair in call.query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=').unwrap_or((pair, "1")) {
+            ("serial", text) => {
+                let wrong = || Problem::new(400, "serial: allowed are 1 to 18446744073709551615");
+                serial = Some(text.parse().ok().filter(|serial| *serial > 0).ok_or_else(wrong)?);
+            }
+            ("force", "1") => force = true,
+            ("force", "0") => force = false,
+            _ => return Err(Problem::new(400, "the query: allowed are serial=N and force=1")),
         }
     }
+    let signature = call.signature.as_ref().map(|header| signature(header)).transpose()?;
+    let upload = Upload { component: call.body.into(), signature, serial, force };
+    Ok(json(200, &gateway.install_plugin(slot, upload).await?))
+}
+
+fn signature(header: &[u8]) -> Result<String, Problem> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    // Base64 takes a third more.
+    let bounded = header.len() <= PLUGIN_SIGNATURE_MAX_BYTES * 4 / 3;
+    let bytes = bounded.then(|| STANDARD.decode(header).ok()).flatten();
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
+        let detail = format!(
+            "the header {SIGNATURE_HEADER} is wrong: it must be the signature file of minisign, at \
+             most {PLUGIN_SIGNATURE_MAX_BYTES} bytes, in base64"
+        );
+        Problem::new(400, detail)
+    })
 }
 
 /// How far a rollback goes: `?n=`, else the body, else 1.
@@ -274,6 +332,7 @@ mod tests {
             method: Method::POST,
             path: String::new(),
             query: query.to_owned(),
+            signature: None,
             body: Bytes::from(body.to_owned()),
         }
     }
@@ -286,6 +345,8 @@ mod tests {
             assert_eq!(place(wrong), None, "{wrong}");
         }
         assert_eq!(place("/v1/secrets/users/anna/x"), None);
+        assert_eq!(place("/v1/plugins/a/rollback"), Some(Place::PluginRollback("a")));
+        assert_eq!((place("/v1/plugins/a/x"), place("/v1/plugins/a/rollback/x")), (None, None));
     }
 
     #[test]
@@ -298,6 +359,15 @@ mod tests {
         {
             assert_eq!(n(query, body), Err(400), "{query} {body}");
         }
+    }
+
+    #[test]
+    fn signatures_are_taken_to_their_bound_and_refused_past_it() {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let of = |bytes: usize| signature(STANDARD.encode(vec![b's'; bytes]).as_bytes());
+        assert_eq!(of(1023).map(|text| text.len()).ok(), Some(1023));
+        assert!(of(PLUGIN_SIGNATURE_MAX_BYTES + 2).is_err());
+        assert!(signature(b"no base64!").is_err() && signature(b"gICA").is_err());
     }
 
     #[test]

@@ -14,7 +14,10 @@ use serde::de::DeserializeOwned;
 use smol::{Timer, future::FutureExt as _, net::unix::UnixStream};
 use smol_hyper::rt::FuturesIo;
 
-use super::model::Problem;
+use super::{
+    api::SIGNATURE_HEADER,
+    model::{Installed, Problem},
+};
 use crate::limits::CONTROL_ANSWER_MAX_BYTES;
 
 /// A change writes flash, which on a slow part takes seconds; longer means that nobody answers.
@@ -42,7 +45,7 @@ impl Client {
     /// # Errors
     /// One line with the remedy.
     pub fn read<T: DeserializeOwned>(&self, place: &str) -> Result<T, String> {
-        let body = self.ask(Method::GET, place, String::new())?;
+        let body = self.ask(Method::GET, place, Bytes::new(), None)?;
         serde_json::from_slice(&body).map_err(|wrong| {
             format!("the gateway answers {place} in a form that this program does not know ({wrong}); are both of one version?")
         })
@@ -53,7 +56,7 @@ impl Client {
     /// # Errors
     /// One line with the remedy.
     pub fn read_text(&self, place: &str) -> Result<String, String> {
-        let body = self.ask(Method::GET, place, String::new())?;
+        let body = self.ask(Method::GET, place, Bytes::new(), None)?;
         String::from_utf8(body.into()).map_err(|_| format!("the answer to {place} is no text"))
     }
 
@@ -62,17 +65,40 @@ impl Client {
     /// # Errors
     /// What the gateway said against it, in one line.
     pub fn change(&self, method: Method, place: &str, body: String) -> Result<String, String> {
-        let body = self.ask(method, place, body)?;
+        let body = self.ask(method, place, body.into(), None)?;
         serde_json::from_slice::<super::model::Done>(&body)
             .map(|done| done.changed)
             .map_err(|wrong| format!("the gateway answers {place} oddly ({wrong})"))
     }
 
-    fn ask(&self, method: Method, place: &str, body: String) -> Result<Bytes, String> {
+    /// Puts a component into a slot; `options` is the query, `signature` the text of its file.
+    ///
+    /// # Errors
+    /// What the gateway said against it, in one line.
+    pub fn install(
+        &self,
+        slot: &str,
+        options: &str,
+        component: Vec<u8>,
+        signature: Option<&str>,
+    ) -> Result<Installed, String> {
+        let place = format!("/v1/plugins/{slot}{options}");
+        let body = self.ask(Method::PUT, &place, component.into(), signature)?;
+        serde_json::from_slice(&body)
+            .map_err(|wrong| format!("the gateway answers {place} oddly ({wrong})"))
+    }
+
+    fn ask(
+        &self,
+        method: Method,
+        place: &str,
+        body: Bytes,
+        signature: Option<&str>,
+    ) -> Result<Bytes, String> {
         let asked = async {
             let stream =
                 UnixStream::connect(&self.path).await.map_err(|wrong| self.unreachable(&wrong))?;
-            exchange(stream, method, place, body).await
+            exchange(stream, method, place, body, signature).await
         };
         let late = async {
             Timer::after(PATIENCE).await;
@@ -101,15 +127,18 @@ async fn exchange(
     stream: UnixStream,
     method: Method,
     place: &str,
-    body: String,
+    body: Bytes,
+    signature: Option<&str>,
 ) -> Result<Bytes, String> {
     let broke = |wrong: hyper::Error| format!("the gateway broke off its answer: {wrong}");
     let (mut sender, connection) = http1::handshake(FuturesIo::new(stream)).await.map_err(broke)?;
-    let request = Request::builder()
-        .method(method)
-        .uri(place)
-        .header(HOST, "edgeweir")
-        .body(Full::new(Bytes::from(body)))
+    let mut request = Request::builder().method(method).uri(place).header(HOST, "edgeweir");
+    if let Some(signature) = signature {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        request = request.header(SIGNATURE_HEADER, STANDARD.encode(signature));
+    }
+    let request = request
+        .body(Full::new(body))
         .map_err(|wrong| format!("this cannot be asked of the gateway: {wrong}"))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(broke)?;

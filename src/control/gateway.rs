@@ -4,13 +4,28 @@
 
 use core::{future::Future, pin::Pin};
 
-use super::model::{Credential, HistoryEntry, Problem, SessionStatus, Status};
+use super::model::{
+    Credential, HistoryEntry, Installed, PluginStatus, Problem, SessionStatus, Status,
+};
 
 /// An answer that takes time: flash is written on the way.
 ///
 /// The server drives it to its end even when the client has gone, because a write to flash must
 /// not be cancelled half way.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
+
+/// A component that somebody wants in a slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upload {
+    /// The component, at most [`crate::limits::PLUGIN_KIB_MAX`].
+    pub component: Vec<u8>,
+    /// Text of the signature file that minisign writes.
+    pub signature: Option<String>,
+    /// Must be larger than that of the one before, unless forced.
+    pub serial: Option<u64>,
+    /// Take it although it is older, or was rolled back for its faults.
+    pub force: bool,
+}
 
 /// The running gateway, as the control API sees it.
 ///
@@ -66,6 +81,28 @@ pub trait Gateway: Send + Sync {
 
     /// The bearer token of the API over TCP; none: every request over TCP is refused.
     fn token(&self) -> Option<String>;
+
+    /// The slots for plugins, in the order of the configuration.
+    fn plugins(&self) -> Vec<PluginStatus>;
+
+    /// Checks a component and puts it in force.
+    ///
+    /// # Errors
+    /// 404 when there is no such slot, 422 with the step, the reason and the remedy when the
+    /// component is refused; nothing has changed then.
+    fn install_plugin(&self, slot: String, upload: Upload) -> Answer<Installed>;
+
+    /// Puts the component in force that was before.
+    ///
+    /// # Errors
+    /// 404 when there is no such slot, 409 when nothing was before.
+    fn rollback_plugin(&self, slot: String) -> Answer<String>;
+
+    /// Empties a slot.
+    ///
+    /// # Errors
+    /// 404 when there is no such slot, or it is empty.
+    fn remove_plugin(&self, slot: String) -> Answer<String>;
 
     /// Ends a session; false when there is none of that number.
     fn close_session(&self, id: u64) -> bool;

@@ -6,7 +6,7 @@
 use core::fmt::{Display, Write as _};
 use std::collections::BTreeMap;
 
-use super::model::{SessionStatus, Status};
+use super::model::{HookStatus, SessionStatus, Status};
 
 /// The page that `GET /metrics` answers.
 pub fn render(status: &Status, sessions: &[SessionStatus]) -> String {
@@ -15,6 +15,7 @@ pub fn render(status: &Status, sessions: &[SessionStatus]) -> String {
     by_transport(&mut page, sessions);
     origins(&mut page, status);
     workers(&mut page, status);
+    plugins(&mut page, status);
     for (name, value) in &status.counters {
         let name = format!("{}_total", safe_name(name));
         page.head(&name, "counter", &format!("{} since the start", name.replace('_', " ")));
@@ -112,6 +113,36 @@ fn workers(page: &mut Page, status: &Status) {
     });
 }
 
+fn plugins(page: &mut Page, status: &Status) {
+    if status.plugins.is_empty() {
+        return;
+    }
+    page.head("plugin_active", "gauge", "1 when the slot has a plugin that runs");
+    for plugin in &status.plugins {
+        let active = u8::from(matches!(plugin.state.as_str(), "active" | "trial"));
+        page.labelled("plugin_active", "slot", &plugin.slot, active);
+    }
+    page.head("plugin_generation", "gauge", "another number with each change of the slot");
+    for plugin in &status.plugins {
+        page.labelled("plugin_generation", "slot", &plugin.slot, plugin.generation);
+    }
+    page.head("plugin_faults_total", "counter", "calls that failed");
+    for plugin in &status.plugins {
+        page.labelled("plugin_faults_total", "slot", &plugin.slot, plugin.faults);
+    }
+    let mut family = |name: &str, help: &str, value: &dyn Fn(&HookStatus) -> f64| {
+        page.head(name, "counter", help);
+        for plugin in &status.plugins {
+            for hook in &plugin.hooks {
+                let labels = [("slot", &*plugin.slot), ("hook", &*hook.hook)];
+                page.with_labels(name, &labels, value(hook));
+            }
+        }
+    };
+    family("plugin_calls_total", "calls of the hook", &|hook| hook.calls as f64);
+    family("plugin_seconds_total", "time in the hook", &|hook| hook.total_us as f64 / 1e6);
+}
+
 struct Page(String);
 
 impl Page {
@@ -124,8 +155,18 @@ impl Page {
     }
 
     fn labelled(&mut self, name: &str, label: &str, of: &str, value: impl Display) {
-        let of = of.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let _ = writeln!(self.0, "edgeweir_{name}{{{label}=\"{of}\"}} {value}");
+        self.with_labels(name, &[(label, of)], value);
+    }
+
+    fn with_labels(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(label, of)| {
+                let of = of.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                format!("{label}=\"{of}\"")
+            })
+            .collect();
+        let _ = writeln!(self.0, "edgeweir_{name}{{{}}} {value}", labels.join(","));
     }
 }
 
@@ -141,7 +182,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::control::model::{OriginStatus, WorkerStatus};
+    use crate::control::model::{OriginStatus, PluginStatus, WorkerStatus};
 
     fn example() -> (Status, Vec<SessionStatus>) {
         let origin = |name: &str, health: &str| OriginStatus {
@@ -155,6 +196,19 @@ mod tests {
             version: "0.1.0".into(),
             origins: vec![origin("nvr-a", "up"), origin("odd\"\\\nname", "down")],
             workers: vec![WorkerStatus { id: 3, busy_permille: 125, ..WorkerStatus::default() }],
+            plugins: vec![PluginStatus {
+                slot: "gate".into(),
+                state: "active".into(),
+                generation: 3,
+                faults: 1,
+                hooks: vec![HookStatus {
+                    hook: "authenticate".into(),
+                    calls: 9,
+                    total_us: 1_500_000,
+                    longest_us: 7,
+                }],
+                ..PluginStatus::default()
+            }],
             counters: vec![("sessions_opened".into(), 7), ("Odd-one_total".into(), 1)],
             ..Status::default()
         };
@@ -173,6 +227,10 @@ mod tests {
             "edgeweir_origin_rtt_seconds{origin=\"nvr-a\"} 0.0015",
             "edgeweir_origin_error_ratio{origin=\"nvr-a\"} 0.25",
             "edgeweir_worker_busy_ratio{worker=\"3\"} 0.125",
+            "edgeweir_plugin_active{slot=\"gate\"} 1",
+            "edgeweir_plugin_generation{slot=\"gate\"} 3",
+            "edgeweir_plugin_faults_total{slot=\"gate\"} 1",
+            "edgeweir_plugin_seconds_total{slot=\"gate\",hook=\"authenticate\"} 1.5",
             "edgeweir_sessions_by_transport{transport=\"udp\"} 2",
             "edgeweir_sessions_by_transport{transport=\"tcp\"} 0",
             "edgeweir_media_bits_per_second 4000",

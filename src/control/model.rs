@@ -29,6 +29,9 @@ pub struct Status {
     pub origins: Vec<OriginStatus>,
     /// The workers.
     pub workers: Vec<WorkerStatus>,
+    /// The slots for plugins.
+    #[serde(default)]
+    pub plugins: Vec<PluginStatus>,
     /// Counters of the whole gateway by name (`sessions_opened`, `dropped_unknown_source`, …).
     pub counters: Vec<(String, u64)>,
     /// What an operator should know, newest last (fallbacks, refused configs).
@@ -73,6 +76,76 @@ pub struct WorkerStatus {
     pub packets_per_s: u32,
     /// Share of one core that it uses, per mille.
     pub busy_permille: u16,
+}
+
+/// One slot for plugins, `GET /v1/plugins`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// Its name, as in the configuration.
+    pub slot: String,
+    /// `empty`, `trial` (its first minute: few faults bring back the one before), `active`, or
+    /// `benched` (not asked for a while, too many faults).
+    pub state: String,
+    /// Its last fault, in words.
+    pub reason: String,
+    /// Name that the plugin gives itself.
+    pub name: String,
+    /// Version that the plugin gives itself.
+    pub version: String,
+    /// SHA-256 of the component, hexadecimal.
+    pub hash: String,
+    /// Serial number that it was installed with; 0: none.
+    pub serial: u64,
+    /// Another one with each change of a slot; 0: none.
+    pub generation: u64,
+    /// SHA-256 of the component that a rollback brings back; empty: none.
+    pub previous: String,
+    /// SHA-256 of one that was rolled back for its faults and is refused until forced; empty: none.
+    pub banned: String,
+    /// Faults since the start of the gateway.
+    pub faults: u64,
+    /// Its hooks that were called.
+    pub hooks: Vec<HookStatus>,
+}
+
+/// One hook of a plugin, since the start of the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookStatus {
+    /// `pick-upstream`, `pick-worker`, `authenticate` or `on-message`.
+    pub hook: String,
+    /// How often it was called.
+    pub calls: u64,
+    /// Time of all calls, microseconds.
+    pub total_us: u64,
+    /// The longest call, microseconds.
+    pub longest_us: u64,
+}
+
+impl PluginStatus {
+    /// Calls of all hooks.
+    pub fn calls(&self) -> u64 {
+        self.hooks.iter().map(|hook| hook.calls).sum()
+    }
+}
+
+/// The answer to an upload, `PUT /v1/plugins/{slot}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// What changed, one line for people.
+    pub changed: String,
+    /// SHA-256 of the component, hexadecimal.
+    pub hash: String,
+    /// What was done, in order.
+    pub phases: Vec<Phase>,
+}
+
+/// One step of an upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// What was done.
+    pub name: String,
+    /// How long it took, microseconds.
+    pub us: u64,
 }
 
 /// One session, `GET /v1/sessions`.

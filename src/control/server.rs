@@ -17,8 +17,8 @@ use std::{
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{
-    Request,
-    body::{Body as _, Incoming},
+    Method, Request,
+    body::{Body as _, Bytes, Incoming},
     header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
     server::conn::http1,
     service::service_fn,
@@ -40,11 +40,14 @@ use super::{
 };
 use crate::limits::{
     CONTROL_BODY_MAX_BYTES, CONTROL_CONNECTIONS_MAX, CONTROL_HEAD_MAX_BYTES, CONTROL_HEADERS_MAX,
-    CONTROL_TIMEOUT_S,
+    CONTROL_TIMEOUT_S, PLUGIN_KIB_MAX,
 };
 
 /// Time for a head, for a body, for reading the answer.
 const PATIENCE: Duration = Duration::from_secs(CONTROL_TIMEOUT_S);
+
+/// Time for the rest of a body that is refused.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves a Unix socket, whose file mode says who may, until the future is dropped or the listener
 /// breaks. Requests under way are cut off by the drop.
@@ -156,15 +159,25 @@ async fn guarded(request: Request<Incoming>, guard: Guard, jobs: &Executor<'stat
 /// The request with its whole body, if that is small and quick enough.
 async fn collected(request: Request<Incoming>) -> Result<Call, Problem> {
     let (head, body) = request.into_parts();
+    // Components are larger than all else.
+    let upload = head.method == Method::PUT && head.uri.path().starts_with("/v1/plugins/");
+    let most = if upload { usize::from(PLUGIN_KIB_MAX) * 1024 } else { CONTROL_BODY_MAX_BYTES };
     let too_large = || {
-        let detail = format!("the body is too large: allowed are {CONTROL_BODY_MAX_BYTES} bytes");
+        let detail = format!("the body is too large: allowed are {most} bytes");
         Problem::new(413, detail)
     };
-    // Said ahead: no need to read what will be refused.
-    if body.size_hint().lower() > CONTROL_BODY_MAX_BYTES as u64 {
+    // Said ahead: no need to keep what will be refused. A little of it is read all the same, since a
+    // client that writes into a closed connection does not get to read the answer.
+    if body.size_hint().lower() > most as u64 {
+        let mut rest = Limited::new(body, 2 * most);
+        let read = async { while let Some(Ok(_)) = rest.frame().await {} };
+        let late = async {
+            Timer::after(REFUSED_PATIENCE).await;
+        };
+        read.or(late).await;
         return Err(too_large());
     }
-    let arrived = async { Some(Limited::new(body, CONTROL_BODY_MAX_BYTES).collect().await) };
+    let arrived = async { Some(Limited::new(body, most).collect().await) };
     let late = async {
         Timer::after(PATIENCE).await;
         None
@@ -181,7 +194,9 @@ async fn collected(request: Request<Incoming>) -> Result<Call, Problem> {
         }
     };
     let query = head.uri.query().unwrap_or_default().to_owned();
-    Ok(Call { method: head.method, path: head.uri.path().to_owned(), query, body })
+    let signature = head.headers.get(api::SIGNATURE_HEADER);
+    let signature = signature.map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    Ok(Call { method: head.method, path: head.uri.path().to_owned(), query, signature, body })
 }
 
 /// Answers on a task of its own: when the client leaves, its connection is dropped, but a write to

@@ -5,20 +5,20 @@
 use std::path::Path;
 
 use super::{
-    file::{DEFAULT_SIZE, FileNor},
+    device,
     store::{Info, Store, StoreError},
 };
 use crate::config::cli::CliError;
 
-/// `edgeweir flash format FILE [--size BYTES] [--force]`
+/// `edgeweir flash format FILE_OR_DEVICE [--size BYTES] [--force]`
 ///
 /// # Errors
-/// [`CliError::Store`]: the file has content and `force` is not given, the size cannot be, the
-/// file cannot be written.
+/// [`CliError::Store`]: it has content and `force` is not given, it is in use, no store can have
+/// its size or geometry, it cannot be written.
 pub fn format(path: &Path, size: Option<u32>, force: bool) -> Result<String, CliError> {
     let fail = |error| CliError::Store { path: path.display().to_string(), error };
-    let nor = FileNor::create(path, size.unwrap_or(DEFAULT_SIZE), force).map_err(fail)?;
-    let info = Store::format(Box::new(nor)).and_then(|mut store| store.info()).map_err(fail)?;
+    let nor = device::create(path, size, force).map_err(fail)?;
+    let info = Store::format(nor).and_then(|mut store| store.info()).map_err(fail)?;
     Ok(format!(
         "{}: an empty store of {} KiB, {} pages of {} KiB\n",
         path.display(),
@@ -44,6 +44,8 @@ pub fn info(path: &Path, json: bool) -> Result<String, CliError> {
 }
 
 fn table(info: &Info) -> String {
+    let stored: String =
+        info.stored.iter().map(|line| format!("stored           {line}\n")).collect();
     format!(
         "store version    {}\n\
          size             {} KiB\n\
@@ -51,7 +53,10 @@ fn table(info: &Info) -> String {
          pages            {} of {} KiB\n\
          in use           {} bytes\n\
          configurations   {}, the newest is number {}\n\
-         pages erased     {}, {} for each page\n",
+         pages erased     {}, {} for each page\n\
+         bad blocks       {}\n\
+         locked blocks    {} when it was opened, {} now\n\
+         {stored}",
         info.version,
         info.size / 1024,
         info.erase_size / 1024,
@@ -62,6 +67,9 @@ fn table(info: &Info) -> String {
         info.config_sequence,
         info.pages_erased,
         info.pages_erased / info.pages.max(1),
+        info.bad_blocks.len(),
+        info.locked_found,
+        info.locked,
     )
 }
 
@@ -81,6 +89,10 @@ mod tests {
         assert!(told.contains("--force"), "{told}");
         format(&path, Some(2 << 20), true).unwrap();
         assert!(info(&path, false).unwrap().contains("pages            32 of 64 KiB"));
+        Store::open_path(&path).unwrap().save_config(&Default::default()).unwrap();
+        let told = info(&path, false).unwrap();
+        let format = crate::config::image::FORMAT;
+        assert!(told.contains(&format!("stored           configuration 1, format {format}, ")));
         let json: serde_json::Value = serde_json::from_str(&info(&path, true).unwrap()).unwrap();
         assert_eq!(json["pages"], 32);
         std::fs::write(&path, b"no").unwrap();

@@ -13,6 +13,10 @@ pub enum StoreError {
     NotAStore,
     /// Something is there that would be lost.
     Exists,
+    /// A device holds something that would be lost.
+    Holds(&'static str),
+    /// The system or another program uses it.
+    InUse(String),
     /// A newer release made the store; nothing was touched.
     NewerVersion(u16),
     /// Another program has it open.
@@ -43,6 +47,8 @@ impl fmt::Display for StoreError {
         match self {
             Self::NotAStore => write!(f, "not a store, make one with `edgeweir flash format`"),
             Self::Exists => write!(f, "it has content already, add --force to lose it"),
+            Self::Holds(what) => write!(f, "it holds {what}, add --force to lose it"),
+            Self::InUse(how) => write!(f, "it is in use: {how}; a store needs it for itself"),
             Self::NewerVersion(version) => write!(
                 f,
                 "the store has version {version} of a newer release, this one knows {VERSION}; \
@@ -104,6 +110,8 @@ mod tests {
         let errors = [
             StoreError::NotAStore,
             StoreError::Exists,
+            StoreError::Holds("a squashfs"),
+            StoreError::InUse("mounted at /".to_owned()),
             StoreError::NewerVersion(2),
             StoreError::Locked,
             StoreError::Full,

@@ -1,31 +1,30 @@
-//! A NOR flash in a file: for laptops, tests, and boards whose disk is the only memory they have.
+//! Opens files and partitions of disks as flash: for laptops, tests, and boards whose disk is the
+//! only memory they have.
 //!
-//! It keeps the rules of NOR (erased is 0xff, programming only clears bits), so that what runs on
-//! a file runs on flash. One program at a time: the file is locked for as long as it is open. It
-//! holds secrets and is therefore created with mode 0600. Not in here: MTD and block devices.
+//! One program at a time: a file is locked for as long as it is open, a partition is claimed from
+//! the kernel as a mount would. A file holds secrets and is therefore created with mode 0600. Not
+//! in here: MTD ([`super::mtd`]), and which of them a path is ([`super::device`]).
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use super::{
-    nor::{Geometry, Nor, WORD_BYTES},
+    disk::{Disk as _, DiskNor, ERASE_SIZE},
+    ioctl,
+    nor::{Condition, Geometry, Nor},
     store::StoreError,
 };
 
 /// Size of a new file when none is asked for: 16 logical pages.
 pub const DEFAULT_SIZE: u32 = 1024 * 1024;
-const ERASE_SIZE: u32 = 4096;
 
-/// The flash in a file.
+/// The flash in a file or partition.
 #[derive(Debug)]
-pub struct FileNor {
-    file: File,
-    geometry: Geometry,
-}
+pub struct FileNor(DiskNor);
 
 impl FileNor {
     /// Opens a file that was created as flash.
@@ -35,16 +34,13 @@ impl FileNor {
     /// size that no store has, [`StoreError::Io`] otherwise.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let kind = file.metadata()?.file_type();
-        if kind.is_char_device() || kind.is_block_device() {
-            let message = "a device, and this release keeps its store in a file";
-            return Err(StoreError::Geometry(message.to_owned()));
+        if !file.metadata()?.is_file() {
+            return Err(not_a_file());
         }
         lock(&file)?;
         let size = u32::try_from(file.metadata()?.len()).map_err(|_| StoreError::NotAStore)?;
-        let geometry = Geometry { size, erase_size: ERASE_SIZE };
-        geometry.page_size().map_err(|_| StoreError::NotAStore)?;
-        Ok(Self { file, geometry })
+        geometry(size).page_size().map_err(|_| StoreError::NotAStore)?;
+        Ok(Self(DiskNor::new(Box::new(file), size)))
     }
 
     /// Creates a file of erased flash.
@@ -53,9 +49,8 @@ impl FileNor {
     /// [`StoreError::Exists`] when the file has any content and `force` does not say to lose it,
     /// [`StoreError::Geometry`] for a size that no store can have, and those of [`Self::open`].
     pub fn create(path: &Path, size: u32, force: bool) -> Result<Self, StoreError> {
-        let geometry = Geometry { size, erase_size: ERASE_SIZE };
-        geometry.page_size()?;
-        let file = OpenOptions::new()
+        geometry(size).page_size()?;
+        let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
@@ -64,25 +59,62 @@ impl FileNor {
             .open(path)?;
         let about = file.metadata()?;
         if !about.is_file() {
-            let message = "not a regular file, and this release keeps its store in one";
-            return Err(StoreError::Geometry(message.to_owned()));
+            return Err(not_a_file());
         }
         lock(&file)?;
         if about.len() > 0 && !force {
             return Err(StoreError::Exists);
         }
         file.set_len(u64::from(size))?;
-        let nor = Self { file, geometry };
         let blank = [0xff; ERASE_SIZE as usize];
         for offset in (0..size).step_by(blank.len()) {
-            nor.file.write_all_at(&blank, u64::from(offset))?;
+            file.write(offset, &blank)?;
         }
-        nor.file.sync_all()?;
+        file.sync_all()?;
         // The name of a new file is safe only when its directory is.
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(nor)
+        Ok(Self(DiskNor::new(Box::new(file), size)))
     }
+
+    /// Opens a partition of a disk, whatever it holds, and claims it.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] when the kernel or another program has it, [`StoreError::Geometry`]
+    /// for a size that no store can have, [`StoreError::Io`] otherwise.
+    pub fn partition(path: &Path) -> Result<Self, StoreError> {
+        // For block devices O_EXCL asks the kernel for the claim that mounts and swap take.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_EXCL)
+            .open(path)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::ResourceBusy => StoreError::InUse(
+                    "mounted, swap, part of an array, or open in another program".to_owned(),
+                ),
+                _ => error.into(),
+            })?;
+        let size = usable(ioctl::block_bytes(&file)?)?;
+        Ok(Self(DiskNor::new(Box::new(file), size)))
+    }
+}
+
+/// Bytes of a partition that a store uses: whole pages.
+fn usable(bytes: u64) -> Result<u32, StoreError> {
+    let size = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let page = geometry(size).page_bytes()?;
+    let size = size - size.checked_rem(page).unwrap_or(0);
+    geometry(size).page_size()?;
+    Ok(size)
+}
+
+const fn geometry(size: u32) -> Geometry {
+    Geometry { size, erase_size: ERASE_SIZE }
+}
+
+fn not_a_file() -> StoreError {
+    StoreError::Geometry("neither a file nor a device that can hold a store".to_owned())
 }
 
 fn lock(file: &File) -> Result<(), StoreError> {
@@ -95,36 +127,27 @@ fn lock(file: &File) -> Result<(), StoreError> {
 
 impl Nor for FileNor {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        self.0.geometry()
+    }
+
+    fn condition(&self) -> Condition {
+        self.0.condition()
     }
 
     fn read(&mut self, offset: u32, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, u64::from(offset))
+        self.0.read(offset, buffer)
     }
 
     fn program(&mut self, offset: u32, data: &[u8]) -> io::Result<()> {
-        let end = u64::from(offset) + data.len() as u64;
-        if !offset.is_multiple_of(WORD_BYTES) || end > u64::from(self.geometry.size) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "out of bounds"));
-        }
-        let mut before = vec![0; data.len()];
-        self.read(offset, &mut before)?;
-        if before.iter().zip(data).any(|(before, data)| data & !before != 0) {
-            let message = "a bit can only be set by erasing";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        self.file.write_all_at(data, u64::from(offset))
+        self.0.program(offset, data)
     }
 
     fn erase(&mut self, offset: u32) -> io::Result<()> {
-        if !offset.is_multiple_of(ERASE_SIZE) || offset >= self.geometry.size {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "out of bounds"));
-        }
-        self.file.write_all_at(&[0xff; ERASE_SIZE as usize], u64::from(offset))
+        self.0.erase(offset)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        self.0.sync()
     }
 }
 
@@ -174,5 +197,13 @@ mod tests {
         assert!(matches!(FileNor::open(Path::new("/dev/null")), Err(StoreError::Geometry(_))));
         assert!(matches!(FileNor::open(&scratch.path("none")), Err(StoreError::Io(_))));
         assert!(matches!(FileNor::create(&path, 4096, true), Err(StoreError::Geometry(_))));
+    }
+
+    #[test]
+    fn a_partition_gives_its_whole_pages_within_bounds() {
+        assert_eq!(usable((1 << 20) + 512).unwrap(), 1 << 20);
+        assert_eq!(usable(64 << 20).unwrap(), 64 << 20);
+        assert!(usable((64 << 20) + (64 << 10)).is_err() && usable(u64::MAX).is_err());
+        assert!(usable((512 << 10) - 1).is_err());
     }
 }

@@ -1,7 +1,8 @@
 //! The store on flash: configurations with their history, secrets, and what a boot must know.
 //!
 //! ```text
-//!   Flash (async handle) -> Store -> sequential-storage -> Pages -> Nor: a file, or a chip in tests
+//!   Flash (async handle) -> Store -> sequential-storage -> Pages -> Nor
+//!   Nor: an MTD chip, a file or partition of a disk, or a simulated chip in tests
 //! ```
 //!
 //! Flash is slow and its writes must not be cut short by a future that is dropped: [`Flash`] runs
@@ -14,14 +15,20 @@ use std::{
 };
 
 pub mod cli;
+pub mod device;
+pub mod disk;
 mod error;
 pub mod file;
+mod ioctl;
+pub mod mtd;
 pub mod nor;
+pub mod salvage;
 pub mod sim;
 pub mod store;
 
 use crate::config::{Config, secrets::Secrets};
-use store::{Entry, Info, Loaded, LoadedSecrets, Store, StoreError};
+use salvage::Salvage;
+use store::{Entry, Info, Loaded, LoadedSecrets, Start, Store, StoreError};
 
 /// An open store, shared by whoever holds a clone of the handle. Calls wait for one another.
 ///
@@ -90,6 +97,43 @@ impl Flash {
     /// See [`StoreError`].
     pub async fn save_secrets(&self, secrets: Box<Secrets>) -> Result<u64, StoreError> {
         self.run(move |store| store.save_secrets(&secrets)).await
+    }
+
+    /// Counts a start of the gateway.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn begin(&self) -> Result<Start, StoreError> {
+        self.run(Store::begin).await
+    }
+
+    /// The start has proved good. Writes nothing when that is known.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn settled(&self) -> Result<(), StoreError> {
+        self.run(Store::settled).await
+    }
+
+    /// The plugin slots, as they were stored.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn load_slots(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.run(Store::load_slots).await
+    }
+
+    /// Stores the plugin slots. Writes nothing when they are as stored.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn save_slots(&self, slots: Vec<u8>) -> Result<(), StoreError> {
+        self.run(move |store| store.save_slots(&slots)).await
+    }
+
+    /// The newest values that can still be found when a load fails.
+    pub async fn salvage(&self) -> Salvage {
+        self.run(|store| Ok(store.salvage())).await.unwrap_or_default()
     }
 
     /// Size, wear and content.

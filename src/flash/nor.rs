@@ -24,6 +24,7 @@ use crate::limits::{STORE_MAX_BYTES, STORE_MIN_BYTES};
 
 /// Bytes that are programmed at once. Every device with words of 1, 2 or 4 bytes can do it.
 pub const WORD_BYTES: u32 = 4;
+const KIB: u32 = 1024;
 
 /// Layout of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,19 +42,7 @@ impl Geometry {
     /// [`StoreError::Geometry`] when the erase size is unknown, or the size is no whole number of
     /// pages or out of bounds.
     pub fn page_size(&self) -> Result<u32, StoreError> {
-        const KIB: u32 = 1024;
-        let page = match self.erase_size / KIB {
-            4 | 64 => 64 * KIB,
-            128 => 128 * KIB,
-            256 => 256 * KIB,
-            _ => 0,
-        };
-        if page == 0 || !self.erase_size.is_multiple_of(KIB) {
-            return Err(StoreError::Geometry(format!(
-                "erase blocks of {} bytes, known are 4, 64, 128 and 256 KiB",
-                self.erase_size
-            )));
-        }
+        let page = self.page_bytes()?;
         if !(STORE_MIN_BYTES..=STORE_MAX_BYTES).contains(&self.size)
             || !self.size.is_multiple_of(page)
         {
@@ -67,12 +56,48 @@ impl Geometry {
         }
         Ok(page)
     }
+
+    /// The same, whatever the size is.
+    ///
+    /// # Errors
+    /// [`StoreError::Geometry`] when the erase size is unknown.
+    pub fn page_bytes(&self) -> Result<u32, StoreError> {
+        let page = match self.erase_size / KIB {
+            4 | 64 => 64 * KIB,
+            128 => 128 * KIB,
+            256 => 256 * KIB,
+            _ => 0,
+        };
+        if page == 0 || !self.erase_size.is_multiple_of(KIB) {
+            return Err(StoreError::Geometry(format!(
+                "erase blocks of {} bytes, known are 4, 64, 128 and 256 KiB",
+                self.erase_size
+            )));
+        }
+        Ok(page)
+    }
+}
+
+/// What is known of a device beside its layout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Blocks marked bad, by number.
+    pub bad_blocks: Vec<u32>,
+    /// Blocks that were locked when the device was opened.
+    pub locked_found: u32,
+    /// Blocks that are locked still: writing there will fail.
+    pub locked: u32,
 }
 
 /// A NOR flash device. Erasing sets all bits of a block, programming only clears bits.
 pub trait Nor: Send {
     /// Its layout.
     fn geometry(&self) -> Geometry;
+
+    /// Bad and locked blocks; none where there is no such thing.
+    fn condition(&self) -> Condition {
+        Condition::default()
+    }
 
     /// Reads bytes at any offset.
     ///
@@ -105,6 +130,19 @@ pub(super) struct Pages<const PAGE: usize> {
     pub(super) nor: Box<dyn Nor>,
     /// Logical pages erased since the store was opened.
     pub(super) erased: u32,
+}
+
+impl<const PAGE: usize> Pages<PAGE> {
+    fn is_blank(&mut self, page: u32) -> Result<bool, DeviceError> {
+        let mut part = [0; 4096];
+        for offset in (page..).step_by(part.len()).take(PAGE / part.len()) {
+            self.nor.read(offset, &mut part).map_err(DeviceError)?;
+            if part.iter().any(|byte| *byte != 0xff) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// An error of the device.
@@ -158,6 +196,11 @@ impl<const PAGE: usize> NorFlash for Pages<PAGE> {
     }
 
     async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), DeviceError> {
+        // The first word of a page is written when the page, blank by its marks, is taken into use.
+        // A power cut may have left its middle half erased, where writing would fail for ever.
+        if (offset as usize).is_multiple_of(PAGE) && !self.is_blank(offset)? {
+            self.erase(offset, offset.saturating_add(PAGE as u32)).await?;
+        }
         self.nor.program(offset, bytes).map_err(DeviceError)
     }
 }

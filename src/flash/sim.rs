@@ -1,13 +1,17 @@
 //! A NOR flash in memory that only clears bits, and dies when told to: for tests of power loss.
 //!
-//! The handle can be cloned, so that a test still holds the flash that a store has taken.
+//! The handle can be cloned, so that a test still holds the flash that a store has taken. Blocks may
+//! wear out: [`SimNor::wear_out`].
 
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::nor::{Geometry, Nor, WORD_BYTES};
+use super::{
+    disk::Disk,
+    nor::{Geometry, Nor, WORD_BYTES},
+};
 
 /// The simulated flash.
 #[derive(Clone, Debug)]
@@ -23,6 +27,8 @@ struct Chip {
     dies_at: Option<u64>,
     /// Erasures of each block.
     wear: Vec<u32>,
+    /// A block that takes no change any more.
+    worn: Option<u32>,
 }
 
 impl SimNor {
@@ -35,7 +41,14 @@ impl SimNor {
     pub fn with_bytes(geometry: Geometry, bytes: Vec<u8>) -> Self {
         let blocks = geometry.size.checked_div(geometry.erase_size).unwrap_or(0);
         let wear = vec![0; blocks as usize];
-        Self(Arc::new(Mutex::new(Chip { geometry, bytes, steps: 0, dies_at: None, wear })))
+        Self(Arc::new(Mutex::new(Chip {
+            geometry,
+            bytes,
+            steps: 0,
+            dies_at: None,
+            wear,
+            worn: None,
+        })))
     }
 
     /// What is on the flash.
@@ -60,6 +73,11 @@ impl SimNor {
         chip.dies_at = Some(chip.steps + steps);
     }
 
+    /// From now on this block fails whenever it is programmed or erased.
+    pub fn wear_out(&self, block: u32) {
+        self.chip().worn = Some(block);
+    }
+
     fn chip(&self) -> MutexGuard<'_, Chip> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,6 +92,19 @@ impl Chip {
                 self.steps += 1;
                 Ok(at == Some(self.steps - 1))
             }
+        }
+    }
+
+    fn check_worn(&self, offset: u32) -> io::Result<()> {
+        match self.worn {
+            Some(block)
+                if self.geometry.erase_size.checked_mul(block).is_some_and(|start| {
+                    (start..start.saturating_add(self.geometry.erase_size)).contains(&offset)
+                }) =>
+            {
+                Err(io::Error::other(format!("block {block} is worn out")))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -108,6 +139,7 @@ impl Nor for SimNor {
         if !offset.is_multiple_of(WORD_BYTES) || !data.len().is_multiple_of(word) {
             return Err(io::Error::other("not a whole word"));
         }
+        chip.check_worn(offset)?;
         for (at, word_data) in data.chunks(word).enumerate() {
             let dies = chip.step()?;
             // A torn word: some of its bits are cleared, by a pattern that changes with the place.
@@ -132,6 +164,7 @@ impl Nor for SimNor {
         if !offset.is_multiple_of(length) {
             return Err(io::Error::other("not a whole block"));
         }
+        chip.check_worn(offset)?;
         let dies = chip.step()?;
         let odd = chip.steps % 2;
         let block = chip.part(offset, length as usize)?;
@@ -152,6 +185,71 @@ impl Nor for SimNor {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A disk in memory that remembers every write and flush, so that a test can make the states that a
+/// power cut may leave: what was flushed is there, what was not is there in any part.
+#[derive(Clone, Debug, Default)]
+pub struct LoggedDisk(Arc<Mutex<Logged>>);
+
+#[derive(Debug, Default)]
+struct Logged {
+    bytes: Vec<u8>,
+    log: Vec<DiskStep>,
+}
+
+/// What was done to a [`LoggedDisk`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskStep {
+    /// These bytes were written at this offset.
+    Write(u32, Vec<u8>),
+    /// All before this is safe.
+    Flush,
+}
+
+impl LoggedDisk {
+    /// A disk that holds these bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(Logged { bytes, log: Vec::new() })))
+    }
+
+    /// What is on the disk.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.logged().bytes.clone()
+    }
+
+    /// What was done to it, oldest first.
+    pub fn log(&self) -> Vec<DiskStep> {
+        self.logged().log.clone()
+    }
+
+    fn logged(&self) -> MutexGuard<'_, Logged> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk for LoggedDisk {
+    fn read(&mut self, offset: u32, buffer: &mut [u8]) -> io::Result<()> {
+        let logged = self.logged();
+        let start = offset as usize;
+        let part = logged.bytes.get(start..start.saturating_add(buffer.len()));
+        buffer.copy_from_slice(part.ok_or_else(|| io::Error::other("out of bounds"))?);
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u32, data: &[u8]) -> io::Result<()> {
+        let mut logged = self.logged();
+        let start = offset as usize;
+        let part = logged.bytes.get_mut(start..start.saturating_add(data.len()));
+        part.ok_or_else(|| io::Error::other("out of bounds"))?.copy_from_slice(data);
+        logged.log.push(DiskStep::Write(offset, data.to_vec()));
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.logged().log.push(DiskStep::Flush);
         Ok(())
     }
 }

@@ -5,6 +5,8 @@
 //!   0, 1    mark of the store: "edgeweir store\r\n" | version u16 LE | CRC-32 LE, twice
 //!   2       head, framed: sequence numbers that were acknowledged, erased pages
 //!   3       secrets (config::secrets)
+//!   4       starts that ended early (boot)
+//!   5       plugin slots, as the plugin room writes them
 //!   16..20  configurations (config::image), number n under key 16 + n % 5
 //! ```
 //!
@@ -27,10 +29,19 @@ use sequential_storage::{
 };
 use serde::{Deserialize, Serialize};
 
+mod boot;
+mod info;
+mod mark;
+
+pub(super) use self::mark::find_mark;
+use self::{boot::Boot, mark::mark};
+pub use self::{boot::Start, info::Info};
+
 pub use super::error::StoreError;
 use super::{
-    file::FileNor,
-    nor::{Geometry, Nor, Pages},
+    device,
+    nor::{Condition, Geometry, Nor, Pages},
+    salvage::{self, Salvage},
 };
 use crate::{
     config::{
@@ -38,22 +49,24 @@ use crate::{
         image::{self, Frame, ImageError},
         secrets::{self, Secrets},
     },
-    limits::CONFIG_HISTORY,
+    limits::{CONFIG_HISTORY, STORE_SLOTS_MAX_BYTES},
 };
 
 /// Version of the keys and of the page format underneath (`sequential-storage` 8).
 pub const VERSION: u16 = 1;
 
-const MAGIC: &[u8; 16] = b"edgeweir store\r\n";
-const MARK_BYTES: usize = MAGIC.len() + 2 + 4;
 const KEY_MARKS: [u8; 2] = [0, 1];
 const KEY_HEAD: u8 = 2;
-const KEY_SECRETS: u8 = 3;
-const KEY_CONFIG: u8 = 16;
+pub(super) const KEY_SECRETS: u8 = 3;
+const KEY_BOOT: u8 = 4;
+const KEY_SLOTS: u8 = 5;
+pub(super) const KEY_CONFIG: u8 = 16;
 /// The active configuration and those before it.
 const SLOTS: u8 = CONFIG_HISTORY as u8 + 1;
 /// Items carry a 16-bit length, so every item of any release fits, key included.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Why a whole configuration is left aside.
+const EARLY: &str = "starts with it ended early";
 /// Format of the head.
 const HEAD_FORMAT: u16 = 1;
 
@@ -93,30 +106,6 @@ pub struct Entry {
     pub bytes: usize,
     /// Why it cannot be used, when it cannot.
     pub fault: Option<String>,
-}
-
-/// Size, wear and content of a store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Info {
-    /// Version of the store.
-    pub version: u16,
-    /// Bytes in all.
-    pub size: u32,
-    /// Bytes that the device erases at once.
-    pub erase_size: u32,
-    /// Bytes of a logical page.
-    pub page_size: u32,
-    /// Logical pages.
-    pub pages: u32,
-    /// Bytes of the values that are stored now.
-    pub used: u32,
-    /// Configurations stored, the active one included.
-    pub configs: usize,
-    /// Highest sequence number of a configuration; 0: none.
-    pub config_sequence: u64,
-    /// Pages erased since the store was made, all together; those of the last moments before a
-    /// power cut are not counted.
-    pub pages_erased: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +150,7 @@ pub struct Store {
     map: Map,
     geometry: Geometry,
     head: Head,
+    boot: Boot,
     /// Of the pages erased since the opening, those that `head` counts already.
     erased_counted: u32,
 }
@@ -172,12 +162,12 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in a file.
+    /// Opens the store on a device or in a file.
     ///
     /// # Errors
-    /// Those of [`FileNor::open`] and [`Self::open`].
+    /// Those of [`device::open`] and [`Self::open`].
     pub fn open_path(path: &Path) -> Result<Self, StoreError> {
-        Self::open(Box::new(FileNor::open(path)?))
+        Self::open(device::open(path)?)
     }
 
     /// Opens a store. What is no store is not written to.
@@ -198,6 +188,7 @@ impl Store {
         {
             store.head = head;
         }
+        store.boot = store.fetch(KEY_BOOT)?.map_or_else(Boot::default, |bytes| Boot::read(&bytes));
         Ok(store)
     }
 
@@ -220,10 +211,10 @@ impl Store {
             PAGE_256K => Map::Of256(map_of(nor)?),
             _ => Map::Of64(map_of(nor)?),
         };
-        Ok(Self { map, geometry, head: Head::default(), erased_counted: 0 })
+        Ok(Self { map, geometry, head: Head::default(), boot: Boot::default(), erased_counted: 0 })
     }
 
-    /// The newest whole configuration.
+    /// The newest whole configuration that is not left aside (see [`Self::begin`]).
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] or [`StoreError::Io`]. A damaged value is a note, not an error.
@@ -239,6 +230,10 @@ impl Store {
         }
         let mut active = None;
         for (sequence, image) in &images {
+            if self.boot.leaves_aside(*sequence) {
+                notes.push(format!("configuration {sequence} is left aside: {EARLY}"));
+                continue;
+            }
             match image::decode(image) {
                 Ok((config, _)) => {
                     active = Some((Box::new(config), *sequence));
@@ -246,6 +241,13 @@ impl Store {
                 }
                 Err(error) => notes.push(format!("configuration {sequence} is skipped: {error}")),
             }
+        }
+        if active.is_none() {
+            // Better one that ended early than none.
+            let decoded = |(sequence, image): &(u64, Vec<u8>)| {
+                image::decode(image).ok().map(|(config, _)| (Box::new(config), *sequence))
+            };
+            active = images.iter().find_map(decoded);
         }
         match &active {
             Some((_, sequence)) if !notes.is_empty() => {
@@ -268,6 +270,7 @@ impl Store {
         let newest = images.first().map_or(0, |(sequence, _)| *sequence);
         if let Some((sequence, image)) = images.first()
             && *sequence >= self.head.config
+            && !self.boot.leaves_aside(*sequence)
             && image.as_slice() == image::encode(config, *sequence).as_slice()
         {
             return Ok(*sequence);
@@ -286,10 +289,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::Corrupt`] or [`StoreError::Io`].
     pub fn history(&mut self) -> Result<Vec<Entry>, StoreError> {
+        let boot = self.boot;
         let entry = |(sequence, image): (u64, Vec<u8>)| Entry {
             sequence,
             bytes: image.len(),
-            fault: image::decode(&image).err().map(|error| error.to_string()),
+            fault: match image::decode(&image) {
+                Err(error) => Some(error.to_string()),
+                Ok(_) if boot.leaves_aside(sequence) => Some(EARLY.to_owned()),
+                Ok(_) => None,
+            },
         };
         Ok(self.images()?.into_iter().map(entry).collect())
     }
@@ -303,7 +311,9 @@ impl Store {
         let images = self.images()?;
         let active = images
             .iter()
-            .position(|(_, image)| image::decode(image).is_ok())
+            .position(|(sequence, image)| {
+                !self.boot.leaves_aside(*sequence) && image::decode(image).is_ok()
+            })
             .ok_or(StoreError::NoSuch { have: 0 })?;
         let earlier = images.get(active..).unwrap_or_default();
         let have = earlier.len().saturating_sub(1);
@@ -361,27 +371,39 @@ impl Store {
         Ok(sequence)
     }
 
-    /// Size, wear and content.
+    /// The plugin slots, as the plugin room wrote them; none were written: `None`.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] or [`StoreError::Io`].
-    pub fn info(&mut self) -> Result<Info, StoreError> {
-        let images = self.images()?;
-        let page_size = self.geometry.page_size()?;
-        let mut used: usize = images.iter().map(|(_, image)| image.len()).sum();
-        for key in [KEY_MARKS[0], KEY_MARKS[1], KEY_HEAD, KEY_SECRETS] {
-            used += self.fetch(key)?.map_or(0, |value| value.len());
+    pub fn load_slots(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.fetch(KEY_SLOTS)
+    }
+
+    /// Stores the plugin slots, [`STORE_SLOTS_MAX_BYTES`] at most. Writes nothing when they are as
+    /// stored.
+    ///
+    /// # Errors
+    /// [`StoreError::TooBig`], [`StoreError::Full`], [`StoreError::Corrupt`] or [`StoreError::Io`];
+    /// then the old ones hold.
+    pub fn save_slots(&mut self, slots: &[u8]) -> Result<(), StoreError> {
+        if slots.len() > STORE_SLOTS_MAX_BYTES {
+            return Err(StoreError::TooBig);
         }
-        Ok(Info {
-            version: VERSION,
-            size: self.geometry.size,
-            erase_size: self.geometry.erase_size,
-            page_size,
-            pages: self.geometry.size / page_size,
-            used: u32::try_from(used).unwrap_or(u32::MAX),
-            configs: images.len(),
-            config_sequence: images.first().map_or(0, |(sequence, _)| *sequence),
-            pages_erased: self.head.pages_erased.saturating_add(self.erased_uncounted()),
+        if self.fetch(KEY_SLOTS)?.as_deref() == Some(slots) {
+            return Ok(());
+        }
+        self.mend_marks()?;
+        self.put(KEY_SLOTS, slots)
+    }
+
+    /// The newest values that can still be found when a load fails.
+    pub fn salvage(&mut self) -> Salvage {
+        let size = self.geometry.size;
+        let nor = on!(&mut self.map, map => &mut map.flash().nor);
+        salvage::scan(&mut |offset, buffer| {
+            let length = buffer.len().min(size.saturating_sub(offset) as usize);
+            nor.read(offset, buffer.get_mut(..length).unwrap_or_default())?;
+            Ok(length)
         })
     }
 
@@ -432,6 +454,10 @@ impl Store {
         self.put(KEY_HEAD, bytes.get(..used).unwrap_or_default())
     }
 
+    fn condition(&mut self) -> Condition {
+        on!(&mut self.map, map => map.flash().nor.condition())
+    }
+
     fn erased_uncounted(&mut self) -> u32 {
         on!(&mut self.map, map => map.flash().erased).saturating_sub(self.erased_counted)
     }
@@ -440,45 +466,6 @@ impl Store {
 /// Runs a future of the map. Its device never waits, so neither does this.
 fn ready<F: Future>(future: F) -> F::Output {
     smol::block_on(future)
-}
-
-fn mark() -> [u8; MARK_BYTES] {
-    let mut mark = [0; MARK_BYTES];
-    let (body, crc) = mark.split_at_mut(MARK_BYTES - 4);
-    body[..MAGIC.len()].copy_from_slice(MAGIC);
-    body[MAGIC.len()..].copy_from_slice(&VERSION.to_le_bytes());
-    crc.copy_from_slice(&image::crc32(body).to_le_bytes());
-    mark
-}
-
-/// Version of the store on a device, by its mark wherever the map has moved it.
-fn find_mark(nor: &mut dyn Nor) -> Result<Option<u16>, StoreError> {
-    const STEP: usize = 16 * 1024;
-    let size = nor.geometry().size as usize;
-    let mut window = vec![0; STEP + MARK_BYTES];
-    for start in (0..size).step_by(STEP) {
-        let length = window.len().min(size - start);
-        let part = window.get_mut(..length).unwrap_or_default();
-        nor.read(start as u32, part)?;
-        let mut rest: &[u8] = part;
-        while let Some(at) = rest.iter().position(|byte| *byte == MAGIC[0]) {
-            rest = rest.get(at..).unwrap_or_default();
-            if let Some(version) = mark_version(rest) {
-                return Ok(Some(version));
-            }
-            rest = rest.get(1..).unwrap_or_default();
-        }
-    }
-    Ok(None)
-}
-
-/// The version of a mark that begins here.
-fn mark_version(bytes: &[u8]) -> Option<u16> {
-    let (mark, _) = bytes.split_first_chunk::<MARK_BYTES>()?;
-    let (body, crc) = mark.split_last_chunk::<4>()?;
-    let (magic, version) = body.split_last_chunk::<2>()?;
-    let whole = magic == MAGIC && image::crc32(body).to_le_bytes() == *crc;
-    whole.then_some(u16::from_le_bytes(*version))
 }
 
 #[cfg(test)]

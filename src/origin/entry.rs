@@ -172,6 +172,21 @@ impl Origin {
         self.live.kbit.load(Ordering::Relaxed)
     }
 
+    /// Stable number of the origin: the hash of its name.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Smoothed time to an answer, microseconds; 0 before the first.
+    pub fn rtt_us(&self) -> u32 {
+        self.live.health.rtt_us()
+    }
+
+    /// Failures among the last answers, per mille.
+    pub fn err_permille(&self) -> u16 {
+        self.live.health.err_permille()
+    }
+
     /// Sets the measured traffic; about once a second.
     pub fn set_kbit(&self, kbit: u32) {
         self.live.kbit.store(kbit, Ordering::Relaxed);

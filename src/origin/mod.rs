@@ -17,6 +17,7 @@
 
 mod addrs;
 pub mod balance;
+mod consult;
 mod entry;
 pub mod health;
 pub mod route;
@@ -29,13 +30,14 @@ use std::sync::Arc;
 use self::{balance::Draw, health::Health::Down};
 pub use self::{
     balance::Key,
+    consult::Consulted,
     entry::{Keepalive, Origin},
     health::{Health, Outcome},
     route::{Lookup, Route},
 };
 use crate::{
     clock::Instant,
-    config::Config,
+    config::{Config, OnFault, Slot},
     limits::{ROUTE_ORIGINS_MAX, UNRESOLVED_RETRY_MS},
 };
 
@@ -44,6 +46,7 @@ use crate::{
 pub struct Table {
     origins: Vec<Arc<Origin>>,
     routes: Vec<Route>,
+    slots: Vec<(String, OnFault)>,
     seed: u64,
 }
 
@@ -99,7 +102,20 @@ impl Table {
                 Route::new(route, route.origins.iter().filter_map(|name| at(name)).collect())
             })
             .collect();
-        Self { origins, routes, seed }
+        let slots = config.plugins.slots.iter();
+        let slots =
+            slots.map(|plugin| (plugin.slot.as_str().to_owned(), plugin.on_fault)).collect();
+        Self { origins, routes, slots, seed }
+    }
+
+    /// Name of a slot; empty when there is none.
+    pub fn slot_name(&self, slot: Slot) -> &str {
+        self.slots.get(usize::from(slot.0)).map_or("", |(name, _)| name)
+    }
+
+    /// What becomes of a message when the filter in this slot fails.
+    pub fn on_fault(&self, slot: Slot) -> OnFault {
+        self.slots.get(usize::from(slot.0)).map_or(OnFault::Reject, |(_, on_fault)| *on_fault)
     }
 
     /// All origins, in the order of the configuration.

@@ -11,7 +11,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::{self, Auth, Endpoints, OriginTransport, Policy, Redirect};
+use crate::config::{self, Auth, Endpoints, OriginTransport, Policy, Redirect, Slot};
 
 /// What a path is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Route {
     pub redirect: Redirect,
     /// Who may send into its pipes.
     pub endpoints: Endpoints,
+    /// The slots that see its messages: toward the origin in order, toward the client in reverse.
+    pub filters: Vec<Slot>,
     turn: AtomicU64,
 }
 
@@ -93,6 +95,7 @@ impl Route {
             origin_transport: route.origin_transport,
             redirect: route.redirect,
             endpoints: route.endpoints,
+            filters: route.filters.to_vec(),
             turn: AtomicU64::new(0),
         }
     }

@@ -86,6 +86,7 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         }
         let packets = worker.inner.packets.get();
         shared.load.packets.store(packets, Relaxed);
+        shared.load.beats.fetch_add(1, Relaxed);
         meter.tick(packets, &shared.load, worker.now());
     }
     run_jobs(&worker, &mut jobs); // what was sent before the stop

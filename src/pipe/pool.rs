@@ -33,6 +33,8 @@ pub struct Load {
     pub packets_per_s: AtomicU32,
     /// CPU time it used in the last second, per mille of one core.
     pub busy_permille: AtomicU32,
+    /// Rounds of its loop: one a second at least, else it hangs.
+    pub beats: AtomicU64,
     /// Panics that ended a connection, pipe, job or task of this worker.
     pub panics: AtomicU64,
     /// Packets a second expected of seats that are too new to be measured; fades.

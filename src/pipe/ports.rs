@@ -99,6 +99,19 @@ pub struct BoundPair {
     pub pair: PortPair,
 }
 
+impl BoundPair {
+    /// The same ports on another address.
+    ///
+    /// # Errors
+    /// Another program holds them there, or no descriptor; the pair is free again then.
+    pub fn move_to(self, ip: IpAddr) -> io::Result<Self> {
+        let Self { rtp, rtcp, pair } = self;
+        drop((rtp, rtcp));
+        let (rtp, rtcp) = (socket(ip, pair.rtp())?, socket(ip, pair.rtcp())?);
+        Ok(Self { rtp, rtcp, pair })
+    }
+}
+
 /// Why no pair could be bound.
 #[derive(Debug)]
 pub enum PortError {

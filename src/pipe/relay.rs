@@ -446,7 +446,9 @@ mod tests {
             let mut relay = relay(Mode::Learn);
             let verdict = up(&mut relay, "192.0.2.7:61000", Kind::Rtp, punch);
             assert_eq!(verdict, Verdict::Drop(Reason::Absorbed));
-            let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
+            let from_origin = down(&mut relay, "192.0.2.20:6980", Kind::Rtp, punch);
+            assert_eq!(from_origin, Verdict::Drop(Reason::Absorbed));
+            let media = down(&mut relay, "192.0.2.20:6980", Kind::Rtp, &rtp(1));
             assert_eq!(media, forward("192.0.2.7:61000", Kind::Rtp));
         }
     }

@@ -204,3 +204,6 @@ pub enum Verdict {
     /// The plugin failed or there is none; its edits are dropped.
     Fault,
 }
+
+/// Makes the hooks of one worker, on its thread; the number is the worker's.
+pub type MakeHooks = dyn Fn(u16) -> Box<dyn Hooks> + Send + Sync;

@@ -100,12 +100,7 @@ impl fmt::Display for ProbeError {
             Self::Refused(what, status) => {
                 let status: String =
                     status.chars().filter(|it| !it.is_control()).take(80).collect();
-                let remedy = if status.contains(" 401") {
-                    "; put rtsp://user:password@ in the URL"
-                } else {
-                    ""
-                };
-                write!(f, "{what} was answered with {status}{remedy}")
+                write!(f, "{what} was answered with {status}{}", remedy(&status))
             }
             Self::Closed => f.write_str("the server closed the connection"),
             Self::Lost(error) => write!(f, "the connection broke: {error}"),
@@ -113,6 +108,23 @@ impl fmt::Display for ProbeError {
             Self::Wire(WireFault(error)) => write!(f, "the server sent {error}"),
             Self::NotRtsp(what) => write!(f, "the answer makes no sense: {what}"),
         }
+    }
+}
+
+/// What to do about a refusal.
+fn remedy(status_line: &str) -> &'static str {
+    match status_line.split(' ').nth(1) {
+        Some("401") => "; rtsp://user:password@ in the URL is missing or wrong",
+        Some("403") => "; the server has a rule against it",
+        Some("404") => {
+            "; is the path right? At a gateway, `edgeweir config export` lists the routes"
+        }
+        Some("453") => "; it has as many sessions as it takes",
+        Some("461") => "; try the other --transport",
+        Some("502" | "503" | "504") => {
+            "; a gateway's camera or recorder may be away, `edgeweir status` there says why"
+        }
+        _ => "",
     }
 }
 

@@ -3,14 +3,18 @@
 //! A change is checked first, then stored, then put in force: a wrong one changes nothing, and one
 //! that is answered with success survives a power cut.
 
-use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
-use std::{fs, sync::Arc};
+mod plugins;
 
-use log::{error, info};
+use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
+use std::{fs, io, sync::Arc};
+
+use log::{error, info, warn};
 use smol::{channel::Sender, lock::Mutex};
 
 use super::{
     close_session,
+    keeper::Keeper,
+    listener,
     shared::{Generation, Shared},
     source::{Loaded, Source},
 };
@@ -25,8 +29,11 @@ use crate::{
         text,
     },
     control::{
-        gateway::{Answer, Gateway},
-        model::{Credential, HistoryEntry, Problem, SessionStatus, Status, WorkerStatus},
+        gateway::{Answer, Gateway, Upload},
+        model::{
+            Credential, HistoryEntry, Installed, PluginStatus, Problem, SessionStatus, Status,
+            WorkerStatus,
+        },
     },
     origin::Table,
     session::Fault,
@@ -38,6 +45,7 @@ pub(super) struct Admin(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
+    keeper: Arc<Keeper>,
     /// One change at a time: what is stored last is what is in force.
     source: Mutex<Source>,
     listen: Sender<Vec<SocketAddr>>,
@@ -71,10 +79,18 @@ fn verifier(secrets: &Secrets, key: [u8; 32]) -> Verifier {
 impl Admin {
     pub(super) fn new(
         shared: Arc<Shared>,
+        keeper: Arc<Keeper>,
         source: Source,
         listen: Sender<Vec<SocketAddr>>,
     ) -> Self {
-        Self(Arc::new(Inner { shared, source: Mutex::new(source), listen }))
+        Self(Arc::new(Inner { shared, keeper, source: Mutex::new(source), listen }))
+    }
+
+    /// This start was a good one, or is ended on purpose.
+    pub(super) async fn settle(&self) {
+        if let Err(wrong) = self.0.source.lock().await.settled().await {
+            self.0.shared.event(format!("a good start cannot be noted on flash: {wrong}"));
+        }
     }
 
     /// Reads the configuration again, for SIGHUP.
@@ -82,8 +98,13 @@ impl Admin {
         let source = self.0.source.lock().await;
         match source.load().await {
             Ok(loaded) => {
+                if let Err(wrong) = self.0.can_listen(&loaded.config) {
+                    error!("configuration is left as it was: {wrong}");
+                    return self.0.shared.event(format!("configuration was refused: {wrong}"));
+                }
                 let changed = self.0.apply(loaded.config, loaded.sequence).await;
                 self.0.apply_secrets(*loaded.secrets);
+                self.0.shared.check_credentials();
                 info!("configuration read again: {changed}");
             }
             Err(wrong) => {
@@ -95,11 +116,32 @@ impl Admin {
 }
 
 impl Inner {
+    /// Whether the addresses that are new can be listened on. One that is the machine's only
+    /// tomorrow, or another program's, would leave the gateway deaf, and not start at all next time.
+    fn can_listen(&self, config: &Config) -> Result<(), String> {
+        let old = self.shared.generation();
+        let old = &old.config.gateway.listen;
+        for addr in config.gateway.listen.iter().filter(|addr| !old.contains(addr)) {
+            match listener::open(*addr) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && old.iter().any(|ours| ours.port() == addr.port()) => {}
+                Err(error) => return Err(format!("cannot listen on {addr}: {error}")),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Puts a configuration in force; says what changed.
     async fn apply(&self, config: Box<Config>, sequence: u64) -> String {
         let old = self.shared.generation();
         let table = Arc::new(Table::new(&config, Some(&old.table), self.shared.seed));
-        let text = describe(&changes(&old.config, &config));
+        let changes = changes(&old.config, &config);
+        let mut text = describe(&changes);
+        let plugins = changes.plugin_rules_changed || changes.plugins.any();
+        let told = changes.plugins.changed.iter().chain(&changes.plugins.added);
+        let told: Vec<String> = told.map(|slot| (*slot).to_owned()).collect();
         let listen_changed = old.config.gateway.listen != config.gateway.listen;
         let listen = config.gateway.listen.iter().copied().collect();
         self.shared.replace(Generation {
@@ -112,6 +154,14 @@ impl Inner {
         });
         if listen_changed {
             let _ = self.listen.send(listen).await;
+        }
+        if plugins {
+            let generation = self.shared.generation();
+            for note in self.keeper.follow(&generation.config, told).await {
+                warn!("{note}");
+                self.shared.event(note.clone());
+                text = format!("{text}; {note}");
+            }
         }
         text
     }
@@ -126,16 +176,21 @@ impl Inner {
             verifier: Arc::new(verifier(&secrets, self.shared.nonce_key)),
             secrets: Arc::new(secrets),
         });
+        self.keeper.follow_secrets(&self.shared.generation().secrets);
     }
 
     async fn put_config(&self, toml: String) -> Result<String, Problem> {
         let config = text::parse(&toml)
             .map_err(|wrong| Problem::new(422, wrong.display("config").to_string()))?;
         let source = self.source.lock().await;
+        self.can_listen(&config).map_err(|wrong| {
+            Problem::new(409, format!("{wrong}: nothing has changed; see gateway.listen"))
+        })?;
         let sequence = self.shared.generation().sequence;
         let sequence = source.keep(&config, sequence).await.map_err(not_stored)?;
         let changed = self.apply(Box::new(config), sequence).await;
         info!("configuration taken: {changed}");
+        self.shared.check_credentials();
         Ok(changed)
     }
 
@@ -167,6 +222,7 @@ impl Inner {
             .map_err(|wrong| Problem::new(404, wrong.to_string()))?;
         let changed = self.apply(config, sequence).await;
         info!("configuration rolled back by {back}: {changed}");
+        self.shared.check_credentials();
         Ok(changed)
     }
 
@@ -182,11 +238,13 @@ impl Inner {
         })?;
         source.keep_secrets(&secrets).await.map_err(not_stored)?;
         self.apply_secrets(secrets);
+        self.shared.check_credentials();
         Ok(())
     }
 }
 
-const NO_HISTORY: &str = "no history is kept: the gateway runs from a text file; use --flash";
+const NO_HISTORY: &str =
+    "no history can be read: the gateway runs from a text file, or its store cannot be used";
 
 fn not_stored(wrong: String) -> Problem {
     Problem::new(503, format!("not stored, nothing has changed: {wrong}"))
@@ -241,6 +299,7 @@ impl Gateway for Admin {
             rss_kib: rss_kib(),
             origins: generation.table.origins().iter().map(|origin| origin.status(now)).collect(),
             workers: shared.pool.handles().iter().map(worker_status).collect(),
+            plugins: self.0.plugins(),
             counters: shared.counters(),
             events: shared.events(),
         }
@@ -314,6 +373,25 @@ impl Gateway for Admin {
     fn token(&self) -> Option<String> {
         let secrets = Arc::clone(&self.0.shared.generation().secrets);
         secrets.control_token.as_ref().map(|token| token.as_str().to_owned())
+    }
+
+    fn plugins(&self) -> Vec<PluginStatus> {
+        self.0.plugins()
+    }
+
+    fn install_plugin(&self, slot: String, upload: Upload) -> Answer<Installed> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.install_plugin(slot, upload).await })
+    }
+
+    fn rollback_plugin(&self, slot: String) -> Answer<String> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.rollback_plugin(slot).await })
+    }
+
+    fn remove_plugin(&self, slot: String) -> Answer<String> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.remove_plugin(slot).await })
     }
 
     fn close_session(&self, id: u64) -> bool {

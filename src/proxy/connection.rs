@@ -8,13 +8,13 @@
 //! Not in here: what the messages mean ([`crate::session`]).
 
 mod frames;
+mod hooks;
 mod origin_side;
 mod outputs;
 
 use core::{
     cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
-    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 use std::{
@@ -29,7 +29,7 @@ use log::debug;
 
 use self::frames::{Followed, Frames, Ways};
 use super::{
-    shared::{Admission, Entry, Shared},
+    shared::{Admission, Entry, HalfOpen, Shared},
     tracks::TrackSockets,
 };
 use crate::{
@@ -70,6 +70,7 @@ struct Inner {
     client: Option<TcpStream>,
     client_addr: SocketAddr,
     local_ip: IpAddr,
+    local_port: u16,
     inbox: Inbox,
     followed: Followed,
     client_open: bool,
@@ -78,7 +79,7 @@ struct Inner {
     tracks: TrackSockets,
     reservation: Option<Reservation>,
     admission: Option<Admission>,
-    half_open: bool,
+    half_open: Option<HalfOpen>,
     /// Counts the connection in its worker's load.
     _seat: Hold,
     head_since: Option<Instant>,
@@ -102,11 +103,10 @@ pub(super) fn begin(
     shared: Arc<Shared>,
     stream: TcpStream,
     addr: SocketAddr,
-    seat: Hold,
+    counted: (Hold, HalfOpen),
     worker: &Worker,
 ) {
-    if let Err(error) = try_begin(&shared, stream, addr, seat, worker) {
-        shared.half_open.fetch_sub(1, Relaxed);
+    if let Err(error) = try_begin(&shared, stream, addr, counted, worker) {
         shared.count("connections_failed");
         debug!("{addr}: connection could not be taken up: {error}");
     }
@@ -116,7 +116,7 @@ fn try_begin(
     shared: &Arc<Shared>,
     stream: TcpStream,
     addr: SocketAddr,
-    seat: Hold,
+    (seat, half_open): (Hold, HalfOpen),
     worker: &Worker,
 ) -> io::Result<()> {
     stream.set_nonblocking(true)?;
@@ -151,6 +151,7 @@ fn try_begin(
         client: Some(stream),
         client_addr: addr,
         local_ip: local.ip().to_canonical(),
+        local_port: local.port(),
         inbox: Inbox::default(),
         followed: Followed::default(),
         client_open: true,
@@ -159,7 +160,7 @@ fn try_begin(
         tracks: TrackSockets::default(),
         reservation: None,
         admission: None,
-        half_open: true,
+        half_open: Some(half_open),
         _seat: seat,
         head_since: Some(now),
         closing: None,
@@ -247,10 +248,8 @@ impl Inner {
             let mut scratch = worker.scratch().borrow_mut();
             match client.read(&mut scratch.stream[..]) {
                 Ok(0) => {
-                    self.client_open = false;
                     drop(scratch);
-                    self.session.handle(Input::SideClosed(Side::Client), worker.now());
-                    return;
+                    return self.client_gone(token, worker);
                 }
                 Ok(_) if self.closing.is_some() => {}
                 Ok(got) => {
@@ -264,20 +263,31 @@ impl Inner {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     debug!("{}: read failed: {error}", self.entry.id);
-                    self.client_open = false;
                     drop(scratch);
-                    self.session.handle(Input::SideClosed(Side::Client), worker.now());
-                    return;
+                    return self.client_gone(token, worker);
                 }
             }
         }
     }
 
+    /// No more is read from the client, nor written to it. A closed connection stays readable: what
+    /// is still to be heard from the origin would be waited for at full speed.
+    fn client_gone(&mut self, token: Token, worker: &Worker) {
+        self.client_open = false;
+        if let Some(client) = &self.client {
+            let _ = worker.deregister(token, client);
+        }
+        self.session.handle(Input::SideClosed(Side::Client), worker.now());
+    }
+
     /// Hands bytes of the client to the session, message by message, since each message may need
     /// an answer of ours before the next one is looked at.
     fn feed_client(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
+        // Each whole message or frame starts the time for the next one.
+        let mut whole = false;
         loop {
             let now = worker.now();
+            self.take_up_config();
             let (mut message, mut frames) = (false, Frames::new());
             let Self { session, inbox, tracks, followed, origin, .. } = self;
             let peer = origin.as_ref().filter(|origin| origin.connecting.is_none());
@@ -285,6 +295,7 @@ impl Inner {
             let fed = inbox.feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
                     frames.relay(Side::Client, channel, bytes, &mut ways, followed, now);
+                    whole = true;
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
@@ -305,10 +316,8 @@ impl Inner {
             if !message {
                 break;
             }
-            if core::mem::take(&mut self.half_open) {
-                self.shared.half_open.fetch_sub(1, Relaxed);
-            }
-            self.take_up_config();
+            whole = true;
+            self.half_open = None;
             self.drain(token, worker);
             fresh = &[];
             if self.inbox.is_empty() || self.closing.is_some() || !self.session.wants(Side::Client)
@@ -319,6 +328,8 @@ impl Inner {
         self.head_since = match (self.inbox.is_empty(), self.head_since) {
             (true, _) => None,
             (false, None) => Some(worker.now()),
+            // Frames are no reason to wait longer for a first request.
+            (false, _) if whole && self.half_open.is_none() => Some(worker.now()),
             (false, since) => since,
         };
     }
@@ -362,13 +373,22 @@ impl Inner {
     /// to wait for.
     fn settle(&mut self, token: Token, worker: &Worker) {
         self.drain(token, worker);
-        if !self.inbox.is_empty() && self.closing.is_none() && self.session.wants(Side::Client) {
-            self.feed_client(&[], token, worker);
+        loop {
+            let waiting = self.inbox.len();
+            let reads = |it: &Self| it.closing.is_none() && it.session.wants(Side::Client);
+            if waiting > 0 && reads(self) {
+                self.feed_client(&[], token, worker);
+                self.drain(token, worker);
+            }
+            self.flush_origin(token, worker);
+            self.flush_client(token, worker);
             self.drain(token, worker);
+            // Answers that went out now may have held up requests that came in long ago, and no
+            // event will tell.
+            if self.inbox.is_empty() || self.inbox.len() == waiting || !reads(self) {
+                break;
+            }
         }
-        self.flush_origin(token, worker);
-        self.flush_client(token, worker);
-        self.drain(token, worker);
         let now = worker.now();
         if let Some(until) = self.closing {
             let written = !self.client_open || self.session.outbox(Side::Client).is_empty();
@@ -424,8 +444,7 @@ impl Inner {
             Ok(_) => self.session.alive(Side::Client, worker.now()),
             Err(error) => {
                 debug!("{}: write failed: {error}", self.entry.id);
-                self.client_open = false;
-                self.session.handle(Input::SideClosed(Side::Client), worker.now());
+                return self.client_gone(token, worker);
             }
         }
         let reads = self.closing.is_some() || self.session.wants(Side::Client);
@@ -441,9 +460,6 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.half_open {
-            self.shared.half_open.fetch_sub(1, Relaxed);
-        }
         self.shared.leave(&self.entry);
     }
 }

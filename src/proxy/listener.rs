@@ -7,7 +7,10 @@ use log::{info, warn};
 use smol::{Async, Timer};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{connection, shared::Shared};
+use super::{
+    connection,
+    shared::{HalfOpen, Shared},
+};
 use crate::pipe::Seat;
 
 /// Connections that wait to be accepted, kept by the kernel.
@@ -73,13 +76,13 @@ fn hand_over(shared: &Arc<Shared>, stream: std::net::TcpStream, addr: SocketAddr
         return shared.count("refused_connections");
     }
     shared.count("connections_accepted");
-    shared.half_open.fetch_add(1, Relaxed);
+    let half_open = HalfOpen::new(shared);
     let worker = shared.pool.least_loaded(None);
     let theirs = Arc::clone(shared);
     let seat = worker.load().hold(Seat::Connection);
-    let job = Box::new(move |worker: &_| connection::begin(theirs, stream, addr, seat, worker));
+    let counted = (seat, half_open);
+    let job = Box::new(move |worker: &_| connection::begin(theirs, stream, addr, counted, worker));
     if worker.run(job).is_err() {
-        shared.half_open.fetch_sub(1, Relaxed);
         shared.count("refused_busy");
     }
 }

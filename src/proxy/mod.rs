@@ -7,12 +7,19 @@ mod admin;
 mod connection;
 mod files;
 mod health;
+#[cfg_attr(not(feature = "plugins"), path = "keeper_none.rs")]
+mod keeper;
 mod listener;
+mod lobby;
 mod options;
+mod plugins;
 mod shared;
 mod signals;
+#[cfg(feature = "plugins")]
+mod slots;
 mod source;
 mod tracks;
+mod watchdog;
 
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 use std::{
@@ -27,9 +34,11 @@ use smol::{LocalExecutor, Task, Timer, channel, future::FutureExt};
 pub use self::options::RunOptions;
 use self::{
     admin::Admin,
+    keeper::Keeper,
     shared::{Generation, Shared},
     signals::Signal,
     source::Source,
+    watchdog::Watchdog,
 };
 use crate::{
     clock,
@@ -51,10 +60,12 @@ const FILES_WANTED: u64 = 65_536;
 /// A text for people: what cannot be read, bound or started, and the remedy.
 pub fn run(options: RunOptions) -> Result<(), String> {
     let files = files::raise_limit(FILES_WANTED);
+    let watchdog = Rc::new(Watchdog::open(options.watchdog.as_deref())?);
     let source = smol::block_on(Source::open(&options))?;
+    let start = smol::block_on(source.begin());
     let loaded = smol::block_on(source.load())?;
     let (seed, nonce_key) = random()?;
-    let notes = loaded.notes.clone();
+    let notes: Vec<String> = start.notes.iter().chain(&loaded.notes).cloned().collect();
     let generation = Generation::first(loaded, seed, nonce_key);
     let gateway = &generation.config.gateway;
     let workers = match gateway.workers {
@@ -66,15 +77,30 @@ pub fn run(options: RunOptions) -> Result<(), String> {
     pool.set_coalesce_us(gateway.coalesce_us);
     let ports = PortPool::new(gateway.media_ports.first, gateway.media_ports.last);
     let listen: Vec<SocketAddr> = gateway.listen.iter().copied().collect();
-    let shared = Arc::new(Shared::new(generation, pool, ports, seed, nonce_key));
+    let (keeper, said) = smol::block_on(Keeper::start(
+        &source,
+        &options,
+        &start,
+        &generation.config,
+        &generation.secrets,
+    ));
+    let hooks = keeper.make_hooks();
+    let shared = Arc::new(Shared::new(generation, pool, ports, seed, nonce_key, hooks));
+    let notes = notes.into_iter().chain(said);
     for note in notes {
         warn!("{note}");
         shared.event(note);
     }
+    shared.check_credentials();
     info!("edgeweir {}: {workers} workers, {files} descriptors", env!("CARGO_PKG_VERSION"));
     let executor = Rc::new(LocalExecutor::new());
-    let result = smol::block_on(executor.run(control(&executor, &shared, source, listen, options)));
+    let kept = (source, Arc::new(keeper));
+    let running = control(&executor, &shared, kept, listen, options, &watchdog);
+    let result = smol::block_on(executor.run(running));
     shared.pool.stop();
+    if result.is_ok() {
+        watchdog.stand_down();
+    }
     result
 }
 
@@ -91,14 +117,21 @@ fn random() -> Result<(u64, [u8; 32]), String> {
 async fn control(
     executor: &Rc<LocalExecutor<'static>>,
     shared: &Arc<Shared>,
-    source: Source,
+    (source, keeper): (Source, Arc<Keeper>),
     listen: Vec<SocketAddr>,
     options: RunOptions,
+    watchdog: &Rc<Watchdog>,
 ) -> Result<(), String> {
+    let fed = Rc::clone(watchdog);
+    let feeding = Arc::clone(shared);
+    let _watchdog =
+        executor.spawn(async move { fed.feed(&feeding.pool, |text| feeding.event(text)).await });
     let (changed, changes) = channel::bounded(16);
-    let admin = Admin::new(Arc::clone(shared), source, changed);
+    let admin = Admin::new(Arc::clone(shared), Arc::clone(&keeper), source, changed);
+    let watched = Arc::clone(shared);
+    let _plugins = executor.spawn(async move { keeper.watch(&watched).await });
     let mut listeners = Listeners::default();
-    listeners.follow(executor, shared, &listen).map_err(|(addr, error)| {
+    listeners.follow(executor, shared, &listen).await.map_err(|(addr, error)| {
         format!("cannot listen on {addr}: {error}: another program may have it; see gateway.listen")
     })?;
     let gateway: Arc<dyn Gateway> = Arc::new(admin.clone());
@@ -126,6 +159,12 @@ async fn control(
     let _health = executor.spawn(health::watch(Arc::clone(shared), Rc::clone(executor)));
     let _rates = executor.spawn(measure(Arc::clone(shared)));
     let mut signals = signals::Signals::new().map_err(|error| format!("signals: {error}"))?;
+    watchdog.ready();
+    let (settling, healthy_after) = (admin.clone(), options.healthy_after);
+    let _settled = executor.spawn(async move {
+        Timer::after(healthy_after).await;
+        settling.settle().await;
+    });
     loop {
         enum News {
             Signal(Signal),
@@ -143,7 +182,7 @@ async fn control(
             News::Signal(Signal::Reload) => admin.reload().await,
             News::Signal(Signal::Stop) => break,
             News::Listen(listen) => {
-                if let Err((addr, error)) = listeners.follow(executor, shared, &listen) {
+                if let Err((addr, error)) = listeners.follow(executor, shared, &listen).await {
                     warn!("cannot listen on {addr}: {error}");
                     shared.event(format!("cannot listen on {addr}: {error}"));
                 }
@@ -153,6 +192,7 @@ async fn control(
     info!("stopping: {} sessions", shared.admitted());
     drop(listeners);
     drain(shared).await;
+    admin.settle().await;
     Ok(())
 }
 
@@ -184,22 +224,34 @@ struct Listeners {
 }
 
 impl Listeners {
-    /// Opens what is new, closes what is gone; what stays is not touched.
-    fn follow(
+    /// Closes what is gone, opens what is new; what stays is not touched. An address that cannot be
+    /// had does not keep the others from being opened.
+    async fn follow(
         &mut self,
         executor: &LocalExecutor<'static>,
         shared: &Arc<Shared>,
         listen: &[SocketAddr],
     ) -> Result<(), (SocketAddr, std::io::Error)> {
-        self.tasks.retain(|addr, _| listen.contains(addr));
+        let gone: Vec<_> =
+            self.tasks.extract_if(|addr, _| !listen.contains(addr)).map(|(_, task)| task).collect();
+        for task in gone {
+            // Only then is its port free, for the same one at a wider address.
+            task.cancel().await;
+        }
+        let mut result = Ok(());
         for addr in listen {
-            if !self.tasks.contains_key(addr) {
-                let listener = listener::open(*addr).map_err(|error| (*addr, error))?;
-                let task = executor.spawn(listener::accept(Arc::clone(shared), listener));
-                self.tasks.insert(*addr, task);
+            if self.tasks.contains_key(addr) {
+                continue;
+            }
+            match listener::open(*addr) {
+                Ok(listener) => {
+                    let task = executor.spawn(listener::accept(Arc::clone(shared), listener));
+                    self.tasks.insert(*addr, task);
+                }
+                Err(error) => result = Err((*addr, error)),
             }
         }
-        Ok(())
+        result
     }
 }
 

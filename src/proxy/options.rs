@@ -1,5 +1,6 @@
 //! What `edgeweir run` is told on the command line.
 
+use core::time::Duration;
 use std::path::PathBuf;
 
 /// Options of [`super::run`].
@@ -13,4 +14,10 @@ pub struct RunOptions {
     pub secrets: Option<PathBuf>,
     /// Place of the control socket.
     pub control: PathBuf,
+    /// Directory for plugins; none: see `--help`.
+    pub data: Option<PathBuf>,
+    /// Device of a hardware watchdog.
+    pub watchdog: Option<PathBuf>,
+    /// A start that lives so long is a good one.
+    pub healthy_after: Duration,
 }

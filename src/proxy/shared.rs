@@ -12,6 +12,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use log::warn;
+
+use super::{lobby::Lobby, plugins::Plugins};
 use crate::{
     auth::server::Verifier,
     clock::{self, Instant},
@@ -19,6 +22,7 @@ use crate::{
     control::model::SessionStatus,
     origin::Table,
     pipe::{PipeCounters, Pool, PortPool},
+    plugin::hooks::MakeHooks,
     session::Fault,
 };
 
@@ -63,13 +67,15 @@ pub(super) struct Shared {
     events: Mutex<VecDeque<String>>,
     /// Sessions that wait for their client, by id and client address: the connection that drives
     /// them.
-    detached: Mutex<HashMap<(Vec<u8>, IpAddr), u64>>,
+    lobby: Mutex<Lobby>,
     /// No new sessions are taken.
     pub(super) draining: AtomicBool,
     /// Seed of this run, for choices that should not repeat from run to run.
     pub(super) seed: u64,
     /// Key of this run's nonces.
     pub(super) nonce_key: [u8; 32],
+    /// Who is asked where the configuration names a slot.
+    pub(super) plugins: Plugins,
 }
 
 /// One connection, as `sessions` shows it.
@@ -102,8 +108,23 @@ pub(super) struct Entry {
 pub(super) struct Facts {
     /// State, transports, path and the like.
     pub(super) status: SessionStatus,
-    /// Its UDP pipes' counters, ended ones included.
-    pub(super) pipes: Vec<Arc<PipeCounters>>,
+    /// The last origin that it had.
+    pub(super) served_by: String,
+    /// Its UDP pipes' counters.
+    pipes: Vec<Arc<PipeCounters>>,
+    /// Sums over pipes that have ended.
+    past: Totals,
+}
+
+impl Facts {
+    /// Counts a pipe from now on. Those that have ended are summed up: a connection may set up and
+    /// tear down for as long as it likes.
+    pub(super) fn add_pipe(&mut self, counters: Arc<PipeCounters>) {
+        for ended in self.pipes.extract_if(.., |pipe| Arc::strong_count(pipe) == 1) {
+            self.past += Totals::of(&ended);
+        }
+        self.pipes.push(counters);
+    }
 }
 
 impl Entry {
@@ -115,12 +136,10 @@ impl Entry {
             lost: 0,
             dropped: self.dropped.load(Relaxed),
         };
-        for pipe in &lock(&self.facts).pipes {
-            let pipe = pipe.figures();
-            totals.packets += pipe.down_packets + pipe.up_packets + pipe.rtcp_down + pipe.rtcp_up;
-            totals.bytes += pipe.down_bytes + pipe.up_bytes;
-            totals.lost += pipe.lost + pipe.lost_up;
-            totals.dropped += pipe.dropped();
+        let facts = lock(&self.facts);
+        totals += facts.past;
+        for pipe in &facts.pipes {
+            totals += Totals::of(pipe);
         }
         totals
     }
@@ -156,6 +175,23 @@ pub(super) struct Totals {
     pub(super) dropped: u64,
 }
 
+/// A connection that has not sent one whole request, counted while this lives.
+#[derive(Debug)]
+pub(super) struct HalfOpen(Arc<Shared>);
+
+impl HalfOpen {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        shared.half_open.fetch_add(1, Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for HalfOpen {
+    fn drop(&mut self) {
+        self.0.half_open.fetch_sub(1, Relaxed);
+    }
+}
+
 /// A place among the sessions, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
@@ -177,6 +213,16 @@ impl Drop for Admission {
 }
 
 impl Totals {
+    fn of(pipe: &PipeCounters) -> Self {
+        let pipe = pipe.figures();
+        Self {
+            packets: pipe.down_packets + pipe.up_packets + pipe.rtcp_down + pipe.rtcp_up,
+            bytes: pipe.down_bytes + pipe.up_bytes,
+            lost: pipe.lost + pipe.lost_up,
+            dropped: pipe.dropped(),
+        }
+    }
+
     fn named(&self) -> [(&'static str, u64); 4] {
         [
             ("packets_relayed", self.packets),
@@ -204,8 +250,10 @@ impl Shared {
         ports: Arc<PortPool>,
         seed: u64,
         nonce_key: [u8; 32],
+        hooks: Option<Box<MakeHooks>>,
     ) -> Self {
         Self {
+            plugins: Plugins::new(hooks, seed),
             nonce_key,
             number: AtomicU64::new(generation.number),
             generation: Mutex::new(Arc::new(generation)),
@@ -219,7 +267,7 @@ impl Shared {
             half_open: AtomicU32::new(0),
             counters: Mutex::default(),
             events: Mutex::default(),
-            detached: Mutex::default(),
+            lobby: Mutex::default(),
             draining: AtomicBool::new(false),
             seed,
         }
@@ -267,7 +315,7 @@ impl Shared {
     pub(super) fn leave(&self, entry: &Entry) {
         let mut sessions = lock(&self.sessions);
         if sessions.remove(&entry.id).is_some() {
-            lock(&self.detached).retain(|_, connection| *connection != entry.id);
+            lock(&self.lobby).leave(entry.id);
             self.connections.fetch_sub(1, Relaxed);
             for (name, value) in entry.totals().named() {
                 self.add(name, value);
@@ -310,13 +358,13 @@ impl Shared {
     }
 
     /// Keeps a session to be found by its client.
-    pub(super) fn detach(&self, session: Vec<u8>, client: IpAddr, connection: u64) {
-        lock(&self.detached).insert((session, client), connection);
+    pub(super) fn detach(&self, session: Vec<u8>, client: IpAddr, path: Vec<u8>, connection: u64) {
+        lock(&self.lobby).enter(session, client, path, connection);
     }
 
     /// The connection that drives this session of this client; it is not found again.
-    pub(super) fn find(&self, session: Vec<u8>, client: IpAddr) -> Option<Arc<Entry>> {
-        let connection = lock(&self.detached).remove(&(session, client))?;
+    pub(super) fn find(&self, session: &[u8], client: IpAddr, path: &[u8]) -> Option<Arc<Entry>> {
+        let connection = lock(&self.lobby).find(session, client, path)?;
         self.entry(connection)
     }
 
@@ -352,6 +400,26 @@ impl Shared {
         counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
+    /// Says which origins name credentials that are not stored. The configuration is good all the
+    /// same: secrets are set apart from it, before or after.
+    pub(super) fn check_credentials(&self) {
+        let Generation { config, secrets, .. } = &*self.generation();
+        for origin in &config.origins {
+            if let Some(name) = &origin.credentials
+                && secrets.credential(name).is_none()
+            {
+                let text = format!(
+                    "origin {} names credentials {name}, which are not stored: edgeweir config secret {name}",
+                    origin.name
+                );
+                if !self.events().contains(&text) {
+                    warn!("{text}");
+                    self.event(text);
+                }
+            }
+        }
+    }
+
     /// Notes something that an operator should know.
     pub(super) fn event(&self, text: String) {
         let mut events = lock(&self.events);
@@ -370,4 +438,21 @@ impl Shared {
 /// A panic while a lock was held leaves counters behind at worst, so poison is no reason to stop.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_that_have_ended_are_summed_up_and_not_kept() {
+        let mut facts = Facts::default();
+        for _ in 0..1000 {
+            let pipe = Arc::new(PipeCounters::default());
+            pipe.down_packets.store(3, Relaxed);
+            facts.add_pipe(Arc::clone(&pipe));
+        }
+        assert_eq!(facts.pipes.len(), 1, "the last one has not been looked at again");
+        assert_eq!(facts.past.packets, 3 * 999);
+    }
 }

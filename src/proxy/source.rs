@@ -1,14 +1,26 @@
 //! Where the configuration and the secrets come from and are kept: a store on flash, or text files
 //! for development.
+//!
+//! A store that cannot be read does not keep the gateway down: what can still be found on it is
+//! used, nothing is stored, and both are said. Not in here: the store.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
 use super::RunOptions;
+#[cfg(feature = "plugins")]
+use super::slots::SlotStore;
 use crate::{
     config::{Config, secrets::Secrets, text},
-    flash::Flash,
+    flash::{
+        Flash,
+        salvage::{self, Salvage},
+        store::{Start, StoreError},
+    },
     limits::CONFIG_TEXT_MAX_BYTES,
 };
 
@@ -24,8 +36,16 @@ pub(super) struct Loaded {
 
 /// Where they are kept.
 pub(super) enum Source {
-    Files { config: PathBuf, secrets: Option<PathBuf> },
+    Files {
+        config: PathBuf,
+        secrets: Option<PathBuf>,
+    },
     Flash(Flash),
+    /// A store that cannot be opened, and why.
+    Lost {
+        path: PathBuf,
+        why: String,
+    },
 }
 
 impl Source {
@@ -34,10 +54,13 @@ impl Source {
             (Some(config), None) => {
                 Ok(Self::Files { config: config.clone(), secrets: options.secrets.clone() })
             }
-            (None, Some(path)) => Flash::open(path.clone())
-                .await
-                .map(Self::Flash)
-                .map_err(|error| format!("{}: {error}", path.display())),
+            (None, Some(path)) => match Flash::open(path.clone()).await {
+                Ok(flash) => Ok(Self::Flash(flash)),
+                Err(error) if is_damage(&error) => {
+                    Ok(Self::Lost { path: path.clone(), why: error.to_string() })
+                }
+                Err(error) => Err(format!("{}: {error}", path.display())),
+            },
             _ => Err("say where the configuration is: --config FILE.toml or --flash FILE".into()),
         }
     }
@@ -50,15 +73,48 @@ impl Source {
                 secrets: Box::new(secrets.as_ref().map_or(Ok(Secrets::default()), read_secrets)?),
                 notes: Vec::new(),
             }),
-            Self::Flash(flash) => {
-                let loaded = flash.load_config().await.map_err(|error| error.to_string())?;
-                let secrets = flash.load_secrets().await.map_err(|error| error.to_string())?;
-                let (config, sequence) = loaded.active.ok_or(
-                    "the store holds no configuration: edgeweir config import FILE.toml --flash",
-                )?;
-                let notes = loaded.notes.into_iter().chain(secrets.notes).collect();
-                Ok(Loaded { config, sequence, secrets: secrets.secrets, notes })
+            Self::Flash(flash) => match load(flash).await {
+                Ok(loaded) => Ok(loaded),
+                Err(Unloaded::Empty) => Err(EMPTY.to_owned()),
+                Err(Unloaded::Damaged(mut notes)) => {
+                    notes.push("a search through the flash is made".to_owned());
+                    Ok(salvaged(flash.salvage().await, notes))
+                }
+            },
+            Self::Lost { path, why } => {
+                let found = search(path).await;
+                // What never was a store is a mistake of whoever named it.
+                if found.config.is_none() && *why == StoreError::NotAStore.to_string() {
+                    return Err(format!("{}: {why}", path.display()));
+                }
+                let note = format!("the store on {} cannot be used: {why}", path.display());
+                Ok(salvaged(found, vec![note]))
             }
+        }
+    }
+
+    /// Counts this start of the gateway, see [`crate::flash::store::Store::begin`].
+    pub(super) async fn begin(&self) -> Start {
+        let Self::Flash(flash) = self else { return Start::default() };
+        flash.begin().await.unwrap_or_else(|error| Start {
+            notes: vec![format!("this start cannot be counted on flash: {error}")],
+            ..Start::default()
+        })
+    }
+
+    /// This start was a good one, or is ended on purpose.
+    pub(super) async fn settled(&self) -> Result<(), String> {
+        let Self::Flash(flash) = self else { return Ok(()) };
+        flash.settled().await.map_err(|error| error.to_string())
+    }
+
+    #[cfg(feature = "plugins")]
+    /// Where it is kept what the slots for plugins hold.
+    pub(super) fn slots(&self, data: &Path) -> SlotStore {
+        match self {
+            Self::Files { .. } => SlotStore::in_directory(data),
+            Self::Flash(flash) => SlotStore::Flash(flash.clone()),
+            Self::Lost { why, .. } => SlotStore::Lost(lost(why)),
         }
     }
 
@@ -71,6 +127,7 @@ impl Source {
                 let config = Box::new(config.clone());
                 flash.save_config(config).await.map_err(|error| error.to_string())
             }
+            Self::Lost { why, .. } => Err(lost(why)),
         }
     }
 
@@ -81,8 +138,72 @@ impl Source {
                 let secrets = Box::new(secrets.clone());
                 flash.save_secrets(secrets).await.map(drop).map_err(|error| error.to_string())
             }
+            Self::Lost { why, .. } => Err(lost(why)),
         }
     }
+}
+
+const EMPTY: &str =
+    "the store holds no configuration: edgeweir config import FILE.toml --flash DEVICE_OR_FILE";
+
+fn lost(why: &str) -> String {
+    format!("the store cannot be used: {why}")
+}
+
+/// Whether a store is there but not usable, rather than the wrong place named.
+fn is_damage(error: &StoreError) -> bool {
+    match error {
+        StoreError::Corrupt
+        | StoreError::NewerVersion(_)
+        | StoreError::NotAStore
+        | StoreError::Full
+        | StoreError::Bug(_) => true,
+        StoreError::Io(error) => {
+            use io::ErrorKind::{IsADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+            let wrong_place = [NotFound, PermissionDenied, IsADirectory, ReadOnlyFilesystem];
+            !wrong_place.contains(&error.kind())
+        }
+        _ => false,
+    }
+}
+
+enum Unloaded {
+    /// Nothing was ever stored.
+    Empty,
+    /// It was, and cannot be read.
+    Damaged(Vec<String>),
+}
+
+async fn load(flash: &Flash) -> Result<Loaded, Unloaded> {
+    let damaged =
+        |error: StoreError| Unloaded::Damaged(vec![format!("the store cannot be read: {error}")]);
+    let loaded = flash.load_config().await.map_err(damaged)?;
+    let secrets = flash.load_secrets().await.map_err(damaged)?;
+    let notes: Vec<String> = loaded.notes.into_iter().chain(secrets.notes).collect();
+    match loaded.active {
+        Some((config, sequence)) => {
+            Ok(Loaded { config, sequence, secrets: secrets.secrets, notes })
+        }
+        None if notes.is_empty() => Err(Unloaded::Empty),
+        None => Err(Unloaded::Damaged(notes)),
+    }
+}
+
+async fn search(path: &Path) -> Salvage {
+    let path = path.to_owned();
+    smol::unblock(move || salvage::path(&path)).await.unwrap_or_default()
+}
+
+/// What to run with after a search. With nothing found the gateway serves no route, but its control
+/// socket answers, and says why.
+fn salvaged(found: Salvage, mut notes: Vec<String>) -> Loaded {
+    notes.push(match &found.config {
+        Some((_, sequence)) => format!("configuration {sequence} was found there and is used"),
+        None => "no configuration was found, there is no route: import one".to_owned(),
+    });
+    let (config, sequence) = found.config.unwrap_or_default();
+    let secrets = found.secrets.unwrap_or_default().0;
+    Loaded { config, sequence, secrets, notes }
 }
 
 fn read_config(path: &PathBuf) -> Result<Config, String> {

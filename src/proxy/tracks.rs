@@ -53,6 +53,8 @@ pub(super) struct Place<'a> {
     pub(super) entry: &'a Entry,
     pub(super) worker: &'a Worker,
     pub(super) token: Token,
+    /// The worker for the pipe; none: the least loaded.
+    pub(super) on: Option<u16>,
 }
 
 /// All sockets of a session's tracks.
@@ -83,6 +85,23 @@ impl TrackSockets {
         Ok(numbers)
     }
 
+    /// The origin was reached from this address of ours: ports that were bound before that was
+    /// known, or for another origin, move there, under the numbers that they have.
+    pub(super) fn reach_origin_from(&mut self, local: IpAddr) {
+        for (track, bound) in &mut self.bound {
+            let Some(pair) = &bound.origin else { continue };
+            let Ok(now) = pair.rtp.local_addr().map(|addr| addr.ip().to_canonical()) else {
+                continue;
+            };
+            if now == local || (now.is_unspecified() && now.is_ipv4() == local.is_ipv4()) {
+                continue;
+            }
+            bound.origin = bound.origin.take().and_then(|pair| {
+                pair.move_to(local).inspect_err(|error| log::warn!("track {track}: {error}")).ok()
+            });
+        }
+    }
+
     /// Begins to relay a track.
     pub(super) fn open(
         &mut self,
@@ -104,9 +123,14 @@ impl TrackSockets {
                     leg(plan.origin, peers.origin, peers.endpoints),
                     leg(plan.client, peers.client, peers.endpoints),
                 );
-                let pipe = UdpPipe::start(sockets, relay, &place.shared.pool, place.worker.id())
-                    .map_err(io::Error::other)?;
-                lock(&place.entry.facts).pipes.push(Arc::clone(pipe.counters()));
+                let pool = &place.shared.pool;
+                let chosen = pool.handles().iter().find(|handle| Some(handle.id()) == place.on);
+                let pipe = match chosen {
+                    Some(handle) => UdpPipe::start_on(sockets, relay, handle),
+                    None => UdpPipe::start(sockets, relay, pool, place.worker.id()),
+                };
+                let pipe = pipe.map_err(io::Error::other)?;
+                lock(&place.entry.facts).add_pipe(Arc::clone(pipe.counters()));
                 Path::Pipe(pipe)
             }
             (Leg::Udp { .. }, Leg::Tcp { .. }) => self.half(
@@ -140,7 +164,7 @@ impl TrackSockets {
         let leg = UdpLeg::new(pair, core, side);
         let source = FIRST_SOURCE + 2 * track;
         leg.register(place.worker, place.token, source, source + 1)?;
-        lock(&place.entry.facts).pipes.push(Arc::clone(leg.counters()));
+        lock(&place.entry.facts).add_pipe(Arc::clone(leg.counters()));
         Ok(Path::Half { leg: Box::new(leg), side })
     }
 

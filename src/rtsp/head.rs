@@ -20,7 +20,7 @@ pub struct Head<'a> {
 #[derive(Clone, Debug)]
 enum StartSpans {
     Request { method: Range<usize>, uri: Range<usize>, version: Range<usize> },
-    Response { status: u16, reason: Range<usize>, version: Range<usize> },
+    Response { status: u16, version: Range<usize> },
 }
 
 #[derive(Clone, Debug)]
@@ -28,25 +28,6 @@ struct HeaderSpans {
     line: Range<usize>,
     name: Range<usize>,
     value: Range<usize>,
-}
-
-/// The start line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start<'a> {
-    /// Of a request.
-    Request {
-        /// The method as it came.
-        method: &'a [u8],
-        /// The URI as it came.
-        uri: &'a [u8],
-    },
-    /// Of an answer.
-    Response {
-        /// 100 to 999.
-        status: u16,
-        /// The reason phrase; may be empty, some cameras leave it out.
-        reason: &'a [u8],
-    },
 }
 
 /// One header.
@@ -109,18 +90,6 @@ impl<'a> Head<'a> {
             at = next;
         }
         Ok(Self { bytes, start, headers, first_header_at, end_of_headers: at })
-    }
-
-    /// The start line.
-    pub fn start(&self) -> Start<'a> {
-        match &self.start {
-            StartSpans::Request { method, uri, .. } => {
-                Start::Request { method: self.slice(method), uri: self.slice(uri) }
-            }
-            StartSpans::Response { status, reason, .. } => {
-                Start::Response { status: *status, reason: self.slice(reason) }
-            }
-        }
     }
 
     /// Whether it is an answer.
@@ -286,8 +255,7 @@ fn start_line(bytes: &[u8], end: usize) -> Result<StartSpans, ParseError> {
         let number = bytes.get(status.clone()).and_then(decimal);
         let number = number.and_then(|n| u16::try_from(n).ok()).filter(|n| (100..1000).contains(n));
         let status = number.ok_or(error(status.start, Rule::Status))?;
-        let reason = trimmed(bytes, words.at..end);
-        return Ok(StartSpans::Response { status, reason, version: first });
+        return Ok(StartSpans::Response { status, version: first });
     }
     let uri = words.next().ok_or(error(first.end, Rule::Uri))?;
     // A URI may hold spaces that a client should have escaped: the last word is the version.
@@ -394,14 +362,14 @@ mod tests {
     #[test]
     fn the_start_line_in_its_two_shapes() {
         let head = Head::parse(b"X-ODD rtsp://h RTSP/1.0\n\n").unwrap();
-        assert_eq!(head.start(), Start::Request { method: b"X-ODD", uri: b"rtsp://h" });
+        assert_eq!((head.method_bytes(), head.uri()), (&b"X-ODD"[..], Some(&b"rtsp://h"[..])));
+        assert_eq!(head.status(), None);
         assert_eq!((head.method(), head.line_end()), (Method::Other, &b"\n"[..]));
         let head = Head::parse(b"RTSP/1.0 461  Unsupported Transport \r\n\r\n").unwrap();
-        let reason = &b"Unsupported Transport"[..];
-        assert_eq!(head.start(), Start::Response { status: 461, reason });
+        assert_eq!((head.status(), head.uri()), (Some(461), None));
         assert_eq!((head.method(), head.line_end()), (Method::Other, &b"\r\n"[..]));
         let head = Head::parse(b"RTSP/1.0 200\r\n\r\n").unwrap();
-        assert_eq!(head.start(), Start::Response { status: 200, reason: b"" });
+        assert_eq!(head.status(), Some(200));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use core::fmt;
 pub use self::{
     edit::Edits,
     framing::{Framer, FramingError, Progress, Unit},
-    head::{Head, Header, Start},
+    head::{Head, Header},
     transport::Spec,
     url::{Base, Url},
 };

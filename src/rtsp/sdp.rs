@@ -40,11 +40,6 @@ pub fn controls(sdp: &[u8]) -> impl Iterator<Item = Control<'_>> {
     })
 }
 
-/// The control line of the session itself; some cameras send none.
-pub fn session_control(sdp: &[u8]) -> Option<Control<'_>> {
-    controls(sdp).find(|control| control.media.is_none())
-}
-
 /// All media sections, in order.
 pub fn medias(sdp: &[u8]) -> impl Iterator<Item = Media<'_>> {
     lines(sdp).filter(|(_, line)| line.starts_with(b"m=")).enumerate().map(
@@ -90,10 +85,10 @@ mod tests {
     #[test]
     fn the_session_may_have_no_control() {
         let sdp = b"v=0\nm=video 0 RTP/AVP 96\na=control:t1\nm=audio 0 RTP/AVP 0";
-        assert_eq!(session_control(sdp), None);
+        assert!(controls(sdp).all(|control| control.media.is_some()));
         let lines: Vec<&[u8]> = medias(sdp).map(|media| &sdp[media.line_span]).collect();
         assert_eq!(lines, [&b"m=video 0 RTP/AVP 96\n"[..], b"m=audio 0 RTP/AVP 0"]);
-        let found = session_control(b"a=control: *\r\nm=video").unwrap();
+        let found = controls(b"a=control: *\r\nm=video").next().unwrap();
         assert_eq!((found.value, found.span, found.media), (&b"*"[..], 11..12, None));
     }
 }

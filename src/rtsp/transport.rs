@@ -145,19 +145,6 @@ impl<'a> Spec<'a> {
         addrs(self.param("src_addr")?)
     }
 
-    /// Whether it asks to publish: `mode=RECORD` (RFC 2326), or `receive`, as some encoders say.
-    pub fn mode_record(&self) -> bool {
-        let modes = self.param("mode").map(unquoted).unwrap_or_default();
-        modes.split(|byte| *byte == b',').map(|mode| unquoted(mode.trim_ascii())).any(|mode| {
-            mode.eq_ignore_ascii_case(b"record") || mode.eq_ignore_ascii_case(b"receive")
-        })
-    }
-
-    /// Whether RTP and RTCP share one port (RFC 7826 18.54).
-    pub fn rtcp_mux(&self) -> bool {
-        self.has("RTCP-mux")
-    }
-
     /// Value of a parameter; empty for one without.
     pub fn param(&self, name: &str) -> Option<&'a [u8]> {
         split(self.text, b';').skip(1).find_map(|part| {
@@ -412,14 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_and_flags() {
-        for text in ["mode=record", "mode=\"RECORD\"", "MODE = receive", "mode=\"PLAY,RECORD\""] {
-            assert!(one(&format!("RTP/AVP;{text}")).mode_record(), "{text}");
-        }
-        for text in ["mode=play", "mode", "x=record", "mode=\"recorder\""] {
-            assert!(!one(&format!("RTP/AVP;{text}")).mode_record(), "{text}");
-        }
-        assert!(one("RTP/AVP;rtcp-mux").rtcp_mux() && !one("RTP/AVP;x").rtcp_mux());
+    fn a_group_is_told_from_one_receiver() {
         assert!(one("RTP/AVP;multicast").is_multicast() && !one("RTP/AVP").is_multicast());
     }
 

@@ -93,39 +93,6 @@ impl<'a> Url<'a> {
         let tls = self.scheme.eq_ignore_ascii_case(b"rtsps");
         self.port.unwrap_or(if tls { DEFAULT_TLS_PORT } else { DEFAULT_PORT })
     }
-
-    /// Whether this is the server of that name; a missing port is the scheme's own.
-    pub fn is_at(&self, host: &[u8], port: u16) -> bool {
-        hosts_equal(self.host, host) && self.port_or_default() == port
-    }
-}
-
-/// Whether two hosts are spelled alike, in any case. Names are not resolved.
-pub fn hosts_equal(one: &[u8], other: &[u8]) -> bool {
-    one.eq_ignore_ascii_case(other)
-}
-
-/// Whether a URL lies at or below a base: the same server (host in any case, a missing port is the
-/// scheme's own, user information ignored), and the base's path up to a border of segments.
-pub fn under(url: &[u8], base: &Base) -> bool {
-    tail(url, base).is_some()
-}
-
-/// A URL of one side as the other side knows it: its base is exchanged, user information dropped,
-/// and what lies below the base copied byte for byte. None where it is not [`under`] the base.
-pub fn rebase(url: &[u8], from: &Base, to: &Base) -> Option<Vec<u8>> {
-    Some([&to.authority, &to.path, tail(url, from)?].concat())
-}
-
-/// What follows the base in a URL under it: empty, or from `/` or `?` on.
-fn tail<'a>(url: &'a [u8], base: &Base) -> Option<&'a [u8]> {
-    let (url, server) = (Url::parse(url).ok()?, Url::parse(&base.authority).ok()?);
-    let same_scheme = url.scheme.eq_ignore_ascii_case(server.scheme);
-    if !same_scheme || !url.is_at(server.host, server.port_or_default()) {
-        return None;
-    }
-    let tail = url.rest.strip_prefix(base.path.as_slice())?;
-    matches!(tail.first(), None | Some(b'/' | b'?')).then_some(tail)
 }
 
 fn is_scheme(text: &[u8]) -> bool {
@@ -146,7 +113,6 @@ mod tests {
         assert_eq!((url.path(), url.host_port()), (&b"/a%20b"[..], &b"[2001:db8::1]:8554"[..]));
         let url = Url::parse(b"rtsp://cam").unwrap();
         assert_eq!((url.host, url.port, url.rest), (&b"cam"[..], None, &b""[..]));
-        assert!(url.is_at(b"CAM", 554) && !url.is_at(b"cam", 8554));
         assert_eq!(Url::parse(b"rtsp://cam?x=1").unwrap().rest, b"?x=1");
     }
 
@@ -178,8 +144,8 @@ mod tests {
     #[test]
     fn a_missing_port_is_the_schemes_own() {
         let url = |text| Url::parse(text).unwrap();
-        assert!(url(b"rtsp://h/a").is_at(b"H", 554) && url(b"rtsps://h/a").is_at(b"h", 322));
-        assert!(!url(b"rtsp://h/a").is_at(b"h", 322));
+        let ports = [&b"rtsp://h/a"[..], b"RTSPS://h/a", b"rtsps://h:554"];
+        assert_eq!(ports.map(|text| url(text).port_or_default()), [554, 322, 554]);
         let text = b"rtsp://u@h:5/x";
         assert_eq!(&text[url(text).authority_span], b"u@h:5");
     }

@@ -1,8 +1,10 @@
 //! What the gateway answers itself, each answer in the turn of its request.
 
-use super::{Deciding, Fault, Input, Note, Output, Session};
+use super::{Deciding, Fault, Input, Note, Output, Session, client::head_len};
 use crate::{
     clock::Instant,
+    limits::{AUTH_CHALLENGES_MAX, HEADER_LINE_MAX_BYTES, HEADERS_MAX},
+    plugin::hooks::Reply,
     rtsp::{Head, Method, write},
 };
 
@@ -11,12 +13,70 @@ pub(super) const PUBLIC: &[u8] =
     b"OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, \
                         SET_PARAMETER, ANNOUNCE, RECORD, REDIRECT";
 
+/// Those of them that a client may ask for: REDIRECT comes from origins only.
+const ALLOW: &[u8] = b"OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, \
+                       SET_PARAMETER, ANNOUNCE, RECORD";
+
+/// Headers of an answer that the gateway sets itself, whatever a plugin says.
+const OWN_HEADERS: [&str; 6] =
+    ["CSeq", "Content-Length", "Session", "Transport", "Timestamp", "Connection"];
+
+/// What an answer says beside what every answer says.
+#[derive(Debug)]
+pub(super) struct Answering<'a> {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(&'a str, &'a [u8])>,
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Answering<'a> {
+    pub(super) fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: b"" }
+    }
+
+    /// A filter's answer, without headers that are not its own to set or that would break the
+    /// message.
+    pub(super) fn from_reply(reply: &'a Reply) -> Self {
+        let token = |name: &str| {
+            !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+        };
+        let headers = reply.headers.iter().filter(|header| {
+            token(&header.name)
+                && !OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(&header.name))
+                && is_value(&header.value)
+        });
+        let headers = headers.map(|header| (&*header.name, &*header.value));
+        Self {
+            status: reply.status,
+            headers: headers.take(HEADERS_MAX / 2).collect(),
+            body: &reply.body,
+        }
+    }
+}
+
+/// Whether these bytes may be the value of a header.
+fn is_value(value: &[u8]) -> bool {
+    value.len() < HEADER_LINE_MAX_BYTES / 2 && !value.iter().any(|byte| b"\r\n\0".contains(byte))
+}
+
 impl Session {
-    pub(super) fn challenge(&mut self, values: &[String]) {
+    pub(super) fn challenge(&mut self, values: &[Vec<u8>]) {
         let Some(deciding) = self.deciding.take() else { return };
-        let headers: Vec<(&str, &[u8])> =
-            values.iter().map(|value| ("WWW-Authenticate", value.as_bytes())).collect();
-        self.reply_to(&deciding, 401, &headers);
+        let values = values.iter().filter(|value| is_value(value)).take(AUTH_CHALLENGES_MAX);
+        let headers = values.map(|value| ("WWW-Authenticate", &value[..])).collect();
+        self.reply_to(&deciding, &Answering { status: 401, headers, body: b"" });
+    }
+
+    /// The client may not, and is told this status: one of the authenticator's choice.
+    pub(super) fn deny(&mut self, status: u16) {
+        let Some(deciding) = self.deciding.take() else { return };
+        self.note(Fault::Forbidden);
+        let good = (400..=599).contains(&status) && status != 401;
+        let status = if good { status } else { Fault::Forbidden.status(self.version) };
+        self.reply_to(&deciding, &Answering::status(status));
     }
 
     pub(super) fn refuse_decided(&mut self, fault: Fault) {
@@ -25,15 +85,16 @@ impl Session {
         let retry = fault.retry_after().map(|seconds| seconds.to_string());
         let headers: Vec<(&str, &[u8])> =
             retry.iter().map(|seconds| ("Retry-After", seconds.as_bytes())).collect();
-        self.reply_to(&deciding, fault.status(self.version), &headers);
+        let status = fault.status(self.version);
+        self.reply_to(&deciding, &Answering { status, headers, body: b"" });
     }
 
-    fn reply_to(&mut self, deciding: &Deciding, status: u16, headers: &[(&str, &[u8])]) {
+    pub(super) fn reply_to(&mut self, deciding: &Deciding, answering: &Answering<'_>) {
         let Ok(head) = Head::parse(deciding.raw.get(..deciding.head).unwrap_or_default()) else {
             return;
         };
         let cseq = head.header("CSeq").map(|header| header.value).unwrap_or_default();
-        self.local_answer(cseq, status, headers, &head);
+        self.answer_locally(cseq, answering, &head);
     }
 
     /// Answers a request with an error, in its turn.
@@ -45,7 +106,7 @@ impl Session {
             all.push(("Retry-After", seconds.as_bytes()));
         }
         if fault == Fault::MethodNotAllowed {
-            all.push(("Allow", PUBLIC));
+            all.push(("Allow", ALLOW));
         }
         let answer = self.compose(cseq, fault.status(self.version), &all);
         self.answer_in_turn(cseq, answer);
@@ -58,14 +119,25 @@ impl Session {
         headers: &[(&str, &[u8])],
         head: &Head<'_>,
     ) {
-        let mut all = headers.to_vec();
+        self.answer_locally(
+            cseq,
+            &Answering { status, headers: headers.to_vec(), body: b"" },
+            head,
+        );
+    }
+
+    fn answer_locally(&mut self, cseq: &[u8], answering: &Answering<'_>, head: &Head<'_>) {
+        let mut all = answering.headers.clone();
         if let Some(timestamp) = head.header("Timestamp") {
             all.push(("Timestamp", timestamp.value));
         }
         if let Some(session) = head.header("Session") {
             all.push(("Session", session.value));
         }
-        let answer = self.compose(cseq, status, &all);
+        let mut answer = Vec::new();
+        let number = (!cseq.is_empty()).then_some(cseq);
+        let Answering { status, body, .. } = answering;
+        write::response(&mut answer, self.version, *status, number, &all, body);
         self.answer_in_turn(cseq, answer);
     }
 
@@ -97,7 +169,12 @@ impl Session {
     pub(super) fn fail_request(&mut self, at: usize, fault: Fault, headers: &[(&str, &[u8])]) {
         let Some(pending) = self.requests.get(at) else { return };
         let setup = pending.note.setup;
-        let answer = self.compose(&pending.asked, fault.status(self.version), headers);
+        let mut all = headers.to_vec();
+        let head = Head::parse(head_of(&pending.raw));
+        if let Some(timestamp) = head.ok().and_then(|head| head.header("Timestamp")) {
+            all.push(("Timestamp", timestamp.value));
+        }
+        let answer = self.compose(&pending.asked, fault.status(self.version), &all);
         self.requests.answer(at, answer);
         if let Some(setup) = setup {
             self.outputs.push_back(Output::Close(setup.track));
@@ -112,4 +189,9 @@ impl Session {
             self.handle(Input::End(fault), now);
         }
     }
+}
+
+/// The head of a whole message that was parsed before.
+fn head_of(raw: &[u8]) -> &[u8] {
+    head_len(raw).and_then(|len| raw.get(..len)).unwrap_or_default()
 }

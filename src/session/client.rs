@@ -3,6 +3,7 @@
 use super::{
     Deciding, Fault, Leg, Link, Note, Output, Session, SetupNote, State, VIA_DEFAULT,
     answer::PUBLIC,
+    filter::Subject,
     negotiate::{self, NoTransport, Wish},
     rewrite::{self, Credentials, Mapping, RequestChange},
 };
@@ -28,17 +29,18 @@ impl Session {
         };
         self.last_client = now;
         if head.is_response() {
-            return self.client_answered(&head, bytes, head_len);
+            return self.client_answered(&head, bytes, head_len, now);
         }
         let Some(cseq) = head.header("CSeq").map(|header| header.value) else {
             return self.refuse(b"", Fault::NoCseq, &[]);
         };
         match head.version() {
             Ok(version) => self.version = version,
-            Err(_) => return self.refuse(cseq, Fault::Version, &[]),
+            Err(_) => return self.turn_down(&head, Fault::Version),
         }
         if head.cseq().is_none() {
-            return self.refuse(b"", Fault::Malformed, &[]);
+            let digits = cseq.iter().all(u8::is_ascii_digit);
+            return self.refuse(if digits { cseq } else { b"" }, Fault::Malformed, &[]);
         }
         if let Some(agent) = head.header("User-Agent")
             && self.user_agent.is_empty()
@@ -46,24 +48,23 @@ impl Session {
             let agent = agent.value.get(..64).unwrap_or(agent.value);
             self.user_agent = String::from_utf8_lossy(agent).into_owned();
         }
-        if head.header("Connection").is_some_and(|h| h.value.eq_ignore_ascii_case(b"close")) {
+        if listed(&head, "Connection").any(|token| token.eq_ignore_ascii_case(b"close")) {
             self.close_when_answered = true;
         }
+        self.take_up_table(head.method());
         match self.check(&head) {
-            Err(Fault::ProxyRequire) => {
-                let tags = head.header("Proxy-Require").map(|h| h.value).unwrap_or_default();
-                self.refuse(cseq, Fault::ProxyRequire, &[("Unsupported", tags)]);
-            }
             Err(Fault::NoSession) if self.around.detach && self.id.is_none() => {
                 let id = head.session().map(|session| session.id.to_vec()).unwrap_or_default();
                 self.deciding = Some(Deciding { raw: bytes.to_vec(), head: head_len, setup: None });
                 self.outputs.push_back(Output::Find(id));
             }
-            Err(fault) => self.refuse(cseq, fault, &[]),
-            Ok(()) if head.uri() == Some(b"*") => self.answer_star(&head, cseq),
+            Err(fault) => self.turn_down(&head, fault),
+            Ok(()) if head.uri() == Some(b"*") => {
+                self.answer_star(&head, cseq, bytes.len() > head_len);
+            }
             Ok(()) => {
                 if let Err(fault) = self.bind(&head) {
-                    return self.refuse(cseq, fault, &[]);
+                    return self.turn_down(&head, fault);
                 }
                 self.deciding = Some(Deciding { raw: bytes.to_vec(), head: head_len, setup: None });
                 self.authenticate(now);
@@ -71,15 +72,24 @@ impl Session {
         }
     }
 
+    /// Answers a request with an error that belongs to what is in its head.
+    fn turn_down(&mut self, head: &Head<'_>, fault: Fault) {
+        let cseq = head.header("CSeq").map(|header| header.value).unwrap_or_default();
+        let mut headers: Vec<(&str, &[u8])> = Vec::new();
+        if fault == Fault::ProxyRequire {
+            headers.extend(head.all("Proxy-Require").map(|tags| ("Unsupported", tags.value)));
+        }
+        headers.extend(head.header("Timestamp").map(|stamp| ("Timestamp", stamp.value)));
+        self.refuse(cseq, fault, &headers);
+    }
+
     /// What can be said without knowing the route.
     fn check(&self, head: &Head<'_>) -> Result<(), Fault> {
-        let via = self.pseudonym();
-        let own = |value: &[u8]| {
-            value.split(|byte| *byte == b',').any(|hop| {
-                hop.trim_ascii().split(|byte| *byte == b' ').nth(1) == Some(via.as_bytes())
-            })
+        let own = |hop: &[u8]| {
+            let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            words.nth(1) == Some(self.pseudonym().as_bytes())
         };
-        if head.all("Via").any(|header| own(header.value)) {
+        if listed(head, "Via").any(own) {
             return Err(Fault::Loop);
         }
         if head.header("Proxy-Require").is_some() {
@@ -110,13 +120,24 @@ impl Session {
         if self.around.via.is_empty() { VIA_DEFAULT } else { &self.around.via }
     }
 
-    fn answer_star(&mut self, head: &Head<'_>, cseq: &[u8]) {
+    /// The value of a Via header that is added to requests toward the origin, if one is: always in
+    /// 2.0, in 1.0 where the configuration names a pseudonym.
+    pub(super) fn via(&self, version: Version) -> Option<&str> {
+        (version == Version::V2 || !self.around.via.is_empty()).then(|| self.pseudonym())
+    }
+
+    /// What is asked of the gateway itself.
+    fn answer_star(&mut self, head: &Head<'_>, cseq: &[u8], has_body: bool) {
         match head.method() {
             Method::Options => self.local_answer(cseq, 200, &[("Public", PUBLIC)], head),
+            Method::GetParameter | Method::SetParameter if has_body => {
+                self.turn_down(head, Fault::UnknownParameter);
+            }
             Method::GetParameter | Method::SetParameter => {
                 self.local_answer(cseq, 200, &[], head);
             }
-            _ => self.refuse(cseq, Fault::Malformed, &[]),
+            Method::Other => self.turn_down(head, Fault::NotImplemented),
+            _ => self.turn_down(head, Fault::Malformed),
         }
     }
 
@@ -163,12 +184,26 @@ impl Session {
 
     fn authenticate(&mut self, now: Instant) {
         let scheme = self.route_config(|route| route.auth).unwrap_or(Auth::None);
-        let asked = matches!(scheme, Auth::Digest | Auth::Basic) && self.granted != self.route;
-        if asked {
+        let holds =
+            self.granted == self.route && self.granted_until.is_none_or(|until| now < until);
+        if matches!(scheme, Auth::Digest | Auth::Basic | Auth::Plugin(_)) && !holds {
             self.outputs.push_back(Output::Authenticate(scheme));
         } else {
-            self.admit(now);
+            self.permitted(now);
         }
+    }
+
+    /// The client may ask this: filters first, where the route has any.
+    pub(super) fn permitted(&mut self, now: Instant) {
+        if !self.has_filters() {
+            return self.admit(now);
+        }
+        let Some(deciding) = &mut self.deciding else { return };
+        let (raw, head_len) = (core::mem::take(&mut deciding.raw), deciding.head);
+        let method = Head::parse(raw.get(..head_len).unwrap_or_default())
+            .map(|head| head.method_bytes().to_vec())
+            .unwrap_or_default();
+        self.filter(Subject::Request, raw, head_len, &method, now);
     }
 
     pub(super) fn route_config<T>(
@@ -179,7 +214,7 @@ impl Session {
         Some(field(route))
     }
 
-    /// The client may ask this: negotiate what has to be negotiated, then on to the origin.
+    /// Negotiates what has to be negotiated, then on to the origin.
     pub(super) fn admit(&mut self, now: Instant) {
         let Some(deciding) = self.deciding.take() else { return };
         let Ok(head) = Head::parse(deciding.raw.get(..deciding.head).unwrap_or_default()) else {
@@ -209,7 +244,7 @@ impl Session {
     }
 
     /// Chooses a transport from the client's list, from place `from` on, for a track that has its
-    /// number already or gets one now.
+    /// number already or gets one now. A spec whose channels are taken is passed over.
     pub(super) fn negotiate(
         &self,
         head: &Head<'_>,
@@ -217,11 +252,6 @@ impl Session {
         track: Option<u8>,
     ) -> Result<(SetupNote, Wish), Fault> {
         let value = head.header("Transport").map(|h| h.value).ok_or(Fault::NoTransport)?;
-        let choice =
-            negotiate::choose(value, from, self.around.client_ip).map_err(|no| match no {
-                NoTransport::Unsupported => Fault::NoTransport,
-                NoTransport::Destination => Fault::Destination,
-            })?;
         let uri = head.uri().unwrap_or_default();
         let busy =
             |id: u8| self.requests.open().any(|(_, p)| p.note.setup.is_some_and(|s| s.track == id));
@@ -229,15 +259,17 @@ impl Session {
         let track = track.or_else(|| self.tracks.free_id(busy)).ok_or(Fault::TooManyTracks)?;
         let own = [track.saturating_mul(2), track.saturating_mul(2).saturating_add(1)];
         let replaced = self.tracks.by_url(uri).map_or(u8::MAX, |track| track.id);
-        let client = match choice.wish {
-            Wish::Udp { rtp, rtcp } => Leg::Udp { ip: None, rtp, rtcp },
-            Wish::Tcp(channels) => {
-                let [rtp, rtcp] = channels.unwrap_or(own);
-                if self.tracks.client_uses([rtp, rtcp], replaced) {
-                    return Err(Fault::NoTransport);
-                }
-                Leg::Tcp { rtp, rtcp }
+        let mut from = from;
+        let (choice, client) = loop {
+            let choice =
+                negotiate::choose(value, from, self.around.client_ip).map_err(|no| match no {
+                    NoTransport::Unsupported => Fault::NoTransport,
+                    NoTransport::Destination => Fault::Destination,
+                })?;
+            if let Some(client) = self.client_leg(choice.wish, track, replaced) {
+                break (choice, client);
             }
+            from = choice.at + 1;
         };
         let tcp = match self.route_config(|route| route.origin_transport) {
             Some(OriginTransport::Tcp) => true,
@@ -250,6 +282,23 @@ impl Session {
             Leg::Udp { ip: None, rtp: 0, rtcp: 0 }
         };
         Ok((SetupNote { track, spec: choice.at, client, asked, ours: None }, choice.wish))
+    }
+
+    /// How a track would travel on the client's side; none where its channels are taken, by another
+    /// track or by a SETUP under way.
+    fn client_leg(&self, wish: Wish, track: u8, replaced: u8) -> Option<Leg> {
+        let free = |channels: &[u8; 2]| {
+            let asked = |leg: &Leg| channels.iter().any(|channel| leg.is_on(*channel));
+            let mut under_way = self.requests.open().filter_map(|(_, p)| p.note.setup);
+            !self.tracks.client_uses(*channels, replaced)
+                && !under_way.any(|setup| setup.track != track && asked(&setup.client))
+        };
+        let [rtp, rtcp] = match wish {
+            Wish::Udp { rtp, rtcp } => return Some(Leg::Udp { ip: None, rtp, rtcp }),
+            Wish::Tcp(Some(channels)) => Some(channels).filter(free),
+            Wish::Tcp(None) => (0..=u8::MAX / 2).map(|at| [at * 2, at * 2 + 1]).find(free),
+        }?;
+        Some(Leg::Tcp { rtp, rtcp })
     }
 
     pub(super) fn bound(
@@ -350,9 +399,7 @@ impl Session {
             None if pass => None,
             None => Some(Credentials::Strip),
         };
-        let modern = head.version() == Ok(Version::V2);
-        let adds_via = modern || !self.around.via.is_empty();
-        let via = adds_via.then(|| self.pseudonym());
+        let via = self.via(head.version().unwrap_or_default());
         let change = RequestChange { cseq: number, transport, via, authorization };
         let bytes = rewrite::request(&head, &pending.raw, head_len, mapping, change);
         if self.to_origin.push_reply(&bytes).is_err() {
@@ -368,19 +415,32 @@ impl Session {
         }
     }
 
-    fn client_answered(&mut self, head: &Head<'_>, bytes: &[u8], head_len: usize) {
+    fn client_answered(&mut self, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
         let Some(at) = self.origin_requests.find(head.cseq()) else { return };
         let Some(pending) = self.origin_requests.get(at) else { return };
-        let answer = rewrite::client_answer(head, bytes, head_len, &pending.asked);
         let informational = head.status().is_some_and(|status| status < 200);
         if informational {
             return;
         }
-        self.origin_requests.answer(at, answer);
-        while let Some(answer) = self.origin_requests.ready() {
-            // An origin that does not read is found out by the timers of its own answers.
-            let _ = self.to_origin.push_reply(&answer);
+        match pending.sent {
+            Some(number) if self.has_filters() => {
+                let method = pending.method.as_str().as_bytes();
+                self.filter(Subject::ClientAnswer(number), bytes.to_vec(), head_len, method, now);
+            }
+            _ => self.client_answer_goes_on(at, head, bytes, head_len),
         }
+    }
+
+    pub(super) fn client_answer_goes_on(
+        &mut self,
+        at: usize,
+        head: &Head<'_>,
+        bytes: &[u8],
+        head_len: usize,
+    ) {
+        let Some(pending) = self.origin_requests.get(at) else { return };
+        let answer = rewrite::client_answer(head, bytes, head_len, &pending.asked);
+        self.answer_origin(at, answer);
     }
 
     pub(super) fn reset_after_teardown(&mut self) {
@@ -403,4 +463,11 @@ pub(super) fn head_len(raw: &[u8]) -> Option<usize> {
         Ok(Progress::Ready(Unit::Message { head, .. })) => Some(head),
         _ => None,
     }
+}
+
+/// The members of the lists in all headers of that name.
+fn listed<'a>(head: &Head<'a>, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    head.all(name)
+        .flat_map(|header| header.value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
 }

@@ -24,6 +24,8 @@ pub(super) struct Pending<T> {
     /// What else has to be remembered for it.
     pub(super) note: T,
     answer: Option<Vec<u8>>,
+    /// Whoever asked is gone: the answer is not for the next one.
+    silent: bool,
 }
 
 /// The requests of one direction, oldest first.
@@ -60,6 +62,7 @@ impl<T> Outstanding<T> {
             due,
             note,
             answer: None,
+            silent: false,
         });
     }
 
@@ -107,7 +110,15 @@ impl<T> Outstanding<T> {
     /// Notes the answer to a request; [`Outstanding::ready`] gives it out when its turn comes.
     pub(super) fn answer(&mut self, at: usize, bytes: Vec<u8>) {
         if let Some(pending) = self.pending.get_mut(at) {
-            pending.answer = Some(bytes);
+            pending.answer = Some(if pending.silent { Vec::new() } else { bytes });
+        }
+    }
+
+    /// Whoever asked is gone: what was asked so far gets empty answers.
+    pub(super) fn silence(&mut self) {
+        for pending in &mut self.pending {
+            pending.silent = true;
+            pending.answer = pending.answer.take().map(|_| Vec::new());
         }
     }
 

@@ -30,9 +30,12 @@ impl Session {
         all[0] = self.requests.due().map(|due| (due, Why::Answer));
         all[1] = self.own.due().map(|due| (due, Why::Answer));
         all[2] = self.origin_requests.due().map(|due| (due, Why::ClientAnswer));
+        // Without a connection it goes out when there is one again.
+        let connected = self.link == Link::Up;
         all[3] = self
             .requests
             .open()
+            .filter(|_| connected)
             .filter_map(|(_, pending)| pending.note.not_before)
             .min()
             .map(|at| (at, Why::Retry));
@@ -43,7 +46,11 @@ impl Session {
     }
 
     fn wants_keepalive(&self) -> bool {
-        self.id.is_some() && self.link == Link::Up && !self.tracks.is_empty() && self.own.is_empty()
+        self.id.is_some()
+            && self.link == Link::Up
+            && !self.tracks.is_empty()
+            && self.own.is_empty()
+            && self.requests.has_room()
     }
 
     fn silence_due(&self) -> Option<Instant> {
@@ -87,6 +94,7 @@ impl Session {
         if self.link == Link::Up {
             self.seen(Sight::Silent);
             if self.tracks.is_empty() {
+                self.silent = true;
                 return self.fail_over(now);
             }
         } else if self.link == Link::Wanted {
@@ -131,8 +139,10 @@ impl Session {
             {
                 self.outputs.push_back(Output::Detach(id.clone()));
                 self.detached = true;
+                self.requests.silence();
                 self.close_when_answered = false;
                 self.deciding = None;
+                self.filtering = None;
                 self.to_client = super::Outbox::new(self.around.media_queue);
             }
             _ => self.end(Fault::ClientGone, now),
@@ -145,7 +155,13 @@ impl Session {
             return;
         }
         self.deciding = None;
+        self.filtering = None;
         let told = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
+        // A keepalive without an answer is nothing to wait for any more.
+        self.own = Default::default();
+        if self.link == Link::Up {
+            self.keep_listening(now);
+        }
         self.fail_requests(fault);
         let ids: Vec<u8> = self.tracks.iter().map(|track| track.id).collect();
         if !ids.is_empty() && !told && self.link == Link::Up && fault != Fault::OriginGone {
@@ -156,8 +172,30 @@ impl Session {
             self.tracks.remove(id);
         }
         self.state = State::Init;
-        self.flush_answers();
+        // Before the last answers: a client that asked for `Connection: close` does not end it again.
         self.ended = Some(fault);
+        self.flush_answers();
         self.outputs.push_back(Output::End(fault));
+    }
+
+    /// Answers that still matter after the end: to the client's TEARDOWN, which may want a signature
+    /// of ours, and to the SETUP of a client that left, which may have begun a session.
+    fn keep_listening(&mut self, now: Instant) {
+        let awaited: Vec<(u32, Method)> = self
+            .requests
+            .open()
+            .filter_map(|(_, pending)| Some((pending.sent?, pending.method)))
+            .collect();
+        for (number, method) in awaited {
+            let own = match method {
+                Method::Teardown => Own::Teardown,
+                Method::Setup if self.tracks.is_empty() => Own::Setup,
+                _ => continue,
+            };
+            self.own.push(b"", method, b"", now + self.around.answer_timeout, own);
+            if let Some((_, pending)) = self.own.last_mut() {
+                pending.sent = Some(number);
+            }
+        }
     }
 }

@@ -26,8 +26,20 @@ pub enum Fault {
     NoRoute,
     /// Authentication refused for good.
     Forbidden,
+    /// A filter wants the request forgotten.
+    Filtered,
+    /// A filter wants the answer forgotten.
+    AnswerFiltered,
+    /// A plugin that had to be asked failed, or is not there.
+    PluginFailed,
+    /// A filter that had to be asked about an answer failed, or is not there.
+    PluginFailedOnAnswer,
     /// The method does not work through a gateway.
     MethodNotAllowed,
+    /// A method that nobody knows, asked of the gateway itself.
+    NotImplemented,
+    /// Parameters asked of the gateway itself, which has none.
+    UnknownParameter,
     /// A Session id that is not this connection's.
     NoSession,
     /// Not in this state.
@@ -59,6 +71,8 @@ pub enum Fault {
     OriginAuth,
     /// The origin redirects to a place that the route does not allow.
     Redirect,
+    /// The origin sends everybody away (REDIRECT without Session, RFC 7826 13.10).
+    OriginLeaves,
     /// The origin promised media and sends none.
     MediaSilent,
     /// The client sent nothing for too long.
@@ -96,19 +110,24 @@ impl Fault {
             Self::Version => 505,
             Self::ProxyRequire => 551,
             Self::NoRoute => 404,
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::Filtered => 403,
+            Self::AnswerFiltered | Self::PluginFailedOnAnswer => 502,
+            Self::PluginFailed => 503,
             Self::MethodNotAllowed => 405,
+            Self::NotImplemented => 501,
+            Self::UnknownParameter => 451,
             Self::NoSession => 454,
             Self::WrongState => 455,
-            Self::TooManyTracks => 413,
             Self::NoTransport => 461,
             Self::Destination if modern => 463,
             Self::Destination => 403,
-            Self::SessionLimit | Self::OriginsFull => 453,
-            Self::NoPorts if modern => 553,
+            Self::SessionLimit | Self::OriginsFull | Self::TooManyTracks => 453,
+            // The gateway's own trouble; 503 is the origin's (RFC 7826 17.5.8).
+            Self::NoPorts | Self::Closed | Self::Shutdown if modern => 553,
             Self::NoPorts | Self::NoOrigin { .. } => 503,
             Self::OriginSilent => 504,
             Self::OriginGone | Self::OriginReply | Self::OriginAuth | Self::Redirect => 502,
+            Self::OriginLeaves => 502,
             Self::MediaSilent | Self::Idle | Self::SlowHead => 408,
             Self::Stuck | Self::ClientGone => 408,
             Self::Closed | Self::Shutdown => 503,
@@ -132,10 +151,16 @@ impl Fault {
             | Self::OriginReply
             | Self::OriginAuth
             | Self::Redirect
+            | Self::OriginLeaves
             | Self::MediaSilent
             | Self::OriginsFull
             | Self::NoOrigin { .. } => Whose::Origin,
-            Self::NoPorts | Self::SessionLimit | Self::Closed | Self::Shutdown => Whose::Local,
+            Self::NoPorts
+            | Self::SessionLimit
+            | Self::PluginFailed
+            | Self::PluginFailedOnAnswer
+            | Self::Closed
+            | Self::Shutdown => Whose::Local,
             _ => Whose::Client,
         }
     }
@@ -150,7 +175,13 @@ impl Fault {
             Self::ProxyRequire => "refused_proxy_require",
             Self::NoRoute => "refused_no_route",
             Self::Forbidden => "refused_forbidden",
+            Self::Filtered => "refused_filtered",
+            Self::AnswerFiltered => "answer_filtered",
+            Self::PluginFailed => "refused_plugin_failed",
+            Self::PluginFailedOnAnswer => "answer_plugin_failed",
             Self::MethodNotAllowed => "refused_method",
+            Self::NotImplemented => "refused_not_implemented",
+            Self::UnknownParameter => "refused_parameter",
             Self::NoSession => "refused_no_session",
             Self::WrongState => "refused_wrong_state",
             Self::TooManyTracks => "refused_tracks",
@@ -165,6 +196,7 @@ impl Fault {
             Self::OriginReply => "origin_bad_reply",
             Self::OriginAuth => "origin_auth",
             Self::Redirect => "origin_redirect_refused",
+            Self::OriginLeaves => "origin_leaves",
             Self::MediaSilent => "origin_media_silent",
             Self::Idle => "ended_idle",
             Self::SlowHead => "ended_slow_head",
@@ -187,7 +219,13 @@ impl fmt::Display for Fault {
             Self::ProxyRequire => "Proxy-Require names a feature that is not known",
             Self::NoRoute => "no route for this path",
             Self::Forbidden => "authentication refused",
+            Self::Filtered => "a filter dropped the request",
+            Self::AnswerFiltered => "a filter dropped the answer",
+            Self::PluginFailed => "a plugin failed over the request, or its slot is empty",
+            Self::PluginFailedOnAnswer => "a filter failed over the answer, or its slot is empty",
             Self::MethodNotAllowed => "method does not work through a gateway",
+            Self::NotImplemented => "method is not known",
+            Self::UnknownParameter => "the gateway itself has no parameters",
             Self::NoSession => "Session id is not that of this connection",
             Self::WrongState => "method does not fit the session's state",
             Self::TooManyTracks => "session has as many tracks as it may",
@@ -204,6 +242,7 @@ impl fmt::Display for Fault {
             Self::OriginReply => "origin's answer makes no sense",
             Self::OriginAuth => "origin wants credentials that the gateway does not have",
             Self::Redirect => "origin redirects to a place that is no configured origin",
+            Self::OriginLeaves => "origin sends its clients elsewhere",
             Self::MediaSilent => "origin promised media and went silent",
             Self::Idle => "client sent no sign of life",
             Self::SlowHead => "client took too long for one message",

@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Decisions that are not its own leave as outputs and come back as inputs: who the client is
-//! ([`Output::Authenticate`]), which origin to use ([`Output::Connect`]), which ports
-//! ([`Output::Bind`]). It cannot tell whether a table, a guest or a test gave the verdict.
+//! ([`Output::Authenticate`]), what a filter makes of a message ([`Output::Filter`]), which origin to
+//! use ([`Output::Connect`]), which ports ([`Output::Bind`]). It cannot tell whether a table, a guest
+//! or a test gave the verdict.
 //!
 //! One connection holds one session at a time, bound to one origin; after TEARDOWN it may begin
 //! another. Until SETUP is answered an origin that fails is replaced by another of the route, and
@@ -24,10 +25,12 @@
 //! Not in here: sockets, threads, the clock, the log, and datagrams, which never come near it.
 
 mod answer;
+mod asked;
 mod client;
 mod cseq;
 mod end;
 mod fault;
+mod filter;
 mod inbox;
 mod keepalive;
 mod negotiate;
@@ -50,7 +53,11 @@ pub use self::{
 };
 pub use crate::pipe::{Kind as Flow, Side};
 use crate::{
-    clock::Instant, limits::REPLY_QUEUE_SOFT_BYTES, origin::Table, pipe::says_bye, rtsp::Version,
+    clock::Instant,
+    limits::REPLY_QUEUE_SOFT_BYTES,
+    origin::Table,
+    pipe::says_bye,
+    rtsp::{Method, Version},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +91,10 @@ struct SetupNote {
 enum Own {
     Keepalive,
     Teardown,
+    /// After a PLAY or RECORD whose answer a filter kept from the client.
+    Pause,
+    /// The client's SETUP that was under way when it left: the origin holds a session if it says yes.
+    Setup,
 }
 
 /// The client's request that waits for a verdict.
@@ -99,6 +110,8 @@ struct Deciding {
 pub struct Session {
     around: Surroundings,
     table: Arc<Table>,
+    /// The one that the next session goes by.
+    next_table: Option<Arc<Table>>,
     version: Version,
     to_client: Outbox,
     to_origin: Outbox,
@@ -106,12 +119,17 @@ pub struct Session {
     own: Outstanding<Own>,
     origin_requests: Outstanding<()>,
     deciding: Option<Deciding>,
+    filtering: Option<Box<filter::Filtering>>,
     granted: Option<usize>,
+    /// When the grant is over; none: it holds as long as the connection.
+    granted_until: Option<Instant>,
     route: Option<usize>,
     path: Vec<u8>,
     link: Link,
     origin: Option<OriginLink>,
     tried: Vec<usize>,
+    /// The last of those that were tried took the request and said nothing.
+    silent: bool,
     mapping: Option<Mapping>,
     presentation: Vec<u8>,
     /// Control URLs whose media is not audio or video, by their last bytes.
@@ -138,6 +156,7 @@ impl Session {
         Self {
             around,
             table,
+            next_table: None,
             version: Version::V1,
             to_client: Outbox::new(bounds),
             to_origin: Outbox::new(bounds),
@@ -145,12 +164,15 @@ impl Session {
             own: Outstanding::default(),
             origin_requests: Outstanding::default(),
             deciding: None,
+            filtering: None,
             granted: None,
+            granted_until: None,
             route: None,
             path: Vec::new(),
             link: Link::Down,
             origin: None,
             tried: Vec::new(),
+            silent: false,
             mapping: None,
             presentation: Vec::new(),
             quiet_controls: Vec::new(),
@@ -173,10 +195,11 @@ impl Session {
     pub fn message(&mut self, side: Side, bytes: &[u8], head: usize, now: Instant) {
         if self.ended.is_some() {
             if side == Side::Origin {
-                self.late_answer(bytes, head);
+                self.late_answer(bytes, head, now);
             }
             return;
         }
+        self.filter_must_be_done(now);
         match side {
             Side::Client => self.client_message(bytes, head, now),
             Side::Origin => self.origin_message(bytes, head, now),
@@ -225,22 +248,33 @@ impl Session {
         }
         match input {
             Input::Granted => {
-                self.granted = self.route;
-                self.admit(now);
+                (self.granted, self.granted_until) = (self.route, None);
+                self.permitted(now);
+            }
+            Input::GrantedFor(ttl) => {
+                self.granted = self.route.filter(|_| !ttl.is_zero());
+                self.granted_until = Some(now + ttl);
+                self.permitted(now);
             }
             Input::Challenge(values) => self.challenge(&values),
-            Input::Denied => self.refuse_decided(Fault::Forbidden),
+            Input::Denied => self.refuse_decided(Fault::Malformed),
+            Input::DeniedAs(status) => self.deny(status),
+            Input::AuthFailed => self.refuse_decided(Fault::PluginFailed),
+            Input::Filtered(verdict) => self.filtered(verdict, now),
             Input::Bound { client, origin } => self.bound(client, origin, now),
             Input::NotBound(fault) => self.refuse_decided(fault),
             Input::Connected(link) => self.connected(*link, now),
             Input::ConnectFailed(index) => {
                 self.tried.push(index);
+                self.silent = false;
                 self.link = Link::Down;
                 self.pump(now);
             }
             Input::NoOrigin(fault) => {
                 self.link = Link::Down;
                 self.tried.clear();
+                let silent = core::mem::take(&mut self.silent) && fault == Fault::OriginGone;
+                let fault = if silent { Fault::OriginSilent } else { fault };
                 self.note(fault);
                 self.fail_requests(fault);
             }
@@ -286,14 +320,25 @@ impl Session {
     /// The configuration changed: the next session on this connection goes by this table. One that
     /// is under way keeps its origin.
     pub fn set_table(&mut self, table: Arc<Table>) {
-        if self.tracks.is_empty() && self.requests.is_empty() && self.deciding.is_none() {
-            if self.link != Link::Down {
-                self.outputs.push_back(Output::DropOrigin);
-            }
-            self.unbind();
-            self.granted = None;
-            self.table = table;
+        self.next_table = Some(table);
+    }
+
+    /// Between two sessions the newest table is taken up. A SETUP belongs to the DESCRIBE before it.
+    fn take_up_table(&mut self, method: Method) {
+        let under_way = !self.tracks.is_empty()
+            || !self.requests.is_empty()
+            || self.deciding.is_some()
+            || (method == Method::Setup && self.route.is_some());
+        if under_way {
+            return;
         }
+        let Some(table) = self.next_table.take() else { return };
+        if self.link != Link::Down {
+            self.outputs.push_back(Output::DropOrigin);
+        }
+        self.unbind();
+        self.granted = None;
+        self.table = table;
     }
 
     /// The table that this session goes by.
@@ -341,6 +386,13 @@ impl Session {
         self.ended
     }
 
+    /// Whether it takes a place among the sessions: a track is set up, or is being set up.
+    pub fn holds_place(&self) -> bool {
+        !self.tracks.is_empty()
+            || self.deciding.as_ref().is_some_and(|deciding| deciding.setup.is_some())
+            || self.requests.open().any(|(_, pending)| pending.note.setup.is_some())
+    }
+
     /// Whether something is still to be heard from the origin after the end: the answer to
     /// TEARDOWN.
     pub fn lingers(&self) -> bool {
@@ -380,6 +432,7 @@ impl Session {
         if self.close_when_answered
             && !self.detached
             && self.requests.is_empty()
+            && self.deciding.is_none()
             && self.ended.is_none()
         {
             self.ended = Some(Fault::ClientGone);

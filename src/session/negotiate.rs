@@ -68,7 +68,8 @@ pub(super) fn choose(value: &[u8], from: usize, peer: IpAddr) -> Result<Choice<'
 fn wish(spec: &Spec<'_>) -> Option<Wish> {
     match spec.lower() {
         Lower::Tcp => {
-            let channels = spec.interleaved().map(|c| [c.rtp, c.rtcp]);
+            let two = |channels: &[u8; 2]| channels[0] != channels[1];
+            let channels = spec.interleaved().map(|c| [c.rtp, c.rtcp]).filter(two);
             (channels.is_some() || !spec.has("interleaved")).then_some(Wish::Tcp(channels))
         }
         Lower::Udp => {

@@ -1,8 +1,9 @@
-//! What an origin says: answers to the client's requests and to our own, and requests of its own.
+//! What an origin answers, to the client's requests and to our own, and what happens when it is gone.
 
 use super::{
     Fault, Input, Leg, Link, OriginLink, Output, Plan, Session, Side, Sight, State, Track,
     client::{RETRY_AFTER_MS, head_len},
+    filter::Subject,
     keepalive::Keepalive,
     negotiate,
     rewrite::{self, AnswerChange},
@@ -11,11 +12,7 @@ use crate::{
     clock::Instant,
     config::{Auth, Redirect},
     limits::{SESSION_ID_MAX_BYTES, TRACKS_MAX},
-    rtsp::{
-        Head, Method, sdp,
-        url::{DEFAULT_PORT, Url},
-        write,
-    },
+    rtsp::{Head, Method, Url, sdp, write},
 };
 
 /// How often a request is signed anew: once for the first challenge, once for a stale nonce.
@@ -32,6 +29,7 @@ impl Session {
         }
         self.keepalive = Keepalive::new(link.keepalive, now);
         self.origin = Some(link);
+        self.silent = false;
         self.link = Link::Up;
         self.pump(now);
     }
@@ -93,6 +91,33 @@ impl Session {
             500..=599 => self.seen(Sight::ServerError(status)),
             _ => self.seen(Sight::Answered(now.since(sent_at))),
         }
+        match self.requests.get(at).and_then(|pending| pending.sent) {
+            Some(number) if self.has_filters() => {
+                let method = self.method_of(at);
+                self.filter(Subject::Answer(number), bytes.to_vec(), head_len, &method, now);
+            }
+            _ => self.answer_goes_on(at, status, head, bytes, head_len, now),
+        }
+    }
+
+    /// The method of a request of the client, as it wrote it.
+    fn method_of(&self, at: usize) -> Vec<u8> {
+        let Some(pending) = self.requests.get(at) else { return Vec::new() };
+        let word = pending.raw.split(|byte| *byte == b' ').next().unwrap_or_default();
+        word.trim_ascii_start().to_vec()
+    }
+
+    /// What the answer means for the session; then on to the client.
+    pub(super) fn answer_goes_on(
+        &mut self,
+        at: usize,
+        status: u16,
+        head: &Head<'_>,
+        bytes: &[u8],
+        head_len: usize,
+        now: Instant,
+    ) {
+        let Some(method) = self.requests.get(at).map(|pending| pending.method) else { return };
         let location = match self.location(status, head) {
             Ok(location) => location,
             Err(fault) => return self.fail(at, fault),
@@ -132,7 +157,7 @@ impl Session {
             state == State::Playing && self.tracks.iter().any(|track| track.steady);
     }
 
-    fn torn_down(&mut self, at: usize) {
+    pub(super) fn torn_down(&mut self, at: usize) {
         let uri = self.requests.get(at).and_then(|pending| {
             let head = Head::parse(pending.raw.get(..head_len(&pending.raw)?)?).ok()?;
             head.uri().map(<[u8]>::to_vec)
@@ -157,6 +182,10 @@ impl Session {
         let Some(origin) = negotiate::granted(answer, setup.asked) else {
             return self.fail(at, Fault::OriginReply);
         };
+        if head.session().is_some_and(|session| session.id.len() > SESSION_ID_MAX_BYTES) {
+            // No request of the session could be told from a stranger's.
+            return self.fail(at, Fault::OriginReply);
+        }
         let wanted = asked.header("Transport").map(|header| header.value).unwrap_or_default();
         let Ok(choice) = negotiate::choose(wanted, setup.spec, self.around.client_ip) else {
             return self.fail(at, Fault::NoTransport);
@@ -169,7 +198,7 @@ impl Session {
             self.around.local_ip,
         );
         if let Some(session) = head.session() {
-            if self.id.is_none() && session.id.len() <= SESSION_ID_MAX_BYTES {
+            if self.id.is_none() {
                 self.id = Some(session.id.to_vec());
             }
             self.keepalive.timeout(session.timeout_s.unwrap_or(0));
@@ -289,12 +318,12 @@ impl Session {
         self.moved(head)
     }
 
-    fn moved(&self, head: &Head<'_>) -> Result<Option<Vec<u8>>, Fault> {
+    pub(super) fn moved(&self, head: &Head<'_>) -> Result<Option<Vec<u8>>, Fault> {
         let Some(location) = head.header("Location") else { return Ok(None) };
         let Some(mapping) = &self.mapping else { return Ok(None) };
         let ours = Url::parse(location.value)
             .ok()
-            .filter(|url| self.table.has_at(url.host, url.port.unwrap_or(DEFAULT_PORT)));
+            .filter(|url| self.table.has_at(url.host, url.port_or_default()));
         match (ours, self.route_config(|route| route.redirect)) {
             (Some(url), _) => Ok(Some(
                 mapping
@@ -322,51 +351,6 @@ impl Session {
             })
             .filter(|tail| !tail.is_empty() && tail != b"*")
             .collect();
-    }
-
-    /// A request of the origin to the client.
-    fn origin_asks(&mut self, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
-        let Some(cseq) = head.header("CSeq").map(|header| header.value) else {
-            return self.note(Fault::OriginReply);
-        };
-        let Some(mapping) = &self.mapping else { return };
-        if self.detached {
-            let mut answer = Vec::new();
-            write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
-            let _ = self.to_origin.push_reply(&answer);
-            return;
-        }
-        // Not reading the origin would freeze its media: past the bound it is answered for the
-        // client.
-        if !self.origin_requests.has_room() {
-            let mut answer = Vec::new();
-            write::response(&mut answer, self.version, 503, Some(cseq), &[], b"");
-            let _ = self.to_origin.push_reply(&answer);
-            return;
-        }
-        let location = match head.method() {
-            Method::Redirect => match self.moved(head) {
-                Ok(location) => location,
-                Err(fault) => {
-                    let mut answer = Vec::new();
-                    write::response(&mut answer, self.version, 200, Some(cseq), &[], b"");
-                    let _ = self.to_origin.push_reply(&answer);
-                    self.note(fault);
-                    return self.end(fault, now);
-                }
-            },
-            _ => None,
-        };
-        let number = self.origin_requests.number();
-        let request = rewrite::origin_request(head, bytes, head_len, mapping, number, location);
-        let due = now + self.around.answer_timeout;
-        self.origin_requests.push(cseq, head.method(), b"", due, ());
-        if let Some((_, pending)) = self.origin_requests.last_mut() {
-            pending.sent = Some(number);
-        }
-        if self.to_client.push_reply(&request).is_err() {
-            self.end(Fault::Stuck, now);
-        }
     }
 
     fn another_origin_left(&self) -> bool {
@@ -398,6 +382,9 @@ impl Session {
 
     pub(super) fn origin_closed(&mut self, now: Instant) {
         let tearing = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
+        if self.link == Link::Wanted {
+            return; // that was the one before: another is being connected to
+        }
         self.outputs.push_back(Output::DropOrigin);
         if self.link != Link::Up {
             return;

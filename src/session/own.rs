@@ -1,9 +1,9 @@
 //! Requests of the gateway's own: signs of life toward the origin, and TEARDOWN for a client that left.
 
-use super::{Fault, Link, Own, Session, Sight, VIA_DEFAULT, keepalive::is_refusal};
+use super::{Fault, Link, Own, Session, Sight, keepalive::is_refusal};
 use crate::{
     clock::Instant,
-    rtsp::{Head, Method, Version, write},
+    rtsp::{Head, Method, write},
 };
 
 impl Session {
@@ -45,8 +45,8 @@ impl Session {
         if let Some(value) = &authorization {
             headers.push(("Authorization", value.as_bytes()));
         }
-        let via = format!("{} {}", self.version.as_str(), VIA_DEFAULT);
-        if self.version == Version::V2 {
+        let via = self.via(self.version).map(|name| format!("{} {name}", self.version.as_str()));
+        if let Some(via) = &via {
             headers.push(("Via", via.as_bytes()));
         }
         let mut bytes = Vec::new();
@@ -60,14 +60,25 @@ impl Session {
         }
     }
 
-    /// What still comes from the origin after the end matters only if it answers our TEARDOWN.
-    pub(super) fn late_answer(&mut self, bytes: &[u8], head_len: usize) {
+    /// What still comes from the origin after the end: the answer to TEARDOWN, which may have to be
+    /// signed anew, and that to a SETUP under way. A session that nobody ends locks a camera for a
+    /// minute.
+    pub(super) fn late_answer(&mut self, bytes: &[u8], head_len: usize, now: Instant) {
         let Ok(head) = Head::parse(bytes.get(..head_len).unwrap_or_default()) else { return };
-        if head.is_response()
-            && let Some(at) = self.own.find(head.cseq())
-        {
-            self.own.answer(at, Vec::new());
-            while self.own.ready().is_some() {}
+        let Some(status) = head.status().filter(|status| *status >= 200) else { return };
+        let Some(at) = self.own.find(head.cseq()) else { return };
+        let Some(own) = self.own.get(at).map(|pending| pending.note) else { return };
+        self.own.answer(at, Vec::new());
+        while self.own.ready().is_some() {}
+        match (own, status, head.session()) {
+            (Own::Teardown, 401, _) if self.challenged(&head) => {
+                self.send_own(Own::Teardown, Method::Teardown, now);
+            }
+            (Own::Setup, 200..=299, Some(session)) if self.id.is_none() => {
+                self.id = Some(session.id.to_vec());
+                self.send_own(Own::Teardown, Method::Teardown, now);
+            }
+            _ => {}
         }
     }
 }

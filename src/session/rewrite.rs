@@ -292,18 +292,16 @@ fn number(head: &Head<'_>, edits: &mut Edits<'_>, cseq: &[u8]) {
 
 /// Connection, the headers that it names, and what concerns proxies end here.
 fn hop_by_hop(head: &Head<'_>, edits: &mut Edits<'_>) {
-    let named: heapless::Vec<&[u8], 8> = head
-        .all("Connection")
-        .flat_map(|header| header.value.split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|name| !KEPT.iter().any(|kept| kept.as_bytes().eq_ignore_ascii_case(name)))
-        .take(8)
-        .collect();
+    let names = |name: &[u8]| {
+        head.all("Connection")
+            .flat_map(|header| header.value.split(|byte| *byte == b','))
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(name))
+    };
     for header in head.headers() {
         let ends_here = ["Connection", "Proxy-Authenticate", "Proxy-Authorization"]
             .iter()
             .any(|name| header.is(name))
-            || named.iter().any(|name| header.name.eq_ignore_ascii_case(name));
+            || (names(header.name) && !KEPT.iter().any(|kept| header.is(kept)));
         if ends_here {
             edits.remove(header.line_span);
         }

@@ -46,6 +46,11 @@ impl Leg {
         matches!(self, Self::Tcp { .. })
     }
 
+    /// Whether its frames go on this channel.
+    pub(super) fn is_on(&self, channel: u8) -> bool {
+        self.flow(channel).is_some()
+    }
+
     fn flow(&self, channel: u8) -> Option<Flow> {
         match *self {
             Self::Tcp { rtp, .. } if rtp == channel => Some(Flow::Rtp),
@@ -171,7 +176,7 @@ impl Tracks {
         self.all
             .iter()
             .filter(|track| track.id != except)
-            .any(|track| channels.iter().any(|c| track.plan.client.flow(*c).is_some()))
+            .any(|track| channels.iter().any(|c| track.plan.client.is_on(*c)))
     }
 }
 

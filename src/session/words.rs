@@ -5,7 +5,8 @@ use core::{net::IpAddr, time::Duration};
 use super::{Bounds, Fault, Plan, Side};
 use crate::{
     auth::Signer,
-    config,
+    config::{self, Slot},
+    plugin::hooks::Verdict,
     rtsp::{Method, url::Base},
 };
 
@@ -66,10 +67,20 @@ pub const VIA_DEFAULT: &str = "edgeweir";
 pub enum Input {
     /// Answer to [`Output::Authenticate`]: the client may.
     Granted,
-    /// Answer to [`Output::Authenticate`]: 401 with these values of WWW-Authenticate.
-    Challenge(Vec<String>),
-    /// Answer to [`Output::Authenticate`]: never.
+    /// Answer to [`Output::Authenticate`]: the client may, and is asked again after so long; zero:
+    /// at its next request.
+    GrantedFor(Duration),
+    /// Answer to [`Output::Authenticate`]: 401 with these values of WWW-Authenticate. Values that
+    /// would break the message are left out.
+    Challenge(Vec<Vec<u8>>),
+    /// Answer to [`Output::Authenticate`]: its Authorization makes no sense, 400 (RFC 7616 3.4.6).
     Denied,
+    /// Answer to [`Output::Authenticate`]: never, with this status (400 to 599, not 401; else 403).
+    DeniedAs(u16),
+    /// Answer to [`Output::Authenticate`]: nobody could tell.
+    AuthFailed,
+    /// Answer to [`Output::Filter`].
+    Filtered(Verdict),
     /// Answer to [`Output::Connect`]: an origin was chosen and its connection is open.
     Connected(Box<OriginLink>),
     /// Answer to [`Output::Connect`]: this origin was chosen and cannot be reached.
@@ -115,6 +126,9 @@ pub struct OriginLink {
 pub enum Output {
     /// Check the client of the request in [`super::Session::deciding`] by this scheme.
     Authenticate(config::Auth),
+    /// Ask the filter in this slot about the message in [`super::Session::filtering`]. Its verdict
+    /// comes before the next message of either side.
+    Filter(Slot),
     /// Choose an origin of this route, none of those, and connect to it.
     Connect {
         /// The route's place in the table.

@@ -9,7 +9,7 @@ use std::{
     os::fd::{AsRawFd, RawFd},
     ptr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -65,6 +65,51 @@ pub(crate) fn send(origin: &TinyOrigin, rate: u32, duration: Duration) -> Sent {
     Sent { packets: all, took: began.elapsed() }
 }
 
+/// Microseconds since the first call, as the RTP timestamp of what is sent.
+fn microseconds() -> u32 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_micros() as u32
+}
+
+/// How long packets took from the origin to the players, by powers of two of microseconds.
+#[derive(Debug, Default)]
+pub(crate) struct Delays {
+    worst_us: AtomicU64,
+    by_power: [AtomicU64; 32],
+}
+
+impl Delays {
+    fn took(&self, us: u32) {
+        // A clock read in another thread may be a little behind.
+        let us = if us > u32::MAX / 2 { 0 } else { us };
+        self.worst_us.fetch_max(us.into(), Ordering::Relaxed);
+        self.by_power[(u32::BITS - us.leading_zeros()).min(31) as usize]
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn forget(&self) {
+        self.worst_us.store(0, Ordering::Relaxed);
+        self.by_power.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+
+    /// The longest.
+    pub(crate) fn worst(&self) -> Duration {
+        Duration::from_micros(self.worst_us.load(Ordering::Relaxed))
+    }
+
+    /// What so many of a thousand did not exceed, rounded up to a power of two of microseconds.
+    pub(crate) fn permille(&self, share: u64) -> Duration {
+        let counts = self.by_power.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let wanted = counts.iter().sum::<u64>() * share / 1000;
+        let mut sum = 0;
+        let at = counts.iter().position(|count| {
+            sum += count;
+            sum >= wanted
+        });
+        Duration::from_micros(1 << at.unwrap_or(31))
+    }
+}
+
 /// Datagrams that leave together.
 pub(crate) struct Batch {
     socket: RawFd,
@@ -89,6 +134,7 @@ impl Batch {
     pub(crate) fn push(&mut self, source: u32, sequence: u16, target: SocketAddr) {
         let mut head = [0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         head[2..4].copy_from_slice(&sequence.to_be_bytes());
+        head[4..8].copy_from_slice(&microseconds().to_be_bytes());
         head[8..].copy_from_slice(&source.to_be_bytes());
         self.heads.push(head);
         self.targets.push(plain(target));
@@ -137,6 +183,8 @@ impl Batch {
 pub(crate) struct Players {
     sockets: Vec<(UdpSocket, UdpSocket)>,
     received: Arc<AtomicU64>,
+    /// From the origin to the players.
+    pub(crate) delays: Arc<Delays>,
     /// Packets by source.
     counts: [Arc<Mutex<HashMap<u32, u64>>>; 2],
     /// What the kernel had dropped when counting began.
@@ -149,6 +197,7 @@ impl Players {
     pub(crate) fn new() -> Self {
         let sockets = vec![udp_pair(), udp_pair()];
         let received = Arc::new(AtomicU64::new(0));
+        let delays = Arc::new(Delays::default());
         let stop = Arc::new(AtomicBool::new(false));
         let counts: [Arc<Mutex<HashMap<u32, u64>>>; 2] = Default::default();
         let mut threads = Vec::new();
@@ -160,14 +209,15 @@ impl Players {
                 set_option(socket.as_raw_fd(), libc::SO_RCVBUF, PLAYER_BUFFER_BYTES);
             }
             let (received, counts) = (Arc::clone(&received), Arc::clone(counts));
+            let delays = Arc::clone(&delays);
             let stop = Arc::clone(&stop);
             threads.push(thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    receive(socket.as_raw_fd(), &received, &counts);
+                    receive(socket.as_raw_fd(), &received, &delays, &counts);
                 }
             }));
         }
-        Self { sockets, received, counts, dropped_before: AtomicU64::new(0), stop, threads }
+        Self { sockets, received, delays, counts, dropped_before: AtomicU64::new(0), stop, threads }
     }
 
     /// The RTP port of a track; the next one is for RTCP.
@@ -178,6 +228,7 @@ impl Players {
     /// Starts to count anew.
     pub(crate) fn forget(&self) {
         self.received.store(0, Ordering::Relaxed);
+        self.delays.forget();
         self.dropped_before.store(self.dropped(), Ordering::Relaxed);
         for counts in &self.counts {
             counts.lock().expect("the counts").clear();
@@ -233,7 +284,12 @@ impl Drop for Players {
 }
 
 /// Takes what is there, counts, and pauses while little comes: players must not use up the cores.
-fn receive(socket: RawFd, received: &AtomicU64, counts: &Mutex<HashMap<u32, u64>>) {
+fn receive(
+    socket: RawFd,
+    received: &AtomicU64,
+    delays: &Delays,
+    counts: &Mutex<HashMap<u32, u64>>,
+) {
     // The head of a packet is enough: the kernel cuts the rest off.
     let mut heads = [[0_u8; 12]; BATCH];
     let mut parts = heads
@@ -253,10 +309,13 @@ fn receive(socket: RawFd, received: &AtomicU64, counts: &Mutex<HashMap<u32, u64>
     let Ok(count) = usize::try_from(count) else { return };
     let mut counts = counts.lock().expect("the counts");
     let mut media = 0;
+    let now = microseconds();
     for (head, message) in heads.iter().zip(&messages).take(count) {
         if message.msg_len == 12 && head[0] == 0x80 {
             let source = u32::from_be_bytes([head[8], head[9], head[10], head[11]]);
             *counts.entry(source).or_default() += 1;
+            let sent = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+            delays.took(now.wrapping_sub(sent));
             media += 1;
         }
     }

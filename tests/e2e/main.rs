@@ -18,5 +18,6 @@ mod baseline;
 mod failure;
 mod hosts;
 mod play;
+mod plugins;
 mod publish;
 mod slow;

@@ -130,6 +130,13 @@ impl Gateway {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
+    /// Whether `edgeweir WORDS` succeeds.
+    pub(crate) fn try_to(&self, words: &[&str]) -> bool {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_edgeweir"));
+        let output = command.args(words).arg("--control").arg(&self.control).output();
+        output.expect("the command line").status.success()
+    }
+
     /// What `edgeweir WORDS` says: on stdout where it is to succeed, on stderr where it is to fail.
     pub(crate) fn tell(&self, words: &[&str], succeeds: bool) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_edgeweir"))

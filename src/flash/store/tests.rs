@@ -1,6 +1,6 @@
 //! Behaviour of the store; power cuts and flipped bits are in `tests/config_cut.rs`.
 
-use super::*;
+use super::{mark::MAGIC, *};
 use crate::{config::image::tests::largest, flash::sim::SimNor};
 
 fn sim(size: u32, erase_size: u32) -> SimNor {
@@ -167,4 +167,143 @@ fn a_damaged_configuration_gives_way_to_the_previous_one_with_a_note() {
     // Saving the very one that is used still counts as a change: the note must go away.
     assert_eq!(store.save_config(&config(5)).unwrap(), 3);
     assert_eq!(active(&mut store), (Some((5, 3)), vec![]));
+}
+
+/// A store with configuration 5, filled by values of keys that only a newer release knows.
+fn full() -> SimNor {
+    let nor = sim(crate::limits::STORE_MIN_BYTES, 4096);
+    let mut store = formatted(&nor);
+    store.save_config(&config(5)).unwrap();
+    let mut keys = 60..;
+    for size in [60_000, 5000, 450, 40, 12] {
+        let full = keys.find_map(|key| store.put(key, &vec![key; size]).err());
+        assert!(matches!(full, Some(StoreError::Full)), "{size}");
+    }
+    nor
+}
+
+#[test]
+fn a_full_store_keeps_the_old_values_and_says_that_it_is_full() {
+    let nor = full();
+    let mut store = Store::open(Box::new(nor.clone())).unwrap();
+    assert_eq!(active(&mut store), (Some((5, 1)), vec![]));
+    assert!(matches!(store.begin(), Err(StoreError::Full)));
+    assert!(matches!(store.save_config(&config(6)), Err(StoreError::Full)));
+    let mut store = Store::open(Box::new(nor)).unwrap();
+    assert_eq!(active(&mut store), (Some((5, 1)), vec![]));
+}
+
+#[test]
+fn plugin_slots_are_kept_up_to_their_bound() {
+    let mut store = formatted(&sim(1 << 20, 4096));
+    assert_eq!(store.load_slots().unwrap(), None);
+    store.save_slots(&[7; STORE_SLOTS_MAX_BYTES]).unwrap();
+    assert_eq!(store.load_slots().unwrap().unwrap(), [7; STORE_SLOTS_MAX_BYTES]);
+    assert!(matches!(store.save_slots(&[0; STORE_SLOTS_MAX_BYTES + 1]), Err(StoreError::TooBig)));
+}
+
+#[test]
+fn a_worn_out_block_anywhere_costs_no_acknowledged_value() {
+    for worn in 0..crate::limits::STORE_MIN_BYTES / (64 << 10) {
+        let nor = sim(crate::limits::STORE_MIN_BYTES, 64 << 10);
+        let mut store = formatted(&nor);
+        let mut acknowledged = store.save_config(&config(1)).unwrap();
+        nor.wear_out(worn);
+        let mut refused = 0;
+        let mut secrets = Secrets::default();
+        for n in 2..=120 {
+            // Large values, so that the pages come round and the worn one is met.
+            for name in 0..32 {
+                let password = format!("{n:->128}");
+                secrets.set_credential(&format!("{name}"), &"u".repeat(64), &password).unwrap();
+            }
+            let _ = store.save_secrets(&secrets);
+            match store.save_config(&config(n)) {
+                Ok(sequence) => acknowledged = sequence,
+                Err(StoreError::Io(error)) => {
+                    assert!(error.to_string().contains("worn out"));
+                    refused += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+            if refused == 3 {
+                break;
+            }
+        }
+        assert!(refused > 0, "block {worn} was met");
+        // Started anew: what was acknowledged is found, by the map or by looking for it.
+        let opened = Store::open(Box::new(nor.clone()));
+        let loaded = opened.and_then(|mut store| match store.load_config()?.active {
+            Some((_, sequence)) => Ok(Some(sequence)),
+            None => Ok(store.salvage().config.map(|(_, sequence)| sequence)),
+        });
+        let found = loaded.unwrap_or_else(|_| {
+            let bytes = nor.bytes();
+            let found = salvage::scan(&mut |offset, buffer| {
+                let rest = bytes.get(offset as usize..).unwrap_or_default();
+                let length = rest.len().min(buffer.len());
+                buffer[..length].copy_from_slice(&rest[..length]);
+                Ok(length)
+            });
+            found.config.map(|(_, sequence)| sequence)
+        });
+        assert!(found >= Some(acknowledged), "block {worn}: {found:?} of {acknowledged}");
+    }
+}
+
+#[test]
+fn a_change_of_a_usual_configuration_writes_four_kilobytes_at_most() {
+    let nor = sim(1 << 20, 4096);
+    let mut store = formatted(&nor);
+    // Once round the store first, so that pages are emptied and erased on the way.
+    for _ in 0..180 {
+        store.put(200, &[0; 6000]).unwrap();
+    }
+    store.put(200, &[0]).unwrap();
+    let mut config = crate::config::text::parse(crate::config::EXAMPLE).unwrap();
+    let erased = |nor: &SimNor| nor.wear().iter().sum::<u32>() / 16;
+    let (before, mut most) = (erased(&nor), 0);
+    for n in 1..=1000_u16 {
+        config.limits.sessions = n;
+        let steps = nor.steps();
+        store.save_config(&config).unwrap();
+        most = most.max((nor.steps() - steps) * 4);
+        if erased(&nor) > before + 2 {
+            break;
+        }
+    }
+    assert!(erased(&nor) > before + 2, "pages came round");
+    assert!((256..=4096).contains(&most), "{most} bytes");
+}
+
+#[test]
+fn a_cut_while_an_old_format_is_replaced_leaves_it_readable_or_has_the_new_one() {
+    let nor = sim(crate::limits::STORE_MIN_BYTES, 4096);
+    let mut store = formatted(&nor);
+    let image = include_bytes!("../../../tests/images/config-v1.bin");
+    store.put(KEY_CONFIG + 7 % SLOTS, image).unwrap();
+    store.head.config = 7;
+    store.write_head().unwrap();
+    let old = store.load_config().unwrap().active.unwrap();
+    assert_eq!(old.1, 7);
+    let mut new = old.0.clone();
+    new.limits.sessions += 1;
+    // The same content counts as a change, too: it takes the new format.
+    for change in [&new, &old.0] {
+        let whole = SimNor::with_bytes(nor.geometry(), nor.bytes());
+        Store::open(Box::new(whole.clone())).unwrap().save_config(change).unwrap();
+        for cut in 0..whole.steps() {
+            let cut_nor = SimNor::with_bytes(nor.geometry(), nor.bytes());
+            let mut store = Store::open(Box::new(cut_nor.clone())).unwrap();
+            cut_nor.dies_after(cut);
+            let acknowledged = store.save_config(change).is_ok();
+            let left = SimNor::with_bytes(nor.geometry(), cut_nor.bytes());
+            let mut store = Store::open(Box::new(left)).unwrap();
+            let loaded = store.load_config().unwrap();
+            assert_eq!(loaded.notes, [""; 0], "cut {cut}");
+            let found = loaded.active.unwrap();
+            let is_new = found == (change.clone(), 8);
+            assert!(is_new || (!acknowledged && found == old), "cut {cut}");
+        }
+    }
 }

@@ -47,7 +47,11 @@ impl Inner {
         self.drop_origin(token, worker);
         let attempt = u32::try_from(exclude.len()).unwrap_or(u32::MAX);
         let key = Key::new(self.client_addr.ip().to_canonical(), path, attempt);
-        let picked = self.session.table().pick(route, &key, exclude, now);
+        let chosen = self.ask_upstream(route, path, &key, exclude, now, worker);
+        let picked = match chosen {
+            Some(reservation) => Ok(reservation),
+            None => self.session.table().pick(route, &key, exclude, now),
+        };
         let reservation = match picked {
             Ok(reservation) => reservation,
             Err(none) => {
@@ -101,7 +105,9 @@ impl Inner {
         };
         origin.connecting = None;
         origin.local_ip = local.ip().to_canonical();
+        self.tracks.reach_origin_from(origin.local_ip);
         let _ = origin.stream.set_nodelay(true);
+        self.remember_origin(reservation);
         let generation = self.shared.generation();
         let signer = reservation
             .credentials()
@@ -158,13 +164,14 @@ impl Inner {
     pub(super) fn read_origin(&mut self, token: Token, worker: &Worker) {
         for _ in 0..READS_PER_TURN {
             let Some(origin) = &mut self.origin else { return };
+            if origin.connecting.is_some() {
+                return; // another one took its place
+            }
             let mut scratch = worker.scratch().borrow_mut();
             match origin.stream.read(&mut scratch.stream[..]) {
                 Ok(0) => {
                     drop(scratch);
-                    self.session.handle(Input::SideClosed(Side::Origin), worker.now());
-                    self.drain(token, worker);
-                    return;
+                    return self.origin_gone(token, worker);
                 }
                 Ok(got) => {
                     let full = got == scratch.stream.len();
@@ -178,9 +185,7 @@ impl Inner {
                 Err(error) => {
                     debug!("{}: read from the origin failed: {error}", self.entry.id);
                     drop(scratch);
-                    self.session.handle(Input::SideClosed(Side::Origin), worker.now());
-                    self.drain(token, worker);
-                    return;
+                    return self.origin_gone(token, worker);
                 }
             }
         }
@@ -213,7 +218,7 @@ impl Inner {
                 warn!("{}: origin: {error}", self.entry.id);
                 self.session.origin_framing_lost(now);
                 self.drain(token, worker);
-                return;
+                return self.drop_if_closing(token, worker);
             }
             if !message {
                 return;
@@ -223,6 +228,20 @@ impl Inner {
             if self.origin.as_ref().is_none_or(|origin| origin.inbox.is_empty()) {
                 return;
             }
+        }
+    }
+
+    /// The origin's connection is of no use any more. An ended session does not ask for it to be
+    /// dropped, and a closed connection stays readable.
+    fn origin_gone(&mut self, token: Token, worker: &Worker) {
+        self.session.handle(Input::SideClosed(Side::Origin), worker.now());
+        self.drain(token, worker);
+        self.drop_if_closing(token, worker);
+    }
+
+    fn drop_if_closing(&mut self, token: Token, worker: &Worker) {
+        if self.closing.is_some() {
+            self.drop_origin(token, worker);
         }
     }
 
@@ -244,8 +263,7 @@ impl Inner {
         }
         if let Err(error) = write(&origin.stream, self.session.outbox(Side::Origin)) {
             debug!("{}: write to the origin failed: {error}", self.entry.id);
-            self.session.handle(Input::SideClosed(Side::Origin), worker.now());
-            self.drain(token, worker);
+            self.origin_gone(token, worker);
         }
         self.set_origin_interest(token, worker);
     }
@@ -253,6 +271,9 @@ impl Inner {
     pub(super) fn set_origin_interest(&mut self, token: Token, worker: &Worker) {
         let waits = !self.session.outbox(Side::Origin).is_empty();
         let Some(origin) = &mut self.origin else { return };
+        if origin.connecting.is_some() {
+            return; // that it is writable says that it is connected
+        }
         let interest = interest(true, waits);
         if interest != origin.interest {
             origin.interest = interest;

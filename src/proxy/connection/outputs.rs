@@ -17,7 +17,7 @@ use crate::{
         shared::lock,
         tracks::{Peers, Place},
     },
-    rtsp::{Head, Method},
+    rtsp::{Head, Method, Url},
     session::{Fault, Inbox, Input, Output, Sight, Whose},
 };
 
@@ -29,6 +29,13 @@ impl Inner {
             self.carry_out(output, token, worker);
         }
         if any {
+            // After TEARDOWN, or a SETUP that came to nothing, the place is another client's.
+            if self.closing.is_none()
+                && !self.session.holds_place()
+                && self.admission.take().is_some()
+            {
+                self.shared.count("sessions_ended");
+            }
             self.publish();
         }
     }
@@ -36,8 +43,16 @@ impl Inner {
     pub(super) fn carry_out(&mut self, output: Output, token: Token, worker: &Worker) {
         let now = worker.now();
         match output {
+            Output::Authenticate(Auth::Plugin(slot)) => {
+                let verdict = self.ask_authenticator(slot, worker);
+                self.session.handle(verdict, now);
+            }
             Output::Authenticate(scheme) => {
                 let verdict = self.authenticate(scheme, now);
+                self.session.handle(verdict, now);
+            }
+            Output::Filter(slot) => {
+                let verdict = self.filter(slot, worker);
                 self.session.handle(verdict, now);
             }
             Output::Connect { route, path, exclude } => {
@@ -56,14 +71,16 @@ impl Inner {
                 self.inbox = Inbox::default();
                 self.head_since = None;
                 let client = self.client_addr.ip().to_canonical();
-                self.shared.detach(id, client, self.entry.id);
+                let path = self.session.path().to_vec();
+                self.shared.detach(id, client, path, self.entry.id);
             }
             Output::Open(track, plan) => {
                 let endpoints = self.route_endpoints();
                 let origin = self.origin.as_ref().map_or(self.local_ip, |origin| origin.peer_ip);
                 let client = self.client_addr.ip().to_canonical();
                 let peers = Peers { client, origin, endpoints };
-                let place = Place { shared: &self.shared, entry: &self.entry, worker, token };
+                let on = self.ask_worker(worker);
+                let place = Place { shared: &self.shared, entry: &self.entry, worker, token, on };
                 let opened = self.tracks.open(track, plan, peers, place);
                 if let Err(error) = opened {
                     warn!("{}: track {track} cannot be relayed: {error}", self.entry.id);
@@ -82,7 +99,11 @@ impl Inner {
     pub(super) fn hand_over(&mut self, id: Vec<u8>, token: Token, worker: &Worker) {
         let now = worker.now();
         let client_ip = self.client_addr.ip().to_canonical();
-        let found = self.shared.find(id, client_ip);
+        let found = self.session.deciding().and_then(|(raw, head)| {
+            let head = Head::parse(raw.get(..head).unwrap_or_default()).ok()?;
+            let path = Url::parse(head.uri()?).map_or(&b""[..], |url| url.path());
+            self.shared.find(&id, client_ip, path)
+        });
         let handle = found.as_ref().and_then(|entry| {
             self.shared.pool.handles().iter().find(|handle| handle.id() == entry.worker)
         });
@@ -119,7 +140,7 @@ impl Inner {
             }
             Decision::Challenge(values) => {
                 self.shared.count("auth_challenges");
-                Input::Challenge(values)
+                Input::Challenge(values.into_iter().map(String::into_bytes).collect())
             }
             Decision::Refused => Input::Denied,
         }
@@ -179,7 +200,7 @@ impl Inner {
         let id = self.entry.id;
         match fault.whose() {
             Whose::Client => debug!("{id}: {}: {fault}", self.client_addr),
-            Whose::Origin => warn!("{id}: {}: {fault}", self.session.origin_name()),
+            Whose::Origin => warn!("{id}: {}: {fault}", self.served_by()),
             Whose::Local => warn!("{id}: {fault}"),
         }
     }
@@ -193,10 +214,7 @@ impl Inner {
         let totals = self.entry.totals();
         let path = String::from_utf8_lossy(self.session.path()).into_owned();
         let (id, addr) = (self.entry.id, self.client_addr);
-        let origin = match self.session.origin_name() {
-            "" => "no origin",
-            name => name,
-        };
+        let origin = self.served_by();
         let line = format!(
             "{id}: {addr} {path} from {origin}: ended: {fault}; {} packets, {} bytes, {} lost \
              before us, {} dropped",
@@ -206,6 +224,17 @@ impl Inner {
             Whose::Origin => warn!("{line}"),
             _ if totals.packets > 0 => info!("{line}"),
             _ => debug!("{line}"),
+        }
+    }
+
+    /// The origin, for the log: also the one that has hung up meanwhile, or never was.
+    fn served_by(&self) -> String {
+        match self.session.origin_name() {
+            "" => {
+                let last = lock(&self.entry.facts).served_by.clone();
+                if last.is_empty() { "no origin".into() } else { last }
+            }
+            name => name.to_owned(),
         }
     }
 
@@ -229,6 +258,9 @@ impl Inner {
         let first = session.tracks().iter().next().map(|track| track.plan);
         let name = |leg: Option<&str>| leg.unwrap_or("-").to_owned();
         let mut facts = lock(&self.entry.facts);
+        if !session.origin_name().is_empty() && facts.served_by != session.origin_name() {
+            session.origin_name().clone_into(&mut facts.served_by);
+        }
         facts.status = SessionStatus {
             user_agent: session.user_agent().to_owned(),
             path: String::from_utf8_lossy(session.path()).into_owned(),

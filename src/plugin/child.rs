@@ -1,0 +1,133 @@
+//! Turning a component into code, in a child of the same program that soon ends.
+//!
+//! The compiler is large, takes memory that the gateway would not give back, and reads what a
+//! stranger wrote. So it runs behind everything else, with bounds on memory and time, and hands
+//! its result over a pipe: the component on stdin, the code on stdout, an error on stderr.
+//!
+//! Not in here: whether the result may be trusted later (`cache`).
+
+#![allow(unsafe_code)] // limits of a process are set by system calls
+
+use std::{
+    io::{self, Read, Write},
+    path::Path,
+    process::{Command, ExitStatus, Stdio},
+};
+
+use super::engine::{Code, engine};
+use crate::limits::{
+    COMPILE_CPU_MAX_S, COMPILE_MEMORY_MAX_BYTES, COMPILE_WALL_MAX_S, COMPILED_MAX_BYTES,
+    PLUGIN_KIB_MAX, PLUGIN_REASON_MAX_BYTES,
+};
+
+/// The command of the child.
+pub const COMMAND: &str = "compile-plugin";
+/// Politeness of the child: behind everything else.
+const NICE: libc::c_int = 15;
+
+/// Compiles in a child. `program` is this program; the code fits the engine of `code`.
+///
+/// # Errors
+/// What the compiler says, or how the child ended, in one line.
+pub fn compile(program: &Path, code: Code, wasm: &[u8]) -> Result<Vec<u8>, String> {
+    let mut child = Command::new(program)
+        .args([COMMAND, code.name()])
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot start the compiler {}: {error}", program.display()))?;
+    // It reads all before it writes, so neither waits for the other.
+    if let Some(mut stdin) = child.stdin.take() {
+        // When it has ended early, its exit says why.
+        let _ = stdin.write_all(wasm);
+    }
+    let mut compiled = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let _ = stdout.take(COMPILED_MAX_BYTES as u64 + 1).read_to_end(&mut compiled);
+    }
+    let mut said = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(PLUGIN_REASON_MAX_BYTES as u64).read_to_end(&mut said);
+    }
+    let status = child.wait().map_err(|error| format!("the compiler is lost: {error}"))?;
+    if !status.success() {
+        return Err(why(status, &said));
+    }
+    if compiled.len() > COMPILED_MAX_BYTES {
+        return Err(format!("it becomes more than {COMPILED_MAX_BYTES} bytes of code"));
+    }
+    Ok(compiled)
+}
+
+fn why(status: ExitStatus, said: &[u8]) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    let said = String::from_utf8_lossy(said);
+    let line: String = said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match status.signal() {
+        Some(libc::SIGXCPU | libc::SIGKILL) => {
+            format!("compiling took more than {COMPILE_CPU_MAX_S} s of CPU time")
+        }
+        Some(libc::SIGALRM) => format!("compiling took more than {COMPILE_WALL_MAX_S} s"),
+        Some(libc::SIGABRT) => format!(
+            "compiling took more than {} MiB of memory",
+            COMPILE_MEMORY_MAX_BYTES / 1024 / 1024
+        ),
+        Some(signal) => format!("the compiler ended by signal {signal} {line}"),
+        None => line,
+    }
+}
+
+/// The child: limits itself, compiles stdin to stdout.
+///
+/// # Errors
+/// What the compiler says, in one line.
+pub fn run(code: Code) -> Result<(), String> {
+    bound_this_process();
+    let mut wasm = Vec::new();
+    let most = u64::from(PLUGIN_KIB_MAX) * 1024;
+    io::stdin()
+        .lock()
+        .take(most + 1)
+        .read_to_end(&mut wasm)
+        .map_err(|error| format!("cannot read the component: {error}"))?;
+    if wasm.len() as u64 > most {
+        return Err(format!("a component has at most {PLUGIN_KIB_MAX} KiB"));
+    }
+    let compiled = to_code(code, &wasm)?;
+    io::stdout().lock().write_all(&compiled).map_err(|error| format!("nobody reads: {error}"))
+}
+
+#[cfg(feature = "compiler")]
+fn to_code(code: Code, wasm: &[u8]) -> Result<Vec<u8>, String> {
+    let text = |error: wasmtime::Error| super::guest::shown_error(&error);
+    engine(code).and_then(|engine| engine.precompile_component(wasm)).map_err(text)
+}
+
+#[cfg(not(feature = "compiler"))]
+fn to_code(code: Code, _: &[u8]) -> Result<Vec<u8>, String> {
+    let _ = engine(code);
+    Err("this build has no compiler".to_owned())
+}
+
+fn bound_this_process() {
+    let limit = |resource, most: u64| {
+        #[allow(clippy::unnecessary_cast)] // narrower on 32-bit machines
+        let most = most as libc::rlim_t;
+        let both = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: the kernel reads one rlimit. A limit that it refuses was lower before.
+        unsafe { libc::setrlimit(resource, &raw const both) };
+    };
+    limit(libc::RLIMIT_AS, COMPILE_MEMORY_MAX_BYTES);
+    limit(libc::RLIMIT_CPU, COMPILE_CPU_MAX_S);
+    limit(libc::RLIMIT_CORE, 0);
+    limit(libc::RLIMIT_FSIZE, 0);
+    limit(libc::RLIMIT_NPROC, 0);
+    // SAFETY: both take numbers only.
+    unsafe {
+        libc::nice(NICE);
+        libc::alarm(COMPILE_WALL_MAX_S as libc::c_uint);
+    }
+}

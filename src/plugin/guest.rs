@@ -1,0 +1,456 @@
+//! One instance of a component: typed calls with budgets, answers checked.
+//!
+//! A call either returns what the interface allows or a [`Fault`]; after a fault the instance is
+//! good for nothing and must be dropped.
+//!
+//! Not in here: who keeps instances, and what a fault means.
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+use wasmtime::{
+    Engine, Store, Trap, UpdateDeadline,
+    component::{Component, InstancePre, Resource},
+};
+
+use super::{
+    bindings::{authenticator, balancer, filter, lifecycle, types},
+    calls::{Budget, Held, State, linker},
+    engine::{Ticker, thread_cpu_ns},
+    hooks::{
+        Client, Decision, Direction, Message, PipeKey, SessionKey, Upstream, Verdict, WorkerLoad,
+    },
+    message::Borrower,
+    values::{self, Interest, shown},
+};
+use crate::limits::{
+    BALANCER_BUDGET_MS, GUEST_COPY_MAX_BYTES, HOOK_BUDGET_MS, INIT_BUDGET_MS, LIFECYCLE_BUDGET_MS,
+    PLUGIN_INFO_MAX_BYTES, PLUGIN_REASON_MAX_BYTES, PLUGIN_SCHEMA_MAX_BYTES, SNAPSHOT_MAX_BYTES,
+};
+
+/// Why a guest has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It took more CPU time than the hook has.
+    Budget(u64),
+    /// It trapped: the text says how.
+    Trap(String),
+    /// It answered what the interface does not allow.
+    Value(String),
+    /// The hook is not exported.
+    Missing(&'static str),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Budget(ms) => write!(f, "it took more than {ms} ms of CPU time"),
+            Self::Trap(how) => write!(f, "it trapped: {how}"),
+            Self::Value(what) => write!(f, "it answered what is not allowed: {what}"),
+            Self::Missing(hook) => write!(f, "it does not export {hook}"),
+        }
+    }
+}
+
+/// The hooks that a component exports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Exports {
+    /// Interface `balancer`.
+    pub balancer: bool,
+    /// Interface `authenticator`.
+    pub authenticator: bool,
+    /// Interface `filter`.
+    pub filter: bool,
+}
+
+/// What a plugin says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// 1 to 32 bytes.
+    pub name: String,
+    /// 1 to 32 bytes.
+    pub version: String,
+    /// JSON Schema of its configuration; may be empty.
+    pub config_schema: String,
+}
+
+/// A component that fits the interface, ready to be instantiated.
+pub(super) struct Prepared {
+    pre: InstancePre<State>,
+    lifecycle: lifecycle::GuestIndices,
+    balancer: Option<balancer::GuestIndices>,
+    authenticator: Option<authenticator::GuestIndices>,
+    filter: Option<filter::GuestIndices>,
+}
+
+impl Prepared {
+    /// Finds the exported hooks and fits the imports.
+    ///
+    /// # Errors
+    /// What does not fit, in one line.
+    pub(super) fn new(
+        engine: &Engine,
+        component: &Component,
+        exports: Exports,
+    ) -> Result<Self, String> {
+        let text = |error: wasmtime::Error| shown_error(&error);
+        let pre =
+            linker(engine).and_then(|linker| linker.instantiate_pre(component)).map_err(text)?;
+        let hook = |wanted: bool| wanted.then_some(&pre);
+        Ok(Self {
+            lifecycle: lifecycle::GuestIndices::new(&pre).map_err(text)?,
+            balancer: hook(exports.balancer)
+                .map(balancer::GuestIndices::new)
+                .transpose()
+                .map_err(text)?,
+            authenticator: hook(exports.authenticator)
+                .map(authenticator::GuestIndices::new)
+                .transpose()
+                .map_err(text)?,
+            filter: hook(exports.filter)
+                .map(filter::GuestIndices::new)
+                .transpose()
+                .map_err(text)?,
+            pre,
+        })
+    }
+}
+
+/// One instance.
+pub(super) struct Instance {
+    store: Store<State>,
+    ticker: Arc<Ticker>,
+    lifecycle: lifecycle::Guest,
+    balancer: Option<balancer::Guest>,
+    authenticator: Option<authenticator::Guest>,
+    filter: Option<filter::Guest>,
+    interest: Arc<Interest>,
+    upstreams: Vec<balancer::Upstream>,
+    workers: Vec<balancer::Worker>,
+}
+
+impl Instance {
+    /// Makes an instance; it is not initialised yet.
+    ///
+    /// # Errors
+    /// [`Fault`], of its start function or its limits.
+    pub(super) fn new(
+        prepared: &Prepared,
+        ticker: &Arc<Ticker>,
+        held: Arc<Held>,
+        number: u32,
+    ) -> Result<Self, Fault> {
+        let mut store = Store::new(prepared.pre.engine(), State::new(held, number));
+        store.limiter(|state| &mut state.limits);
+        store.set_hostcall_fuel(GUEST_COPY_MAX_BYTES);
+        store.epoch_deadline_callback(|mut context| {
+            let budget = &mut context.data_mut().budget;
+            let now = thread_cpu_ns();
+            let since = *budget.since_ns.get_or_insert(now);
+            if now.saturating_sub(since) > budget.limit_ns {
+                return Err(OverBudget.into());
+            }
+            Ok(UpdateDeadline::Continue(1))
+        });
+        arm(&mut store, INIT_BUDGET_MS);
+        let ticking = ticker.enter();
+        let mut made = || {
+            let instance = prepared.pre.instantiate(&mut store)?;
+            let lifecycle = prepared.lifecycle.load(&mut store, &instance)?;
+            let (mut balancer, mut authenticator, mut filter) = (None, None, None);
+            if let Some(hook) = &prepared.balancer {
+                balancer = Some(hook.load(&mut store, &instance)?);
+            }
+            if let Some(hook) = &prepared.authenticator {
+                authenticator = Some(hook.load(&mut store, &instance)?);
+            }
+            if let Some(hook) = &prepared.filter {
+                filter = Some(hook.load(&mut store, &instance)?);
+            }
+            Ok((lifecycle, balancer, authenticator, filter))
+        };
+        let (lifecycle, balancer, authenticator, filter) =
+            made().map_err(|error| fault(&error, INIT_BUDGET_MS))?;
+        drop(ticking);
+        Ok(Self {
+            store,
+            ticker: ticker.clone(),
+            lifecycle,
+            balancer,
+            authenticator,
+            filter,
+            interest: Arc::default(),
+            upstreams: Vec::new(),
+            workers: Vec::new(),
+        })
+    }
+
+    /// What it says of itself.
+    pub(super) fn describe(&mut self) -> Result<Info, Fault> {
+        let said =
+            self.call(LIFECYCLE_BUDGET_MS, |this| this.lifecycle.call_describe(&mut this.store))?;
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let fits = |text: &str| (1..=PLUGIN_INFO_MAX_BYTES).contains(&text.len());
+        if !fits(&said.name) || !said.name.bytes().all(name) {
+            return Err(Fault::Value("name: 1 to 32 letters, digits and `-`".to_owned()));
+        }
+        if !fits(&said.version) || said.version.contains(char::is_control) {
+            return Err(Fault::Value("version: 1 to 32 bytes without control characters".into()));
+        }
+        if said.config_schema.len() > PLUGIN_SCHEMA_MAX_BYTES {
+            return Err(Fault::Value("config-schema: at most 16 KiB".to_owned()));
+        }
+        Ok(Info { name: said.name, version: said.version, config_schema: said.config_schema })
+    }
+
+    /// Prepares it, and asks a filter what it wants to see. The inner error is its own refusal.
+    pub(super) fn init(
+        &mut self,
+        config: &str,
+        handover: Option<&(String, Vec<u8>)>,
+    ) -> Result<Result<(), String>, Fault> {
+        let state = handover.map(|(version, state)| lifecycle::Handover {
+            from_version: version.clone(),
+            state: state.clone(),
+        });
+        let said = self.call(INIT_BUDGET_MS, |this| {
+            this.lifecycle.call_init(&mut this.store, config.as_bytes(), state.as_ref())
+        })?;
+        match said {
+            Ok(()) => {}
+            Err(lifecycle::InitError::BadConfig(why)) => {
+                return Ok(Err(format!("bad configuration: {}", reason(&why))));
+            }
+            Err(lifecycle::InitError::Unsupported(why)) => {
+                return Ok(Err(format!("unsupported: {}", reason(&why))));
+            }
+        }
+        if self.filter.is_some() {
+            let said = self.call(LIFECYCLE_BUDGET_MS, |this| match &this.filter {
+                Some(hook) => hook.call_interests(&mut this.store),
+                None => Err(wasmtime::Error::msg("no filter")),
+            })?;
+            self.interest = Arc::new(Interest::checked(said).map_err(Fault::Value)?);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Its test of itself. The inner error is its own verdict.
+    pub(super) fn probe(&mut self) -> Result<Result<(), String>, Fault> {
+        let said = self.call(INIT_BUDGET_MS, |this| this.lifecycle.call_probe(&mut this.store))?;
+        Ok(said.map_err(|why| reason(&why)))
+    }
+
+    /// What it leaves its successor.
+    pub(super) fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
+        let state =
+            self.call(LIFECYCLE_BUDGET_MS, |this| this.lifecycle.call_snapshot(&mut this.store))?;
+        if state.len() > SNAPSHOT_MAX_BYTES {
+            return Err(Fault::Value(format!("snapshot of {} bytes, allowed 65536", state.len())));
+        }
+        Ok(state)
+    }
+
+    /// What its filter wants to see.
+    pub(super) fn interest(&self) -> &Arc<Interest> {
+        &self.interest
+    }
+
+    /// See [`super::hooks::Hooks::pick_upstream`].
+    pub(super) fn pick_upstream(
+        &mut self,
+        key: &SessionKey,
+        path: &str,
+        upstreams: &[Upstream],
+    ) -> Result<Option<u32>, Fault> {
+        self.upstreams.clear();
+        self.upstreams.extend(upstreams.iter().map(upstream));
+        let key = balancer::SessionKey {
+            client_ip_hash: key.client_ip_hash,
+            path_hash: key.path_hash,
+            sticky: key.sticky,
+            attempt: key.attempt,
+        };
+        let picked = self.call(BALANCER_BUDGET_MS, |this| match &this.balancer {
+            Some(hook) => hook.call_pick_upstream(&mut this.store, key, path, &this.upstreams),
+            None => Err(Absent("balancer").into()),
+        })?;
+        let Some(id) = picked else { return Ok(None) };
+        match upstreams.iter().find(|upstream| upstream.id == id) {
+            Some(upstream) if upstream.healthy => Ok(Some(id)),
+            Some(_) => Err(Fault::Value(format!("upstream {id}, which is not healthy"))),
+            None => Err(Fault::Value(format!("upstream {id}, which is not in the list"))),
+        }
+    }
+
+    /// See [`super::hooks::Hooks::pick_worker`].
+    pub(super) fn pick_worker(
+        &mut self,
+        key: &PipeKey,
+        workers: &[WorkerLoad],
+    ) -> Result<Option<u16>, Fault> {
+        self.workers.clear();
+        self.workers.extend(workers.iter().map(|worker| balancer::Worker {
+            id: worker.id,
+            pipes: worker.pipes,
+            kpps: worker.kpps,
+            busy_permille: worker.busy_permille,
+            same_node: worker.same_node,
+        }));
+        let key = balancer::PipeKey {
+            session_hash: key.session_hash,
+            ssrc: key.ssrc,
+            expected_kbit: key.expected_kbit,
+        };
+        let picked = self.call(BALANCER_BUDGET_MS, |this| match &this.balancer {
+            Some(hook) => hook.call_pick_worker(&mut this.store, key, &this.workers),
+            None => Err(Absent("balancer").into()),
+        })?;
+        match picked {
+            Some(id) if !workers.iter().any(|worker| worker.id == id) => {
+                Err(Fault::Value(format!("worker {id}, which is not in the list")))
+            }
+            picked => Ok(picked),
+        }
+    }
+
+    /// See [`super::hooks::Hooks::authenticate`].
+    pub(super) fn authenticate(
+        &mut self,
+        client: &Client<'_>,
+        message: Message<'_>,
+    ) -> Result<Decision, Fault> {
+        let client = told(client);
+        self.store.data_mut().message.lend(&message, Borrower::Authenticator);
+        let said = self.call(HOOK_BUDGET_MS, |this| match &this.authenticator {
+            Some(hook) => hook.call_authenticate(&mut this.store, &client, Resource::new_borrow(0)),
+            None => Err(Absent("authenticator").into()),
+        })?;
+        values::decision(said).map_err(Fault::Value)
+    }
+
+    /// See [`super::hooks::Hooks::on_message`].
+    pub(super) fn on_message(
+        &mut self,
+        client: &Client<'_>,
+        direction: Direction,
+        message: Message<'_>,
+    ) -> Result<Verdict, Fault> {
+        let client = told(client);
+        let direction = match direction {
+            Direction::ClientToUpstream => types::Direction::ClientToUpstream,
+            Direction::UpstreamToClient => types::Direction::UpstreamToClient,
+        };
+        let borrower = Borrower::Filter(self.interest.clone());
+        self.store.data_mut().message.lend(&message, borrower);
+        let said = self.call(HOOK_BUDGET_MS, |this| match &this.filter {
+            Some(hook) => {
+                hook.call_on_message(&mut this.store, &client, direction, Resource::new_borrow(0))
+            }
+            None => Err(Absent("filter").into()),
+        })?;
+        let edited = self.store.data_mut().message.edited();
+        self.store.data_mut().message.take_back();
+        match values::verdict(said).map_err(Fault::Value)? {
+            Verdict::Pass => {
+                Ok(edited.map_or(Verdict::Pass, |(bytes, head)| Verdict::Edited { bytes, head }))
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    fn call<T>(
+        &mut self,
+        budget_ms: u64,
+        call: impl FnOnce(&mut Self) -> wasmtime::Result<T>,
+    ) -> Result<T, Fault> {
+        arm(&mut self.store, budget_ms);
+        let ticker = self.ticker.clone();
+        let _ticking = ticker.enter();
+        call(self).map_err(|error| fault(&error, budget_ms))
+    }
+}
+
+fn arm(store: &mut Store<State>, budget_ms: u64) {
+    store.data_mut().budget = Budget { limit_ns: budget_ms * 1_000_000, since_ns: None };
+    store.set_epoch_deadline(1);
+}
+
+fn upstream(upstream: &Upstream) -> balancer::Upstream {
+    balancer::Upstream {
+        id: upstream.id,
+        weight: upstream.weight,
+        healthy: upstream.healthy,
+        draining: upstream.draining,
+        sessions: upstream.sessions,
+        max_sessions: upstream.max_sessions,
+        rtt_us: upstream.rtt_us,
+        err_permille: upstream.err_permille,
+        out_kbit: upstream.out_kbit,
+    }
+}
+
+fn told(client: &Client<'_>) -> types::Client {
+    types::Client {
+        ip: client.ip.to_string(),
+        port: client.port,
+        tls: false,
+        session_hash: client.session_hash,
+        listener: client.listener.to_owned(),
+        mount: client.mount.to_owned(),
+    }
+}
+
+/// The call was ended for its CPU time.
+#[derive(Debug)]
+struct OverBudget;
+
+impl fmt::Display for OverBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("over budget")
+    }
+}
+
+impl core::error::Error for OverBudget {}
+
+/// A hook was called that is not there.
+#[derive(Debug)]
+struct Absent(&'static str);
+
+impl fmt::Display for Absent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl core::error::Error for Absent {}
+
+fn fault(error: &wasmtime::Error, budget_ms: u64) -> Fault {
+    if error.downcast_ref::<OverBudget>().is_some() {
+        return Fault::Budget(budget_ms);
+    }
+    if let Some(Absent(hook)) = error.downcast_ref::<Absent>() {
+        return Fault::Missing(hook);
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => Fault::Trap(shown(&trap.to_string())),
+        None => Fault::Trap(shown_error(error)),
+    }
+}
+
+/// An error of wasmtime on one line: what happened, not where.
+pub(super) fn shown_error(error: &wasmtime::Error) -> String {
+    let parts: Vec<String> = error.chain().map(|part| reason(&part.to_string())).collect();
+    reason(&parts.join(": "))
+}
+
+fn reason(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if line.len() + c.len_utf8() > PLUGIN_REASON_MAX_BYTES {
+            break;
+        }
+        line.push(c);
+    }
+    line
+}

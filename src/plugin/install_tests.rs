@@ -1,0 +1,3 @@
+//! What is admitted, before anything of it runs.
+
+use super::*;

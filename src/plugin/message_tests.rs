@@ -1,0 +1,3 @@
+//! Getters and staged edits, by hand.
+
+use super::*;

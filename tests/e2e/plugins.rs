@@ -1,0 +1,434 @@
+//! Plugins in a running gateway: real components (`make plugins`), real players, and guests that
+//! misbehave while others stream.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::harness::{
+    Bench,
+    gateway::{Gateway, Setup},
+    origin::GstOrigin,
+    player::{Ffmpeg, Gst, Player, Tcp, Udp},
+    raw::Raw,
+    wait_for,
+};
+
+/// A call from which on a guest misbehaves that is to pass the install, which makes 255 of a kind.
+const LATER: u32 = 300;
+
+/// A component that `plugins/build.sh` has made.
+fn guest(name: &str) -> String {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
+    let file = target.join("plugins").join(format!("{name}.wasm"));
+    assert!(file.is_file(), "{} is missing: run `make plugins`", file.display());
+    file.display().to_string()
+}
+
+fn install(gateway: &Gateway, name: &str, slot: &str) -> Value {
+    gateway.ask(&["plugin", "install", &guest(name), "--slot", slot])
+}
+
+fn refused(gateway: &Gateway, file: &str, slot: &str) -> String {
+    gateway.tell(&["plugin", "install", file, "--slot", slot], false)
+}
+
+fn slot(gateway: &Gateway, name: &str) -> Value {
+    let slots = gateway.ask(&["plugin", "list"]);
+    let slots = slots.as_array().cloned().unwrap_or_default();
+    slots.into_iter().find(|slot| slot["slot"] == name).expect("the slot is listed")
+}
+
+fn status_of(gateway: &Gateway, path: &str) -> u16 {
+    Raw::connect(gateway.at()).ask("DESCRIBE", &gateway.url(path), &[]).status
+}
+
+/// The HMAC of `plugins/token-gate/README.md`, by openssl.
+fn token(path: &str, key: &str) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let expires = now.expect("a clock that is set").as_secs() + 600;
+    let text = format!("edgeweir-token-1\n{path}\n{expires}\nalice");
+    let script = format!("printf '{text}' | openssl dgst -sha256 -hmac '{key}'");
+    let output = std::process::Command::new("sh").arg("-c").arg(script).output();
+    let output = String::from_utf8(output.expect("openssl").stdout).expect("text");
+    let digest = output.trim().rsplit(' ').next().expect("a digest").to_owned();
+    assert_eq!(digest.len(), 64, "openssl says {output}");
+    format!("{path}?exp={expires}&user=alice&sig={digest}")
+}
+
+#[test]
+fn guests_let_in_redact_and_balance_for_real_players() {
+    let bench = Bench::new("plugins-all");
+    let origins = [GstOrigin::start(&bench, "origin-a"), GstOrigin::start(&bench, "origin-b")];
+    let mut setup = Setup::default()
+        .origin("a", &origins[0].base(), "")
+        .origin("b", &origins[1].base(), "")
+        .route(
+            "/**",
+            &["a", "b"],
+            "policy = \"plugin:balancer\"\nauth = \"plugin:gate\"\nfilters = [\"redact\"]",
+        );
+    setup.tables += "[[plugin]]\nslot = \"balancer\"\n[plugin.config]\nsticky = false\n\
+                     [[plugin]]\nslot = \"gate\"\n[plugin.config]\nkey = \"portal\"\n\
+                     [[plugin]]\nslot = \"redact\"\n[plugin.config]\nheaders = [\"Server\"]\n\
+                     sdp = [\"a=tool\", \"i=\"]\n";
+    setup.secrets = Some(
+        "[[credential]]\nname = \"portal\"\nuser = \"hmac\"\npassword = \"the secret\"\n".into(),
+    );
+    let gateway = Gateway::start(&bench, &setup);
+    assert_eq!(status_of(&gateway, "/av"), 503, "an empty slot lets nobody in");
+    for (name, slot) in [("least-loaded", "balancer"), ("token-gate", "gate"), ("redact", "redact")]
+    {
+        install(&gateway, name, slot);
+    }
+    assert_eq!(status_of(&gateway, "/av"), 403);
+    assert_eq!(status_of(&gateway, &token("/av", "another secret")), 403);
+    let path = token("/av", "the secret");
+    let mut raw = Raw::connect(gateway.at());
+    let described = raw.ask("DESCRIBE", &gateway.url(&path), &["Accept: application/sdp"]);
+    assert_eq!(described.status, 200, "{}", described.head);
+    assert!(described.header("Server").is_none(), "{}", described.head);
+    assert!(!described.body.contains("a=tool") && !described.body.contains("\ni="));
+    assert!(described.body.contains("a=control"), "{}", described.body);
+    drop(raw);
+    let url = gateway.url(&path);
+    let who = [(Ffmpeg, Tcp), (Ffmpeg, Udp), (Gst, Tcp), (Gst, Udp)];
+    let players: Vec<Player> = who
+        .iter()
+        .enumerate()
+        .map(|(at, (kind, how))| {
+            let player = Player::start(&bench, *kind, *how, &url, 5);
+            // One by one, so that the balancer sees the load of those before.
+            wait_for("playing session", Duration::from_secs(20), || {
+                let playing = |one: &Value| one["state"] == "playing";
+                (gateway.sessions().iter().filter(|one| playing(one)).count() > at).then_some(())
+            });
+            player
+        })
+        .collect();
+    let sessions = gateway.sessions();
+    let at = |name: &str| sessions.iter().filter(|one| one["origin"] == name).count();
+    assert_eq!((at("a"), at("b")), (2, 2), "{sessions:?}");
+    for player in players {
+        player.finish().expect_whole();
+    }
+    for name in ["balancer", "gate", "redact"] {
+        let slot = slot(&gateway, name);
+        assert_eq!(slot["faults"], 0, "{slot}");
+        assert!(slot["hooks"][0]["calls"].as_u64() > Some(0), "{slot}");
+    }
+    gateway.finish();
+}
+
+#[test]
+fn swaps_while_streams_run_lose_nothing() {
+    let bench = Bench::new("plugins-swap");
+    let origin = GstOrigin::start(&bench, "origin");
+    let mut setup = Setup::default().origin("nvr", &origin.base(), "").route(
+        "/**",
+        &["nvr"],
+        "policy = \"plugin:balancer\"\nfilters = [\"filter\"]",
+    );
+    setup.tables += "[[plugin]]\nslot = \"balancer\"\n[[plugin]]\nslot = \"filter\"\n\
+                     [plugin.config]\nheaders = [\"Server\"]\n";
+    let gateway = Gateway::start(&bench, &setup);
+    install(&gateway, "redact", "filter");
+    install(&gateway, "least-loaded", "balancer");
+    let url = gateway.url("/av");
+    let who = [(Ffmpeg, Tcp), (Gst, Udp), (Gst, Tcp)];
+    let mut players: Vec<Player> =
+        who.iter().map(|(kind, how)| Player::start(&bench, *kind, *how, &url, 8)).collect();
+    wait_for("playing sessions", Duration::from_secs(20), || {
+        (gateway.sessions().iter().filter(|one| one["state"] == "playing").count() == 3)
+            .then_some(())
+    });
+    for round in 0..5 {
+        for (name, slot) in
+            [("sticky-hash", "balancer"), ("redact", "filter"), ("least-loaded", "balancer")]
+        {
+            let done = install(&gateway, name, slot);
+            assert!(!done["phases"].as_array().expect("phases").is_empty(), "{done}");
+        }
+        assert!(refused(&gateway, &guest("hostile/start-trap"), "filter").len() > 20, "{round}");
+        assert_eq!(status_of(&gateway, "/av"), 200);
+    }
+    gateway.tell(&["plugin", "rollback", "balancer"], true);
+    assert_eq!(slot(&gateway, "balancer")["name"], "sticky-hash");
+    for player in players.drain(..) {
+        player.finish().expect_whole();
+    }
+    gateway.tell(&["plugin", "remove", "balancer"], true);
+    assert_eq!(slot(&gateway, "balancer")["state"], "empty");
+    assert_eq!(status_of(&gateway, "/av"), 200, "the built-in policy decides");
+    gateway.tell(&["plugin", "remove", "filter"], true);
+    assert_eq!(status_of(&gateway, "/av"), 503, "on_fault reject: nothing passes unfiltered");
+    gateway.finish();
+}
+
+#[test]
+fn a_plugin_that_fails_in_its_first_minute_is_rolled_back_and_refused_until_forced() {
+    let bench = Bench::new("plugins-rollback");
+    let origin = GstOrigin::start(&bench, "origin");
+    let mut setup = Setup::default().origin("nvr", &origin.base(), "").route(
+        "/**",
+        &["nvr"],
+        "policy = \"plugin:balancer\"",
+    );
+    setup.tables += &format!(
+        "[[plugin]]\nslot = \"balancer\"\n[plugin.config]\ndo = \"trap\"\nin = \
+         \"pick-upstream\"\nfrom_call = {LATER}\n"
+    );
+    let gateway = Gateway::start(&bench, &setup);
+    install(&gateway, "hostile/minimal", "balancer");
+    let good = slot(&gateway, "balancer")["hash"].clone();
+    let stream = Player::start(&bench, Ffmpeg, Tcp, &gateway.url("/av"), 8);
+    let bad = gateway.ask(&[
+        "plugin",
+        "install",
+        &guest("hostile/misbehaves"),
+        "--slot",
+        "balancer",
+    ])["hash"]
+        .clone();
+    assert_ne!(good, bad);
+    wait_for("rollback", Duration::from_secs(50), || {
+        for _ in 0..20 {
+            let answer = Raw::connect(gateway.at()).ask("OPTIONS", &gateway.url("/av"), &[]);
+            assert_eq!(answer.status, 200, "a fault of a balancer is nobody's trouble");
+        }
+        (slot(&gateway, "balancer")["hash"] == good).then_some(())
+    });
+    wait_for("ban", Duration::from_secs(10), || {
+        (slot(&gateway, "balancer")["banned"] == bad).then_some(())
+    });
+    let events = gateway.ask(&["status"])["events"].to_string();
+    assert!(events.contains("balancer") && events.contains("rolled back"), "{events}");
+    let why = refused(&gateway, &guest("hostile/misbehaves"), "balancer");
+    assert!(why.contains("force"), "{why}");
+    gateway.tell(
+        &["plugin", "install", &guest("hostile/misbehaves"), "--slot", "balancer", "--force"],
+        true,
+    );
+    stream.finish().expect_whole();
+    gateway.finish();
+}
+
+#[test]
+fn what_is_no_plugin_is_refused_with_its_reason_and_leaves_nothing_behind() {
+    let bench = Bench::new("plugins-refused");
+    let mut setup = Setup::default().origin("nvr", "rtsp://192.0.2.1", "").route(
+        "/**",
+        &["nvr"],
+        "filters = [\"s\"]",
+    );
+    setup.tables += "[[plugin]]\nslot = \"s\"\n";
+    let gateway = Gateway::start(&bench, &setup);
+    install(&gateway, "hostile/minimal", "s");
+    let before = (slot(&gateway, "s"), files(&bench));
+    for (name, word) in [
+        ("forbidden-import", "wasi:filesystem/preopens"),
+        ("newer-import", "1.1.0"),
+        ("missing-lifecycle", "lifecycle"),
+        ("no-hook", "hook"),
+        ("mistyped-export", "type mismatch"),
+        ("missing-function", "pick-worker"),
+        ("wrong-version", "2.0.0"),
+        ("big-memory", "memory"),
+        ("big-table", "table"),
+        ("start-loop", ""),
+        ("start-trap", ""),
+        ("core-module", "component"),
+    ] {
+        let why = refused(&gateway, &guest(&format!("hostile/{name}")), "s");
+        assert!(why.contains(word) && why.len() > 30, "{name}: {why}");
+    }
+    let whole = fs::read(guest("redact")).expect("a guest");
+    let truncated = bench.file("truncated.wasm");
+    fs::write(&truncated, &whole[..whole.len() / 2]).expect("a file");
+    let noise = bench.file("noise.wasm");
+    fs::write(&noise, (0..5000).map(|at| (at * 37 % 251) as u8).collect::<Vec<_>>())
+        .expect("a file");
+    for file in [truncated.display().to_string(), noise.display().to_string(), "/bin/true".into()] {
+        let why = refused(&gateway, &file, "s");
+        assert!(why.len() > 30, "{file}: {why}");
+    }
+    let large = bench.file("large.wasm");
+    fs::write(&large, vec![0; 257 * 1024]).expect("a file");
+    let why = refused(&gateway, &large.display().to_string(), "s");
+    assert!(why.contains("262144"), "{why}");
+    let why = gateway.tell(&["plugin", "install", &guest("redact"), "--slot", "door"], false);
+    assert!(why.contains("no slot door, only s"), "{why}");
+    let after = (slot(&gateway, "s"), files(&bench));
+    assert_eq!(before, after);
+    gateway.finish();
+}
+
+/// Names in the data directory, in order.
+fn files(bench: &Bench) -> Vec<String> {
+    let folder = bench.file("gateway.toml.data");
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .expect("the data directory")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn plugins_are_there_again_after_a_restart() {
+    let bench = Bench::new("plugins-restart");
+    let origin = GstOrigin::start(&bench, "origin");
+    let mut setup = Setup::default().origin("nvr", &origin.base(), "").route(
+        "/**",
+        &["nvr"],
+        "filters = [\"redact\"]",
+    );
+    setup.tables += "[[plugin]]\nslot = \"redact\"\n[plugin.config]\nheaders = [\"Server\"]\n";
+    let gateway = Gateway::start(&bench, &setup);
+    install(&gateway, "redact", "redact");
+    let before = slot(&gateway, "redact")["hash"].clone();
+    gateway.finish();
+    let gateway = Gateway::start(&bench, &setup);
+    assert_eq!(slot(&gateway, "redact")["hash"], before);
+    let mut raw = Raw::connect(gateway.at());
+    let described = raw.ask("DESCRIBE", &gateway.url("/av"), &[]);
+    assert_eq!((described.status, described.header("Server")), (200, None));
+    drop(raw);
+    gateway.finish();
+    // Compiled code that has changed is compiled anew, a component that has changed is not used.
+    for name in files_of(&bench, ".cwasm") {
+        let mut bytes = fs::read(&name).expect("code");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&name, bytes).expect("code");
+    }
+    let gateway = Gateway::start(&bench, &setup);
+    assert_eq!(status_of(&gateway, "/av"), 200);
+    assert_eq!(slot(&gateway, "redact")["hash"], before);
+    gateway.finish();
+}
+
+fn files_of(bench: &Bench, end: &str) -> Vec<PathBuf> {
+    let folder = bench.file("gateway.toml.data");
+    let names = files(bench).into_iter().filter(|name| name.ends_with(end));
+    let found: Vec<PathBuf> = names.map(|name| folder.join(name)).collect();
+    assert!(!found.is_empty(), "no {end} among {:?}", files(bench));
+    found
+}
+
+/// What a misbehaving filter means for the one who asks: (deed, with on_fault pass, with reject).
+/// Floods are bounded by quotas and, on a slow machine, by the hook's budget first: then 0, either
+/// will do.
+const FILTER_DEEDS: [(&str, u16, u16); 17] = [
+    ("nothing", 200, 200),
+    ("trap", 200, 503),
+    ("loop", 200, 503),
+    ("host-loop", 200, 503),
+    ("grow", 200, 503),
+    ("grow-politely", 200, 200),
+    ("recurse", 200, 503),
+    ("huge", 200, 503),
+    ("bad-status", 200, 503),
+    ("inject", 200, 200),
+    ("inject-reply", 200, 503),
+    ("own-reply", 200, 503),
+    ("edit-then-trap", 200, 503),
+    ("log-flood", 200, 0),
+    ("metric-flood", 200, 0),
+    ("kv-flood", 200, 0),
+    ("random-flood", 200, 503),
+];
+
+#[test]
+fn a_filter_that_misbehaves_hurts_its_own_route_only() {
+    let bench = Bench::new("plugins-hostile-filter");
+    let origin = GstOrigin::start(&bench, "origin");
+    let tables = |deed: &str, on_fault: &str, from_call: u32| {
+        let mut setup = Setup::default()
+            .origin("nvr", &origin.base(), "")
+            .route("/av", &["nvr"], "filters = [\"bad\"]")
+            .route("/open", &["nvr"], "");
+        setup.tables += &format!(
+            "[[plugin]]\nslot = \"bad\"\non_fault = \"{on_fault}\"\n[plugin.config]\ndo = \
+             \"{deed}\"\nin = \"on-message\"\nfrom_call = {from_call}\n"
+        );
+        setup
+    };
+    let gateway = Gateway::start(&bench, &tables("nothing", "pass", LATER));
+    install(&gateway, "hostile/misbehaves", "bad");
+    let others = Player::start(&bench, Ffmpeg, Tcp, &gateway.url("/open"), 15);
+    let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
+    let head = head.split("[[origin]]").next().expect("its head").to_owned();
+    for (deed, passes, rejects) in FILTER_DEEDS {
+        // Another number makes another generation, with its own trial.
+        for (on_fault, expected, from) in [("pass", passes, LATER), ("reject", rejects, LATER + 1)]
+        {
+            let text = head.clone() + &tables(deed, on_fault, from).tables;
+            let file = bench.write("next.toml", &text);
+            let said = gateway.tell(&["config", "import", &file.display().to_string()], true);
+            assert!(!said.contains("goes on with"), "{deed}: {said}");
+            let mut raw = Raw::connect(gateway.at());
+            let mut seen = Vec::new();
+            // Two messages a request; a few more than are needed to get to the deed.
+            for _ in 0..LATER / 2 + 5 {
+                let answer = raw.ask("OPTIONS", &gateway.url("/av"), &["X-Mine: 1"]);
+                for never in ["X-Accepted", "X-Edited", "X-B", "X-A"] {
+                    assert!(!answer.head.contains(never), "{deed}: {}", answer.head);
+                }
+                seen.push(answer.status);
+                if answer.status != 200 {
+                    break;
+                }
+            }
+            let last = seen.pop().expect("an answer");
+            let fits = match expected {
+                0 => matches!(last, 200 | 502 | 503),
+                503 => matches!(last, 502 | 503),
+                expected => last == expected,
+            };
+            assert!(fits, "{deed} {on_fault}: {last} after {} answers", seen.len());
+        }
+    }
+    others.finish().expect_whole();
+    let log = gateway.peer.stderr();
+    let lines = log.lines().count();
+    assert!(lines < 1000, "the log has {lines} lines: a guest has flooded it");
+    gateway.finish();
+}
+
+#[test]
+fn an_authenticator_that_misbehaves_lets_nobody_in() {
+    let bench = Bench::new("plugins-hostile-auth");
+    let origin = GstOrigin::start(&bench, "origin");
+    let tables = |deed: &str| {
+        let mut setup = Setup::default().origin("nvr", &origin.base(), "").route(
+            "/av",
+            &["nvr"],
+            "auth = \"plugin:bad\"",
+        );
+        setup.tables += &format!(
+            "[[plugin]]\nslot = \"bad\"\non_fault = \"pass\"\n[plugin.config]\ndo = \"{deed}\"\n\
+             in = \"authenticate\"\nfrom_call = {LATER}\n"
+        );
+        setup
+    };
+    let gateway = Gateway::start(&bench, &tables("nothing"));
+    install(&gateway, "hostile/misbehaves", "bad");
+    let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
+    let head = head.split("[[origin]]").next().expect("its head").to_owned();
+    for deed in ["trap", "loop", "deny-ok", "bad-status", "huge", "inject-reply", "own-reply"] {
+        let file = bench.write("next.toml", &(head.clone() + &tables(deed).tables));
+        gateway.tell(&["config", "import", &file.display().to_string()], true);
+        let mut raw = Raw::connect(gateway.at());
+        let ask = |raw: &mut Raw| raw.ask("OPTIONS", &gateway.url("/av"), &[]);
+        let seen: Vec<u16> = (0..LATER + 5).map(|_| ask(&mut raw).status).collect();
+        assert!(seen.iter().all(|status| matches!(status, 200 | 503)), "{deed}: {seen:?}");
+        assert!(seen.contains(&503), "{deed}: {seen:?}");
+    }
+    gateway.finish();
+}

@@ -1,0 +1,107 @@
+//! Power cuts on real flash, in the middle of configuration changes.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    guest::{Device, Way},
+    harness::{
+        Bench,
+        origin::GstOrigin,
+        player::{Ffmpeg, Player, Tcp},
+        wait_for,
+    },
+    image::{Board, one_at_a_time},
+};
+
+/// Cuts on each board; two boards are more than 20 a run.
+const CUTS: u32 = 11;
+/// Flash that a configuration change may write.
+const CHANGE_BYTES: usize = 4096;
+
+#[test]
+fn aarch64_loses_no_acknowledged_change_to_power_cuts() {
+    check(Board::Aarch64);
+}
+
+#[test]
+fn armv7_loses_no_acknowledged_change_to_power_cuts() {
+    check(Board::Armv7);
+}
+
+fn check(board: Board) {
+    board.image();
+    let _turn = one_at_a_time();
+    let bench = Bench::new(&format!("{}-cuts", board.name()));
+    let device = Device::new(&bench, board);
+    let origin = GstOrigin::start(&bench, "origin");
+    let mut guest = device.boot(Way::Direct);
+    guest.configure(&device.config("n0", origin.port));
+
+    let before = device.config_flash();
+    change(&device, &device.config("n1", origin.port)).expect("a change");
+    let written = device.config_flash().iter().zip(&before).filter(|(new, old)| new != old).count();
+    assert!(written <= CHANGE_BYTES, "{written} bytes of flash for one change");
+    let idle = device.config_flash();
+    thread::sleep(Duration::from_secs(3));
+    assert!(device.config_flash() == idle, "an idle gateway wrote to flash");
+
+    let acknowledged = AtomicU32::new(1);
+    let mut total = 0;
+    for cut in 0..CUTS {
+        let first = acknowledged.load(Ordering::SeqCst);
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut next = first + 1;
+                while !stop.load(Ordering::SeqCst)
+                    && change(&device, &device.config(&format!("n{next}"), origin.port)).is_ok()
+                {
+                    acknowledged.store(next, Ordering::SeqCst);
+                    next += 1;
+                }
+            });
+            // At least one change went through; then the cut falls anywhere into the following.
+            wait_for("acknowledged change", Duration::from_secs(30), || {
+                (acknowledged.load(Ordering::SeqCst) > first).then_some(())
+            });
+            thread::sleep(Duration::from_millis(u64::from(cut * 37 % 190)));
+            guest.cut();
+            stop.store(true, Ordering::SeqCst);
+        });
+        let sure = acknowledged.load(Ordering::SeqCst);
+        total += sure - first;
+
+        guest = device.boot(Way::Direct);
+        let (_, text) = wait_for("configuration after the cut", Duration::from_secs(20), || {
+            device.control("GET", "/v1/config", "").ok().filter(|(status, _)| *status == 200)
+        });
+        let found: u32 = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("via = \"n")?.strip_suffix('"')?.parse().ok())
+            .unwrap_or_else(|| panic!("cut {cut}: no name in {text}"));
+        assert!(
+            found == sure || found == sure + 1,
+            "cut {cut}: {sure} changes were acknowledged, the device has number {found}"
+        );
+        // Whole, not a mixture: all else is as that change had it.
+        let whole = device.config(&format!("n{found}"), origin.port);
+        for line in whole.lines().filter(|line| line.contains('=')) {
+            assert!(text.contains(line), "cut {cut}: `{line}` is missing in {text}");
+        }
+        acknowledged.store(found, Ordering::SeqCst);
+        let player = Player::start(&bench, Ffmpeg, Tcp, &device.url("/open"), 1);
+        player.finish().expect_pictures();
+    }
+    eprintln!("{}: {CUTS} cuts, {total} acknowledged changes, 0 lost", board.name());
+}
+
+fn change(device: &Device<'_>, config: &str) -> Result<(), String> {
+    match device.control("PUT", "/v1/config", config) {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}

@@ -1,0 +1,308 @@
+//! A device with its disk and flash, and one run of it in QEMU.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::atomic::{AtomicU16, AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    harness::{Bench, free_port, wait_for},
+    image::Board,
+};
+
+/// The bearer token of the control API in the tests.
+const TOKEN: &str = "a-token-of-the-tests-0123";
+/// Bytes of flash before the config partition, and its own, as in `board/base/lib.sh`.
+const CONFIG_AT: usize = 256 << 10;
+const CONFIG_BYTES: usize = 1 << 20;
+/// UDP ports of one device, enough for three sessions of two tracks.
+const MEDIA_PORTS: u16 = 48;
+/// Until the first answer; a start takes 2 to 5 s where nothing else runs.
+const BOOT: Duration = Duration::from_secs(90);
+
+/// How it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// QEMU loads kernel and first program; 64 MiB.
+    Direct,
+    /// The boot loader takes the signed image of a slot; 128 MiB.
+    BootLoader,
+}
+
+/// A device: what stays when the power goes.
+#[derive(Debug)]
+pub(crate) struct Device<'bench> {
+    bench: &'bench Bench,
+    board: Board,
+    dir: PathBuf,
+    pub(crate) rtsp: u16,
+    control: u16,
+    media: u16,
+}
+
+impl<'bench> Device<'bench> {
+    /// One fresh from the factory.
+    pub(crate) fn new(bench: &'bench Bench, board: Board) -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(21_000);
+        let image = board.image();
+        let dir = bench.file("device");
+        fs::create_dir_all(&dir).unwrap();
+        let media = NEXT.fetch_add(MEDIA_PORTS, Ordering::Relaxed);
+        let device = Self { bench, board, dir, rtsp: free_port(), control: free_port(), media };
+        for name in ["disk.img", "flash.img"] {
+            let mut copy = Command::new("cp");
+            copy.arg("--sparse=always").arg(image.join(name)).arg(device.dir.join(name));
+            assert!(copy.status().unwrap().success(), "{name} of a new device");
+        }
+        device
+    }
+
+    /// Switches it on and waits for the first answer to a player.
+    pub(crate) fn boot(&self, way: Way) -> Guest<'_> {
+        let guest = self.power_on(way);
+        guest.wait_answer();
+        guest
+    }
+
+    /// Switches it on.
+    pub(crate) fn power_on(&self, way: Way) -> Guest<'_> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let console = self.bench.file(&format!("console-{number}.txt"));
+        let mut command = Command::new("board/qemu");
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args([self.board.name(), "--rtsp", &self.rtsp.to_string()])
+            .args(["--control", &self.control.to_string(), "--media"])
+            .arg(format!("{}-{}", self.media, self.media + MEDIA_PORTS - 1))
+            .arg("--device")
+            .arg(&self.dir)
+            .args(if way == Way::Direct { &["--direct"][..] } else { &[] })
+            .stdin(Stdio::piped())
+            .stdout(File::create(&console).unwrap())
+            .stderr(File::create(console.with_extension("err")).unwrap());
+        let mut child = command.spawn().expect("board/qemu");
+        let keyboard = child.stdin.take().unwrap();
+        Guest { device: self, child, keyboard, console, asked: 0 }
+    }
+
+    /// A configuration: the control API on TCP, one route to one origin outside, and a name that
+    /// tells one configuration from another.
+    pub(crate) fn config(&self, name: &str, origin_port: u16) -> String {
+        let (first, last) = (self.media, self.media + MEDIA_PORTS - 1);
+        format!(
+            "[gateway]\nlisten = [\"0.0.0.0:8554\"]\nmedia_ports = \"{first}-{last}\"\n\
+             advertise = \"127.0.0.1\"\nvia = \"{name}\"\ncontrol = \"0.0.0.0:8080\"\n\n\
+             [[origin]]\nname = \"outside\"\nurl = \"rtsp://10.0.2.2:{origin_port}\"\n\
+             check = \"off\"\n\n\
+             [[route]]\npath = \"/**\"\norigins = [\"outside\"]\n"
+        )
+    }
+
+    /// A URL of the device.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("rtsp://127.0.0.1:{}{path}", self.rtsp)
+    }
+
+    /// The bytes of the config partition.
+    pub(crate) fn config_flash(&self) -> Vec<u8> {
+        let flash = fs::read(self.dir.join("flash.img")).unwrap();
+        flash[CONFIG_AT..CONFIG_AT + CONFIG_BYTES].to_vec()
+    }
+
+    /// The file that is its disk.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.dir.join("disk.img")
+    }
+
+    /// A request of the control API over TCP: status and body.
+    ///
+    /// # Errors
+    /// When no whole answer comes, as at a power cut.
+    pub(crate) fn control(
+        &self,
+        method: &str,
+        place: &str,
+        body: &str,
+    ) -> std::io::Result<(u16, String)> {
+        let mut stream = connect(self.control)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        write!(
+            stream,
+            "{method} {place} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let end = answer.find("\r\n\r\n");
+        match (status, end) {
+            (Some(status), Some(end)) => Ok((status, answer[end + 4..].to_owned())),
+            _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// A device that runs. Dropping it is a power cut.
+#[derive(Debug)]
+pub(crate) struct Guest<'device> {
+    device: &'device Device<'device>,
+    child: Child,
+    keyboard: ChildStdin,
+    console: PathBuf,
+    asked: u32,
+}
+
+impl Guest<'_> {
+    /// What stood on the console since it was switched on.
+    pub(crate) fn console(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for the first answer to a player.
+    pub(crate) fn wait_answer(&self) {
+        let began = Instant::now();
+        while !answers(self.device.rtsp) {
+            assert!(began.elapsed() < BOOT, "no answer after {BOOT:?}: {}", self.console());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for words on the console.
+    pub(crate) fn wait_console(&self, words: &str, deadline: Duration) {
+        let began = Instant::now();
+        while !self.console().contains(words) {
+            let late = began.elapsed() > deadline;
+            assert!(!late, "no `{words}` within {deadline:?}: {}", self.console());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Types a line.
+    pub(crate) fn line(&mut self, text: &str) {
+        writeln!(self.keyboard, "{text}").expect("the keyboard");
+        self.keyboard.flush().expect("the keyboard");
+    }
+
+    /// Runs a command on the device: its exit code and what it said.
+    pub(crate) fn shell(&mut self, command: &str) -> (i32, String) {
+        self.asked += 1;
+        // Typed, the marks have quotes in them; said, they have none.
+        let (begin, end) = (format!("begin:{}:", self.asked), format!("end:{}:", self.asked));
+        self.line(&format!(
+            "echo \"\"beg\"\"in:{0}:; {command}; echo \"\"e\"\"nd:{0}:$?:",
+            self.asked
+        ));
+        let said = wait_for(&format!("answer to `{command}`"), Duration::from_secs(120), || {
+            let console = self.console();
+            let from = console.rfind(&begin)? + begin.len();
+            let to = console[from..].find(&end)? + from;
+            let code = console[to + end.len()..].split_once(':')?.0.parse().ok()?;
+            Some((code, console[from..to].trim().replace('\r', "")))
+        });
+        said
+    }
+
+    /// Runs a command that must do.
+    pub(crate) fn must(&mut self, command: &str) -> String {
+        let (code, said) = self.shell(command);
+        assert_eq!(code, 0, "`{command}` on the device: {said}");
+        said
+    }
+
+    /// Puts a configuration in force that has the control API on TCP, and starts the gateway with
+    /// it.
+    pub(crate) fn configure(&mut self, config: &str) {
+        self.must(&format!("echo {TOKEN} | edgeweir config token"));
+        let typed = config.replace('\n', "\\n").replace('"', "\\\"");
+        self.must(&format!("printf \"{typed}\" | edgeweir config import -"));
+        self.must("kill $(pidof edgeweir)");
+        wait_for("control API on TCP", BOOT, || {
+            self.device.control("GET", "/v1/status", "").ok().filter(|(status, _)| *status == 200)
+        });
+        self.wait_answer();
+    }
+
+    /// Resident memory of the gateway, KiB.
+    pub(crate) fn rss_kib(&mut self) -> u32 {
+        let said = self.must("grep VmRSS /proc/$(pidof edgeweir)/status");
+        let number = said.split_whitespace().nth(1).and_then(|number| number.parse().ok());
+        number.unwrap_or_else(|| panic!("no VmRSS in `{said}`"))
+    }
+
+    /// When the kernel started, on our clock.
+    pub(crate) fn kernel_start(&mut self) -> Instant {
+        let said = self.must("cat /proc/uptime");
+        let now = Instant::now();
+        let seconds: f64 = said.split(' ').next().and_then(|text| text.parse().ok()).unwrap();
+        now - Duration::from_secs_f64(seconds)
+    }
+
+    /// The power is gone.
+    pub(crate) fn cut(mut self) {
+        self.power_off();
+    }
+
+    fn power_off(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Guest<'_> {
+    fn drop(&mut self) {
+        self.power_off();
+    }
+}
+
+fn connect(port: u16) -> std::io::Result<TcpStream> {
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect_timeout(&at, Duration::from_secs(1))
+}
+
+/// Whether the gateway behind a port answers OPTIONS. QEMU accepts for a guest that is not there
+/// yet, so only the answer counts.
+pub(crate) fn answers(port: u16) -> bool {
+    let Ok(mut stream) = connect(port) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_millis(300)));
+    let sent = stream.write_all(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n");
+    let mut head = [0; 12];
+    sent.is_ok() && stream.read_exact(&mut head).is_ok() && &head == b"RTSP/1.0 200"
+}
+
+/// A file of an image, served over HTTP to the devices for as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Served {
+    port: u16,
+}
+
+impl Served {
+    /// Serves the bytes of a file to whoever asks for anything.
+    pub(crate) fn file(path: &Path) -> Self {
+        let bytes = fs::read(path).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { break };
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request);
+                let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len());
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes));
+            }
+        });
+        Self { port }
+    }
+
+    /// Where a device finds it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://10.0.2.2:{}/file", self.port)
+    }
+}

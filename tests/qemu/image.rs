@@ -1,0 +1,84 @@
+//! The images of the two boards, made once for all tests by the same scripts that a user calls.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+/// A board that QEMU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Board {
+    Aarch64,
+    Armv7,
+}
+
+impl Board {
+    /// Its folder under `board/`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Aarch64 => "qemu-aarch64",
+            Self::Armv7 => "qemu-armv7",
+        }
+    }
+
+    /// Its target triple.
+    pub(crate) fn triple(self) -> &'static str {
+        match self {
+            Self::Aarch64 => "aarch64-unknown-linux-gnu",
+            Self::Armv7 => "armv7-unknown-linux-gnueabihf",
+        }
+    }
+
+    /// The program that runs one of its programs here.
+    pub(crate) fn emulator(self) -> &'static str {
+        match self {
+            Self::Aarch64 => "qemu-aarch64-static",
+            Self::Armv7 => "qemu-arm-static",
+        }
+    }
+
+    /// The folder with its images.
+    pub(crate) fn image(self) -> &'static Path {
+        static IMAGES: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
+        IMAGES[usize::from(self == Self::Armv7)].get_or_init(|| self.build(&[]))
+    }
+
+    /// Makes an image; more words for `board/build`.
+    pub(crate) fn build(self, words: &[&str]) -> PathBuf {
+        let mut command = Command::new("board/build");
+        command.args([self.name(), "--profile", "board"]).args(words);
+        // A program that was built another way, as by `cross/check`.
+        if let Some(program) = std::env::var_os("EDGEWEIR_BOARD_PROGRAM") {
+            command.arg("--program").arg(program);
+        }
+        PathBuf::from(run(command))
+    }
+
+    /// The unit tests as a program of the board.
+    pub(crate) fn unit_tests(self) -> PathBuf {
+        let mut command = Command::new("cross/build");
+        command.args([self.triple(), "--profile", "board", "--tests"]);
+        PathBuf::from(run(command))
+    }
+}
+
+/// One guest at a time: two would only take the processor from each other.
+pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a script of the repository; the last line of its output.
+pub(crate) fn run(mut command: Command) -> String {
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = command.output().expect("a script of the repository");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}: {said}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said.trim().lines().last().unwrap_or_default().to_owned()
+}

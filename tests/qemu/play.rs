@@ -1,0 +1,104 @@
+//! From power-on to pictures: boot time, memory, streams through the guest, a hung gateway.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    guest::{Device, Way, answers},
+    harness::{
+        Bench,
+        origin::GstOrigin,
+        player::{Ffmpeg, Gst, Player, Tcp, Udp},
+        wait_for,
+    },
+    image::{Board, one_at_a_time},
+};
+
+/// From the kernel's start to the first answer, under emulation.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
+/// Starts that are tried for it: a busy machine is slow, not the image.
+const STARTS: u32 = 4;
+/// Resident memory of an idle gateway without plugins.
+const IDLE_KIB: u32 = 5 * 1024;
+const SECONDS: u32 = 4;
+
+#[test]
+fn aarch64_answers_and_relays_pictures_over_udp_and_tcp() {
+    check(Board::Aarch64);
+}
+
+#[test]
+fn armv7_answers_and_relays_pictures_over_udp_and_tcp() {
+    check(Board::Armv7);
+}
+
+fn check(board: Board) {
+    board.image();
+    let _turn = one_at_a_time();
+    let bench = Bench::new(&format!("{}-play", board.name()));
+    let device = Device::new(&bench, board);
+
+    // The first start makes the store; the ones after it are what an owner sees each day.
+    let mut guest = device.boot(Way::Direct);
+    let origin = GstOrigin::start(&bench, "origin");
+    let rss = guest.rss_kib();
+    guest.configure(&device.config("play", origin.port));
+    let media = [(Ffmpeg, Udp), (Ffmpeg, Tcp), (Gst, Udp), (Gst, Tcp)];
+    let players = media.map(|(kind, transport)| {
+        Player::start(&bench, kind, transport, &device.url("/open"), SECONDS)
+    });
+    for player in players {
+        player.finish().expect_whole();
+    }
+    guest.must("edgeweir status --json");
+    guest.must("touch /data/plugins/x && rm /data/plugins/x");
+    assert!(guest.shell("touch /x").0 != 0, "the root is read-only");
+    let log = guest.must("logread");
+    assert!(log.contains("edgeweir"), "the gateway's log is in syslog: {log}");
+    guest.cut();
+
+    let mut best = Duration::MAX;
+    for _ in 0..STARTS {
+        let mut guest = device.power_on(Way::Direct);
+        guest.wait_answer();
+        let answered = Instant::now();
+        best = best.min(answered - guest.kernel_start());
+        if best <= FIRST_ANSWER {
+            break;
+        }
+    }
+    eprintln!("{}: first answer {best:?} after the kernel's start, {rss} KiB", board.name());
+    assert!(best <= FIRST_ANSWER, "first answer {best:?} after the kernel's start");
+    assert!(rss <= IDLE_KIB, "{rss} KiB resident when idle");
+}
+
+#[test]
+fn aarch64_is_reset_when_the_gateway_hangs() {
+    hang(Board::Aarch64);
+}
+
+#[test]
+fn armv7_is_reset_when_the_gateway_hangs() {
+    hang(Board::Armv7);
+}
+
+fn hang(board: Board) {
+    board.image();
+    let _turn = one_at_a_time();
+    let bench = Bench::new(&format!("{}-hang", board.name()));
+    let device = Device::new(&bench, board);
+    let mut guest = device.boot(Way::Direct);
+    let before = guest.kernel_start();
+    // Killed it would be started again by init; hung, only the watchdog notices.
+    guest.must("kill -STOP $(pidof edgeweir)");
+    wait_for("silence", Duration::from_secs(10), || (!answers(device.rtsp)).then_some(()));
+    guest.wait_answer();
+    thread::sleep(Duration::from_secs(1));
+    let after = guest.kernel_start();
+    assert!(
+        after > before + Duration::from_secs(3),
+        "the device started anew: {before:?} {after:?}"
+    );
+}

@@ -1,0 +1,166 @@
+//! What once went wrong between a session and its shell, driven by hand: configurations that change
+//! under an open connection, deadlines that must not lie in the past.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use edgeweir::{
+    clock::Instant,
+    config::text,
+    origin::Table,
+    rtsp::url::Base,
+    session::{Bounds, Feed, Inbox, Input, OriginLink, Output, Session, Side, Surroundings},
+};
+
+fn table(paths: &[&str]) -> Arc<Table> {
+    let mut toml = String::from("[[origin]]\nname = \"a\"\nurl = \"rtsp://198.51.100.1\"\n");
+    for path in paths {
+        toml += &format!("[[route]]\npath = \"{path}\"\norigins = [\"a\"]\nauth = \"none\"\n");
+    }
+    Arc::new(Table::new(&text::parse(&toml).unwrap(), None, 1))
+}
+
+fn session(paths: &[&str]) -> Session {
+    let around = Surroundings {
+        client_ip: "192.0.2.7".parse().unwrap(),
+        local_ip: "192.0.2.1".parse().unwrap(),
+        authority: b"rtsp://192.0.2.1:8554".to_vec(),
+        via: String::new(),
+        answer_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(60),
+        silence_timeout: Duration::from_secs(10),
+        media_queue: Bounds { bytes: 4096, age: Duration::from_secs(2) },
+        detach: false,
+    };
+    Session::new(around, table(paths), at(0))
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::from_millis(ms)
+}
+
+fn link() -> Input {
+    Input::Connected(Box::new(OriginLink {
+        index: 0,
+        name: "a".into(),
+        base: Base { authority: b"rtsp://198.51.100.1:554".to_vec(), path: Vec::new() },
+        signer: None,
+        keepalive: None,
+    }))
+}
+
+/// Hands a message over; what is to be done. Ports are there for the asking, connections too when
+/// `connects` says so.
+fn feed(
+    session: &mut Session,
+    side: Side,
+    text: &str,
+    now: Instant,
+    connects: bool,
+) -> Vec<Output> {
+    let bytes = text.replace('\n', "\r\n");
+    let mut inbox = Inbox::default();
+    inbox
+        .feed(bytes.as_bytes(), |unit, bytes| {
+            session.message(side, bytes, unit.len(), now);
+            Feed::Go
+        })
+        .unwrap();
+    settle(session, now, connects)
+}
+
+fn settle(session: &mut Session, now: Instant, connects: bool) -> Vec<Output> {
+    let mut all = Vec::new();
+    while let Some(output) = session.poll_output() {
+        match output {
+            Output::Connect { .. } if connects => session.handle(link(), now),
+            Output::Bind { .. } => {
+                session.handle(Input::Bound { client: None, origin: None }, now);
+            }
+            _ => {}
+        }
+        all.push(output);
+    }
+    all
+}
+
+fn said(session: &mut Session, side: Side) -> String {
+    let outbox = session.outbox(side);
+    let text = String::from_utf8(outbox.slices().concat()).unwrap();
+    outbox.wrote(text.len());
+    text
+}
+
+#[test]
+fn a_changed_configuration_reaches_a_connection_that_stays_open() {
+    let mut session = session(&["/old/**"]);
+    session.set_table(table(&["/new/**"]));
+    feed(&mut session, Side::Client, "DESCRIBE rtsp://gw/new/x RTSP/1.0\nCSeq: 1\n\n", at(1), true);
+    assert_eq!(said(&mut session, Side::Client), "", "it is the origin's to answer");
+    assert!(said(&mut session, Side::Origin).starts_with("DESCRIBE rtsp://198.51.100.1:554/new/x"));
+    feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 1\n\n", at(2), true);
+    said(&mut session, Side::Client);
+    // Again, now that a route is bound and an origin connected.
+    session.set_table(table(&["/newest/**"]));
+    let did = feed(
+        &mut session,
+        Side::Client,
+        "DESCRIBE rtsp://gw/new/x RTSP/1.0\nCSeq: 2\n\n",
+        at(3),
+        true,
+    );
+    assert!(did.contains(&Output::DropOrigin));
+    assert!(said(&mut session, Side::Client).starts_with("RTSP/1.0 404"));
+}
+
+#[test]
+fn a_configuration_that_changes_between_describe_and_setup_does_not_end_the_set_up() {
+    let mut session = session(&["/cam/**"]);
+    feed(&mut session, Side::Client, "DESCRIBE rtsp://gw/cam/x RTSP/1.0\nCSeq: 1\n\n", at(1), true);
+    feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 1\n\n", at(2), true);
+    session.set_table(table(&["/other/**"]));
+    let setup = "SETUP rtsp://gw/cam/x/t1 RTSP/1.0\nCSeq: 2\nTransport: RTP/AVP/TCP\n\n";
+    said(&mut session, Side::Client);
+    said(&mut session, Side::Origin);
+    feed(&mut session, Side::Client, setup, at(3), true);
+    assert!(said(&mut session, Side::Origin).starts_with("SETUP "));
+    feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 2\nSession: S\n\n", at(4), true);
+    let teardown = "TEARDOWN rtsp://gw/cam/x RTSP/1.0\nCSeq: 3\nSession: S\n\n";
+    feed(&mut session, Side::Client, teardown, at(5), true);
+    feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 3\n\n", at(6), true);
+    said(&mut session, Side::Client);
+    feed(&mut session, Side::Client, "DESCRIBE rtsp://gw/cam/x RTSP/1.0\nCSeq: 4\n\n", at(7), true);
+    assert!(
+        said(&mut session, Side::Client).starts_with("RTSP/1.0 404"),
+        "the next goes by the new"
+    );
+}
+
+#[test]
+fn a_request_put_off_does_not_spin_while_its_origin_is_connected_to() {
+    let mut session = session(&["/**"]);
+    feed(&mut session, Side::Client, "DESCRIBE rtsp://gw/x RTSP/1.0\nCSeq: 1\n\n", at(1), true);
+    feed(&mut session, Side::Origin, "RTSP/1.0 503 Busy\nCSeq: 1\n\n", at(2), true);
+    session.handle(Input::SideClosed(Side::Origin), at(3));
+    let did = settle(&mut session, at(3), false);
+    assert!(did.iter().any(|output| matches!(output, Output::Connect { .. })), "{did:?}");
+    let later = at(1_000);
+    session.tick(later);
+    let (due, why) = session.deadline().unwrap();
+    assert!(due > later, "{why:?} is due at {due:?}, in the past");
+    session.handle(link(), later);
+    assert!(said(&mut session, Side::Origin).contains("DESCRIBE"), "it goes out when connected");
+}
+
+#[test]
+fn a_session_that_was_to_close_when_answered_ends_once() {
+    let mut session = session(&["/**"]);
+    let ask = "DESCRIBE rtsp://gw/x RTSP/1.0\nCSeq: 1\nConnection: close\n\n";
+    feed(&mut session, Side::Client, ask, at(1), true);
+    session.handle(Input::SideClosed(Side::Client), at(2));
+    let did = settle(&mut session, at(2), true);
+    let ends = did.iter().filter(|output| matches!(output, Output::End(_))).count();
+    assert_eq!(ends, 1, "{did:?}");
+}
