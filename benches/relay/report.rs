@@ -228,7 +228,8 @@ pub(crate) fn write(results: &[(Scene, Results)], command: &str) {
          time compared with the first row of the same turn. Delays are from the origin's send to \
          the arrival at the player (over UDP by the kernel's stamp), and include waiting for a core \
          that other programs use. \"Streams\": the worst and best served stream against the mean. \
-         \"RTSP\": the slowest of five OPTIONS on new connections under the load.\n",
+         \"RTSP\": the slowest of five OPTIONS on new connections under the load. \
+         go2rtc packs pictures anew: its packets are fewer by itself, and its delays are not known.\n",
         machine()
     );
     let mut panels = Vec::new();

@@ -92,7 +92,7 @@ pub(crate) fn all() -> Vec<Scene> {
         },
         Scene {
             name: "flood",
-            title: "UDP to UDP, 100 sessions, bursts of 16, offered more than the machine can do",
+            title: "UDP to UDP, 100 sessions, bursts of 16, as many as the origin can send",
             way: udp,
             shape: shape(100, 16, 600_000),
             contenders: vec![Bare("gso", PAUSE_US), one, Nginx, Rtpengine],
