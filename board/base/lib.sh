@@ -91,15 +91,15 @@ version_of() {
 
 # fetch_deb PACKAGE:ARCH [VERSION]: the path of a downloaded package, in $deb.
 fetch_deb() {
-    package=${1%:*} arch=${1#*:}
-    version=${2:-$(version_of "$1")}
-    [ -n "$version" ] || fail "apt has no $1"
-    deb=$cache/debs/${package}_${version}_$arch.deb
+    deb_package=${1%:*} deb_arch=${1#*:}
+    deb_version=${2:-$(version_of "$1")}
+    [ -n "$deb_version" ] || fail "apt has no $1"
+    deb=$cache/debs/${deb_package}_${deb_version}_$deb_arch.deb
     [ -f "$deb" ] && return
     mkdir -p "$cache/debs/new.$$"
-    say "fetching $1 $version"
-    (cd "$cache/debs/new.$$" && apt-get -q download "$1=$version" >log 2>&1) ||
-        { cat "$cache/debs/new.$$/log" >&2; fail "$1=$version cannot be fetched"; }
+    say "fetching $1 $deb_version"
+    (cd "$cache/debs/new.$$" && apt-get -q download "$1=$deb_version" >log 2>&1) ||
+        { cat "$cache/debs/new.$$/log" >&2; fail "$1=$deb_version cannot be fetched"; }
     mv "$cache/debs/new.$$"/*.deb "$deb"
     rm -rf "$cache/debs/new.$$"
 }
