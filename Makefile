@@ -14,7 +14,7 @@ help:
 	@echo "make cross-check  the same in containers, as cross does it, where an engine and rustup answer"
 	@echo "make firmware  image, signed boot image and signed update for BOARD=qemu-aarch64 or qemu-armv7"
 	@echo "make qemu      boots it: rtsp://127.0.0.1:8554"
-	@echo "make qemu-test the part of make test that boots boards"
+	@echo "make qemu-test boots the boards and cuts their power: builds for both first"
 	@echo "make unit      the part of it that needs no peer"
 	@echo "make plugins   the guests under plugins/ as components in target/plugins/"
 	@echo "make plugins-test  their own tests, without a gateway"
@@ -39,7 +39,6 @@ lint:
 
 setup:
 	tests/setup.sh
-	board/setup.sh
 
 plugins:
 	plugins/build.sh
@@ -70,6 +69,8 @@ qemu:
 	board/qemu $(BOARD)
 
 qemu-test: setup
+	board/setup.sh
+	$(CARGO) clippy --locked --test qemu -- -D warnings
 	$(CARGO) test --locked --test qemu -- --test-threads=1
 
 clean:

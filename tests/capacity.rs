@@ -48,7 +48,8 @@ struct Form {
     idle_kib: u64,
 }
 
-const SMALL: Form = Form { crowds: &[100], seconds: 2, churned: 1000, idle_kib: 16 * 1024 };
+// A build for debugging maps far more code.
+const SMALL: Form = Form { crowds: &[100], seconds: 2, churned: 1000, idle_kib: 32 * 1024 };
 const FULL: Form = Form { crowds: &[100, 1000], seconds: 10, churned: 10_000, idle_kib: 5 * 1024 };
 
 /// The bar for a session with two tracks over UDP, KiB, the kernel's socket memory apart.
