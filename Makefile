@@ -46,8 +46,10 @@ plugins:
 plugins-test:
 	plugins/test.sh
 
-capacity:
-	EDGEWEIR_CAPACITY=full $(CARGO) test --locked --release --test capacity -- --nocapture
+capacity: plugins
+	EDGEWEIR_CAPACITY=full $(CARGO) test --locked --release --no-default-features --test capacity \
+		-- --nocapture sessions_
+	EDGEWEIR_CAPACITY=full $(CARGO) test --locked --release --test capacity -- --nocapture swaps_
 
 bench: setup
 	benches/setup.sh
