@@ -276,6 +276,8 @@ impl Store {
             return Ok(*sequence);
         }
         self.mend_marks()?;
+        // What ended early did so with another configuration; this one has a fresh start.
+        self.settled()?;
         let sequence = newest.max(self.head.config) + 1;
         let slot = (sequence % u64::from(SLOTS)) as u8;
         self.put(KEY_CONFIG + slot, &image::encode(config, sequence))?;

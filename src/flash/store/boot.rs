@@ -8,8 +8,8 @@
 //!              fallbacks: how often that has happened
 //! ```
 //!
-//! It is written when the gateway starts and once more when the start has proved good, 32 bytes
-//! each time. Configurations are left aside by number and stay in the history; a newer one has a
+//! It is written when the gateway starts and once more when the start has proved good or another
+//! configuration is stored, 32 bytes each time. Configurations are left aside by number and stay in the history; a newer one has a
 //! higher number and is trusted again. So falling back is this one write: no cut can tear it.
 //!
 //! Whoever keeps other things that a fallback takes back (plugin slots) notes beside them the number
@@ -198,6 +198,20 @@ mod tests {
             assert_eq!((sessions, seen.fell_back), (3, false));
             store.settled().unwrap();
         }
+    }
+
+    #[test]
+    fn a_configuration_is_not_left_aside_for_what_ended_early_before_it() {
+        let nor = stored(3);
+        dies_early(&nor, EARLY_DEATHS - 1);
+        let (_, _, mut store) = start(&nor);
+        assert_eq!(save(&mut store, 9), 4);
+        drop(store);
+        for _ in 0..EARLY_DEATHS {
+            let (sessions, seen, _) = start(&nor);
+            assert_eq!((sessions, seen.fell_back), (9, false));
+        }
+        assert_eq!(start(&nor).0, 3, "those with it count");
     }
 
     #[test]
