@@ -14,6 +14,7 @@ use crate::harness::{
     peer::Signal,
     player::{Ffmpeg, Gst, Player, Tcp, Udp},
     raw::{Raw, udp_pair},
+    wait_for,
 };
 
 /// 10 seconds of silence, and a moment for the machine.
@@ -104,8 +105,9 @@ fn frozen_origin_ends_the_sessions_of_its_players() {
     raw_tcp.wait_closed(SILENCE.saturating_sub(stopped.elapsed()).max(Duration::from_secs(1)));
     assert!(stopped.elapsed() >= Duration::from_secs(5), "silence is given some seconds");
     drop((rtp, rtcp));
-    let log = gateway.peer.stderr();
-    assert!(log.contains("silen"), "the reason must be in the log: {log}");
+    wait_for("reason in the log", Duration::from_secs(5), || {
+        gateway.peer.stderr().contains("silen").then_some(())
+    });
     gateway.wait_idle(Duration::from_secs(10));
     gateway.finish();
 }

@@ -235,7 +235,7 @@ fn what_is_no_plugin_is_refused_with_its_reason_and_leaves_nothing_behind() {
         ("newer-import", "1.1.0"),
         ("missing-lifecycle", "lifecycle"),
         ("no-hook", "hook"),
-        ("mistyped-export", "type mismatch"),
+        ("mistyped-export", "pick-upstream"),
         ("missing-function", "pick-worker"),
         ("wrong-version", "2.0.0"),
         ("big-memory", "memory"),
