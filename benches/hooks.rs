@@ -20,8 +20,8 @@ use edgeweir::plugin::{
 
 /// CPU time that a hook may add, nanoseconds.
 const BAR_NS: u64 = 1_000;
-const CALLS: u32 = 100_000;
-const ROUNDS: u32 = 7;
+const CALLS: u32 = 10_000;
+const ROUNDS: u32 = 9;
 
 fn main() -> ExitCode {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/plugins");
@@ -49,6 +49,9 @@ fn main() -> ExitCode {
             }
         };
         install("b", &read("least-loaded"), "{}");
+        install("m", &read("hostile/minimal"), "{}");
+        install("c", &read("c-smooth"), "{}");
+        install("s", &read("sticky-hash"), "{}");
         install("f", &read("redact"), redact);
         install("e", &read("hostile/misbehaves"), r#"{"do":"nothing"}"#);
         let mut guests = host.guests();
@@ -65,10 +68,21 @@ fn main() -> ExitCode {
             "pick-upstream of 8",
             best(|| {
                 let picked = guests.pick_upstream("b", &key, "/live/cam1", &list);
-                assert!(picked.is_some());
+                assert!(picked.is_some(), "{:?}", host.list());
             }),
             true,
         );
+        for (slot, what) in
+            [("m", "a guest that does nothing"), ("c", "c-smooth"), ("s", "sticky-hash")]
+        {
+            row(
+                &format!("pick-upstream of 8, {what}"),
+                best(|| {
+                    black_box(guests.pick_upstream(slot, &key, "/live/cam1", &list));
+                }),
+                false,
+            );
+        }
         row("pass, 12 headers (no calls)", filter(&mut guests, "e", PLAIN), false);
         row("redact, 12 headers, none goes", filter(&mut guests, "f", PLAIN), true);
         row("redact, 12 headers, two go", filter(&mut guests, "f", PRIVATE), true);

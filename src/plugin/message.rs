@@ -222,6 +222,10 @@ impl Current {
 
     pub(super) fn remove_header(&mut self, name: String) -> Result<(), EditError> {
         self.may_edit(&name)?;
+        if self.staged.edits.is_empty() && !name.is_empty() && self.find(&name).is_none() {
+            // Nothing is there to go: the usual case of a filter that goes through its list.
+            return self.count();
+        }
         self.stage(Edit::Remove(name))
     }
 
