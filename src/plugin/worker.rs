@@ -99,12 +99,15 @@ impl Guests {
         let seated = cell.as_mut()?;
         seated.calls += 1;
         seat.slot.calls.fetch_add(1, Ordering::Relaxed);
+        let number = seated.generation.number;
         match call(&mut seated.instance) {
             Ok(answer) => Some(answer),
+            // Swapped just now, for one without this hook.
+            Err(Fault::Missing(_)) => None,
             Err(fault) => {
                 *cell = None;
                 drop(cell);
-                self.host.failed(&seat.slot, seat.number, "call", &fault);
+                self.host.failed(&seat.slot, number, "call", &fault);
                 None
             }
         }
@@ -112,11 +115,10 @@ impl Guests {
 }
 
 impl Host {
-    /// A new instance of what serves in a seat's slot.
+    /// A new instance of what serves in a seat's slot. That may be newer than what the seat has
+    /// seen: a swap at this moment must not cost an answer.
     fn instance(&self, seat: &Seat) -> Result<Option<Seated>, Fault> {
-        let Some(generation) = seat.slot.current().filter(|now| now.number == seat.number) else {
-            return Ok(None);
-        };
+        let Some(generation) = seat.slot.current() else { return Ok(None) };
         let Some(ticker) = self.ticker() else { return Ok(None) };
         let held = seat.slot.held.clone();
         let mut instance = Instance::new(&generation.prepared, ticker, held, seat.instance)?;

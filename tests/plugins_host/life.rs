@@ -325,3 +325,33 @@ fn a_compiler_that_does_not_answer_is_a_refusal() {
     }
     assert!(!dir.exists());
 }
+
+#[test]
+fn no_call_goes_unanswered_while_plugins_are_swapped() {
+    let place = Place::new();
+    let (one, two) = (component("least-loaded"), component("sticky-hash"));
+    place.install("b", &one).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let calls: u64 = std::thread::scope(|scope| {
+        let worker = |_| {
+            let mut hooks = place.host.guests();
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut calls = 0;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    assert!(pick(&mut hooks, "b").is_some(), "after {calls} calls");
+                    calls += 1;
+                }
+                calls
+            })
+        };
+        let workers: Vec<_> = (0..3).map(worker).collect();
+        for at in 0..100 {
+            place.install("b", if at % 2 == 0 { &two } else { &one }).unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    println!("100 swaps during {calls} calls");
+    assert_eq!(place.info("b").faults, 0);
+}
