@@ -281,6 +281,13 @@ impl Ports {
         Self(pairs)
     }
 
+    /// Where the player of the first stream receives RTCP.
+    pub(crate) fn reports(&self) -> &UdpSocket {
+        let (_, rtcp) = &self.0[0];
+        rtcp.set_read_timeout(Some(Duration::from_secs(5))).expect("a time");
+        rtcp
+    }
+
     /// Where the player of a stream receives RTP.
     pub(crate) fn of(&self, stream: usize) -> SocketAddr {
         self.0[stream % self.0.len()].0.local_addr().expect("an address")

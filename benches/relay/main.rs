@@ -31,7 +31,7 @@ use std::{env, net::SocketAddr, thread, time::Duration};
 
 use harness::{Bench, raw::Raw};
 use load::{Players, Ports, Sender};
-use origin::TinyOrigin;
+use origin::{Target, TinyOrigin};
 use report::{Figures, Window};
 use rig::Contender;
 use scenes::Scene;
@@ -117,9 +117,15 @@ fn measure(scene: &Scene, contender: &Contender, seconds: f64) -> Figures {
         rss_kib: running.rss_kib(),
     };
     let answer_ms = running.rtsp.map_or(0.0, slowest_answer_ms);
+    let report_ms = match running.targets.first() {
+        Some(Target::Udp(rtp)) if running.rtsp.is_some() && scene.way == rig::Way::UdpToUdp => {
+            slowest_report_ms(&origin, *rtp, &ports)
+        }
+        _ => 0.0,
+    };
     let sent = sender.finish();
     let seen = players.settle(sent);
-    Figures::new(&window, sent, &seen, answer_ms)
+    Figures::new(&window, sent, &seen, [answer_ms, report_ms])
 }
 
 /// The slowest of five OPTIONS, each on a connection of its own.
@@ -131,4 +137,22 @@ fn slowest_answer_ms(at: SocketAddr) -> f64 {
         (kernel::now_ns() - began) as f64 / 1e6
     };
     (0..5).map(ask).fold(0.0, f64::max)
+}
+
+/// The slowest of five sender reports, from the origin to the player of the first stream.
+fn slowest_report_ms(origin: &TinyOrigin, rtp: SocketAddr, ports: &Ports) -> f64 {
+    let to = SocketAddr::new(rtp.ip(), rtp.port() + 1);
+    let player = ports.reports();
+    let report = |number: u8| {
+        let mut sender_report = [0; 28];
+        sender_report[..8].copy_from_slice(&[0x80, 200, 0, 6, b'R', b'T', b'C', number]);
+        let began = kernel::now_ns();
+        origin.reports.send_to(&sender_report, to).expect("a report is sent");
+        let mut bytes = [0; 64];
+        while player.recv(&mut bytes).expect("a report arrives within five seconds") != 28
+            || bytes[..28] != sender_report
+        {}
+        (kernel::now_ns() - began) as f64 / 1e6
+    };
+    (0..5).map(report).fold(0.0, f64::max)
 }

@@ -23,34 +23,58 @@ pub(crate) struct Window {
     pub(crate) rss_kib: u64,
 }
 
-/// One run of one contender.
-#[derive(Clone, Debug)]
-pub(crate) struct Figures {
-    /// CPU time of the relay for each packet that reached a player, microseconds.
-    pub(crate) us: f64,
-    /// Packets a second that reached players.
-    pub(crate) rate: f64,
-    /// Packets a second that were sent.
-    pub(crate) offered: f64,
-    /// Share of the packets sent that did not arrive.
-    pub(crate) loss: f64,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
-    pub(crate) max_ms: f64,
-    pub(crate) rss_kib: f64,
-    pub(crate) reordered: f64,
-    /// Fewest and most packets of one stream, as a share of the mean.
-    pub(crate) least: f64,
-    pub(crate) most: f64,
-    /// Slowest of some OPTIONS under this load; 0: not asked.
-    pub(crate) answer_ms: f64,
+/// A struct of numbers that is also a line of the file, its fields in their order.
+macro_rules! columns {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Debug)]
+        pub(crate) struct $name {
+            $($(#[$doc])* pub(crate) $field: f64,)*
+        }
+
+        impl $name {
+            const NAMES: &[&str] = &[$(stringify!($field)),*];
+
+            const fn columns(&self) -> [f64; Self::NAMES.len()] {
+                [$(self.$field),*]
+            }
+
+            const fn from_columns([$($field),*]: [f64; Self::NAMES.len()]) -> Self {
+                Self { $($field),* }
+            }
+        }
+    };
 }
 
-/// The columns of the file, in its order.
-const COLUMNS: usize = 12;
+columns! {
+    /// One run of one contender.
+    Figures {
+        /// CPU time of the relay for each packet that reached a player, microseconds.
+        us,
+        /// Packets a second that reached players.
+        rate,
+        /// Packets a second that were sent.
+        offered,
+        /// Share of the packets sent that did not arrive.
+        loss,
+        p50_ms,
+        p99_ms,
+        max_ms,
+        rss_kib,
+        reordered,
+        /// Fewest and most packets of one stream, as a share of the mean.
+        least,
+        most,
+        /// Slowest of some OPTIONS under this load; 0: not asked.
+        answer_ms,
+        /// Slowest of some RTCP reports from the origin to a player; 0: not sent.
+        report_ms,
+    }
+}
 
 impl Figures {
-    pub(crate) fn new(window: &Window, sent: u64, seen: &Seen, answer_ms: f64) -> Self {
+    pub(crate) fn new(window: &Window, sent: u64, seen: &Seen, control_ms: [f64; 2]) -> Self {
+        let [answer_ms, report_ms] = control_ms;
         let took = window.took_ns as f64 / 1e9;
         let mean = seen.received as f64 / seen.each.len() as f64;
         let share = |count: Option<&u64>| *count.unwrap_or(&0) as f64 / mean.max(1.0);
@@ -67,54 +91,7 @@ impl Figures {
             least: share(seen.each.iter().min()),
             most: share(seen.each.iter().max()),
             answer_ms,
-        }
-    }
-
-    const fn columns(&self) -> [f64; COLUMNS] {
-        [
-            self.us,
-            self.rate,
-            self.offered,
-            self.loss,
-            self.p50_ms,
-            self.p99_ms,
-            self.max_ms,
-            self.rss_kib,
-            self.reordered,
-            self.least,
-            self.most,
-            self.answer_ms,
-        ]
-    }
-
-    const fn from_columns(columns: [f64; COLUMNS]) -> Self {
-        let [
-            us,
-            rate,
-            offered,
-            loss,
-            p50_ms,
-            p99_ms,
-            max_ms,
-            rss_kib,
-            reordered,
-            least,
-            most,
-            answer_ms,
-        ] = columns;
-        Self {
-            us,
-            rate,
-            offered,
-            loss,
-            p50_ms,
-            p99_ms,
-            max_ms,
-            rss_kib,
-            reordered,
-            least,
-            most,
-            answer_ms,
+            report_ms,
         }
     }
 }
@@ -124,7 +101,7 @@ impl fmt::Display for Figures {
         write!(
             f,
             "{:.2} us, {:.0}/{:.0} pps, loss {:.2} %, p50 {:.2} p99 {:.2} max {:.1} ms, {} KiB, \
-             {} reordered, streams {:.2} to {:.2}, RTSP {:.1} ms",
+             {} reordered, streams {:.2} to {:.2}, RTSP {:.1} RTCP {:.1} ms",
             self.us,
             self.rate,
             self.offered,
@@ -136,7 +113,8 @@ impl fmt::Display for Figures {
             self.reordered,
             self.least,
             self.most,
-            self.answer_ms
+            self.answer_ms,
+            self.report_ms
         )
     }
 }
@@ -163,8 +141,8 @@ pub(crate) fn print(scene: &Scene, results: &Results) {
 fn table(rows: &Rows) -> String {
     let mut text = String::from(
         "| relay | CPU, us a packet | to the first | delivered, pps | loss, % | streams | p50, ms \
-         | p99, ms | max, ms | RSS, MB | reordered | RTSP, ms |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
+         | p99, ms | max, ms | RSS, MB | reordered | RTSP, ms | RTCP, ms |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let bound: Vec<f64> =
         rows.first().map(|(_, runs)| runs.iter().map(|run| run.us).collect()).unwrap_or_default();
@@ -175,7 +153,7 @@ fn table(rows: &Rows) -> String {
         let (ratio, least, most) = spread(ratios);
         text += &format!(
             "| {who} | {us:.2} ({low:.2} to {high:.2}) | {ratio:.2} ({least:.2} to {most:.2}) | \
-             {:.0} | {:.2} | {:.2} to {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.0} | {} |\n",
+             {:.0} | {:.2} | {:.2} to {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.0} | {} | {} |\n",
             of(|run| run.rate).0,
             of(|run| run.loss * 100.0).0,
             of(|run| run.least).1,
@@ -185,13 +163,14 @@ fn table(rows: &Rows) -> String {
             of(|run| run.max_ms).0,
             of(|run| run.rss_kib / 1024.0).0,
             of(|run| run.reordered).2,
-            answer(of(|run| run.answer_ms).0),
+            asked(of(|run| run.answer_ms).0),
+            asked(of(|run| run.report_ms).0),
         );
     }
     text
 }
 
-fn answer(ms: f64) -> String {
+fn asked(ms: f64) -> String {
     if ms > 0.0 { format!("{ms:.1}") } else { "-".to_owned() }
 }
 
@@ -217,8 +196,7 @@ pub(crate) fn write(results: &[(Scene, Results)], command: &str) {
             }
         }
     }
-    let head = "# scene\trelay\tus a packet\tdelivered pps\toffered pps\tloss\tp50 ms\tp99 ms\tmax ms\
-                \tRSS KiB\treordered\tleast stream\tmost stream\tRTSP ms";
+    let head = format!("# scene\trelay\t{}", Figures::NAMES.join("\t"));
     fs::create_dir_all(folder()).expect("a folder for the results");
     fs::write(&raw, format!("{head}\n{}\n", lines.join("\n"))).expect("the raw figures");
     let mut text = format!(
@@ -228,7 +206,8 @@ pub(crate) fn write(results: &[(Scene, Results)], command: &str) {
          time compared with the first row of the same turn. Delays are from the origin's send to \
          the arrival at the player (over UDP by the kernel's stamp), and include waiting for a core \
          that other programs use. \"Streams\": the worst and best served stream against the mean. \
-         \"RTSP\": the slowest of five OPTIONS on new connections under the load. \
+         \"RTSP\": the slowest of five OPTIONS on new connections under the load; \"RTCP\": of five \
+         reports from the origin to a player. \
          go2rtc packs pictures anew: its packets are fewer by itself, and its delays are not known.\n",
         machine()
     );
@@ -254,7 +233,7 @@ fn rows_of(lines: &[String], scene: &str) -> Rows {
         let words: Vec<&str> = line.split('\t').collect();
         let [name, who, numbers @ ..] = &words[..] else { continue };
         let numbers: Vec<f64> = numbers.iter().filter_map(|word| word.parse().ok()).collect();
-        let Ok(columns) = <[f64; COLUMNS]>::try_from(numbers) else { continue };
+        let Ok(columns) = numbers.try_into() else { continue };
         if *name == scene {
             let run = Figures::from_columns(columns);
             match rows.iter_mut().find(|(known, _)| known == who) {

@@ -67,7 +67,7 @@ pub(crate) fn all() -> Vec<Scene> {
             title: "UDP to UDP, 1000 sessions, single packets, 100,000 a second",
             way: udp,
             shape: shape(1000, 1, 100_000),
-            contenders: vec![mmsg, one.clone(), Edgeweir(2, None), Nginx, Rtpengine],
+            contenders: vec![mmsg.clone(), one.clone(), Edgeweir(2, None), Nginx, Rtpengine],
         },
         Scene {
             name: "frames",
@@ -95,7 +95,14 @@ pub(crate) fn all() -> Vec<Scene> {
             title: "UDP to UDP, 100 sessions, bursts of 16, as many as the origin can send",
             way: udp,
             shape: shape(100, 16, 600_000),
-            contenders: vec![Bare("gso", PAUSE_US), one, Nginx, Rtpengine],
+            contenders: vec![Bare("gso", PAUSE_US), one.clone(), Nginx, Rtpengine],
+        },
+        Scene {
+            name: "overload",
+            title: "UDP to UDP, 1000 sessions, single packets, as many as the origin can send",
+            way: udp,
+            shape: shape(1000, 1, 600_000),
+            contenders: vec![mmsg, one, Edgeweir(2, None), Nginx, Rtpengine],
         },
     ]
 }

@@ -1,5 +1,7 @@
 //! Sessions from OPTIONS to TEARDOWN, as many as can be: how many a second, and the gateway's CPU
-//! time for each.
+//! time for each, beside that of the player and the origin together. Those make the same calls of
+//! the kernel as a gateway between them, but for the four UDP sockets: what is above their figure is
+//! the gateway's own.
 
 use std::{
     fs,
@@ -32,11 +34,15 @@ const PLAYERS: usize = 4;
 
 /// Measures and prints; the text for the table.
 pub(crate) fn run(length: Length) -> String {
-    let (mut rates, mut direct, mut costs) = (vec![], vec![], vec![]);
+    let (mut rates, mut direct, mut costs, mut ends) = (vec![], vec![], vec![], vec![]);
     for _ in 0..length.runs {
         let origin = TinyOrigin::start();
         let at: SocketAddr = origin.url()["rtsp://".len()..].parse().expect("an address");
-        direct.push(churn(at, length.seconds));
+        let cpu = kernel::cpu_ns(std::process::id());
+        let rate = churn(at, length.seconds);
+        let cpu = kernel::cpu_ns(std::process::id()) - cpu;
+        ends.push(cpu as f64 / 1000.0 / (rate * length.seconds));
+        direct.push(rate);
         let bench = Bench::new("setups");
         let mut setup = Setup::default().origin("tiny", &origin.url(), "check = \"off\"").route(
             "/**",
@@ -67,6 +73,7 @@ pub(crate) fn run(length: Length) -> String {
     text += &row("sessions a second, through the gateway on 2 workers", spread(rates));
     text += &row("sessions a second, player and origin alone", spread(direct));
     text += &row("the gateway's CPU time for each, us", spread(costs));
+    text += &row("player's and origin's CPU time for each, alone, us", spread(ends));
     println!("\n{text}");
     text
 }

@@ -41,6 +41,9 @@ pub(crate) struct TinyOrigin {
     playing: Playing,
     /// Sends the media of all sessions.
     pub(crate) media: UdpSocket,
+    /// Sends and receives the RTCP of all sessions.
+    #[allow(dead_code, reason = "not every user sends reports")]
+    pub(crate) reports: UdpSocket,
 }
 
 impl TinyOrigin {
@@ -52,10 +55,9 @@ impl TinyOrigin {
         let playing = Playing::default();
         let shared = Arc::clone(&playing);
         thread::spawn(move || {
-            let _reports = reports;
             Server { sessions: HashMap::new(), playing: shared, port, next: 0 }.run(&listener);
         });
-        Self { at, playing, media }
+        Self { at, playing, media, reports }
     }
 
     pub(crate) fn url(&self) -> String {
