@@ -58,6 +58,13 @@ impl Meter {
     }
 }
 
+/// How long media may go on while others may wait.
+const SLICE: Duration = Duration::from_millis(4);
+/// Media events between two looks at the clock; one can take [`DATAGRAMS_PER_ROUND`] datagrams.
+///
+/// [`DATAGRAMS_PER_ROUND`]: crate::limits::DATAGRAMS_PER_ROUND
+const EVENTS_PER_LOOK: usize = 8;
+
 /// The loop of a worker thread.
 pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     sys::sharpen_timers();
@@ -65,7 +72,7 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     let worker = Worker::new(id, shared, &executor);
     let waker = Waker::from(Arc::clone(shared));
     let mut tasks = pin!(executor.run(pending::<()>()));
-    let mut events = Events::new();
+    let (mut events, mut first) = (Events::new(), Events::new());
     let mut jobs = VecDeque::new();
     let mut meter = Meter::new(worker.now());
     while !shared.stopping() {
@@ -74,11 +81,24 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         if shared.take_woken() {
             let _ = tasks.as_mut().poll(&mut Context::from_waker(&waker));
         }
-        wait(&worker, &mut events, meter.due());
-        for event in events.iter() {
-            worker.dispatch(event);
+        let resumed = !events.is_empty();
+        if resumed {
+            worker.inner.now.set(clock::now());
+        } else {
+            wait(&worker, &mut events, meter.due());
         }
-        if worker.inner.pause.take() == Pause::Wanted {
+        let mut until = worker.now() + SLICE;
+        if events.take_first() || resumed {
+            // After an error there are none, and they will be told again.
+            let _ = shared.poller.ask_first(&mut first);
+            first.by_ref().for_each(|event| worker.dispatch(event));
+            let now = clock::now();
+            // Neither starves the other.
+            until = now + SLICE.max(now.since(worker.now()));
+        }
+        serve(&worker, &mut events, until);
+        // Only when all that was there has been taken.
+        if events.is_empty() && worker.inner.pause.take() == Pause::Wanted {
             let pause = shared.coalesce_us.load(Relaxed);
             if pause > 0 {
                 std::thread::sleep(Duration::from_micros(pause.into()));
@@ -92,6 +112,16 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     run_jobs(&worker, &mut jobs); // what was sent before the stop
     drop(shared.close());
     worker.clear();
+}
+
+/// Serves what a wait has told, or as much of it as there is time for.
+fn serve(worker: &Worker, events: &mut Events, until: Instant) {
+    loop {
+        events.by_ref().take(EVENTS_PER_LOOK).for_each(|event| worker.dispatch(event));
+        if events.is_empty() || clock::now() >= until {
+            return;
+        }
+    }
 }
 
 fn run_jobs(worker: &Worker, jobs: &mut VecDeque<Job>) {

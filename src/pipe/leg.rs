@@ -109,7 +109,7 @@ impl UdpLeg {
         rtp_source: u8,
         rtcp_source: u8,
     ) -> io::Result<()> {
-        worker.register(token, rtp_source, &self.bound.rtp, Interest::Read)?;
+        worker.register_media(token, rtp_source, &self.bound.rtp)?;
         worker.register(token, rtcp_source, &self.bound.rtcp, Interest::Read).inspect_err(|_| {
             let _ = worker.deregister(token, &self.bound.rtp);
         })

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, os::fd::RawFd, rc::Rc};
 
 use super::{
-    epoll::Poller,
+    epoll::{Poller, Turn},
     reactor::Driven,
     timers::{Timer, Timers},
 };
@@ -50,6 +50,7 @@ pub(super) struct Slot {
 /// A registered descriptor, by its number.
 pub(super) struct Watch {
     pub(super) token: Token,
+    pub(super) turn: Turn,
     pub(super) in_poller: bool,
 }
 
@@ -72,7 +73,7 @@ impl Table {
             return Token { index, generation: slot.generation };
         }
         match u32::try_from(self.slots.len()) {
-            // The last index is left out: with all bits set the key would be the poller's own.
+            // The last index is left out: its keys are the poller's own.
             Ok(index) if index < (1 << INDEX_BITS) - 1 => {
                 let (timer, fds) = (Timer::default(), Vec::new());
                 self.slots.push(Slot { generation: 0, driven: Some(driven), timer, fds });
@@ -100,9 +101,10 @@ impl Table {
         for fd in core::mem::take(&mut slot.fds) {
             // A number may belong to someone else by now: then it is theirs.
             if self.watches.get(&fd).is_some_and(|watch| watch.token == token)
-                && self.watches.remove(&fd).is_some_and(|watch| watch.in_poller)
+                && let Some(watch) = self.watches.remove(&fd)
+                && watch.in_poller
             {
-                let _ = poller.delete(fd);
+                let _ = poller.delete(fd, watch.turn);
             }
         }
         self.free.push(token.index);

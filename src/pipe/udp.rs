@@ -182,7 +182,11 @@ impl Pipe {
         self.token.set(token);
         for (source, side, kind) in SOURCES {
             let socket = self.pair(side).socket(kind);
-            if let Err(error) = worker.register(token, source, socket, Interest::Read) {
+            let watched = match kind {
+                Kind::Rtp => worker.register_media(token, source, socket),
+                Kind::Rtcp => worker.register(token, source, socket, Interest::Read),
+            };
+            if let Err(error) = watched {
                 log::warn!("a pipe cannot be watched and ends: {error}");
                 worker.release(token);
                 return Token::NONE;
