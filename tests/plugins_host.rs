@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 #![cfg(feature = "compiler")]
 
+#[path = "plugins_host/asked.rs"]
+mod asked;
 #[path = "plugins_host/bounds.rs"]
 mod bounds;
 #[path = "plugins_host/hostile.rs"]

@@ -184,19 +184,12 @@ impl Host {
     }
 
     /// Makes a slot serve what was kept, or what was kept before that.
-    pub(super) fn boot_slot(
-        &self,
-        work: &mut Work,
-        stored: Stored,
-        config: &dyn Fn(&str) -> String,
-    ) {
+    pub(super) fn boot_slot(&self, work: &mut Work, stored: Stored, config: &str) {
         let name = stored.slot.clone();
         let Some(slot) = self.slot(&name) else { return };
-        let json = config(&name);
         for version in [stored.active, stored.previous].into_iter().flatten() {
             let made = self.component(&version.hash).and_then(|wasm| {
-                let plan =
-                    Plan { slot: &name, wasm: &wasm, version, config: &json, handover: None };
+                let plan = Plan { slot: &name, wasm: &wasm, version, config, handover: None };
                 let made = self.make(plan, &mut Clock::start())?;
                 let _ = self.store_code(&made);
                 Ok(made)
@@ -222,7 +215,12 @@ impl Host {
     }
 
     /// Follows up on what a worker did with a slot.
-    pub(super) fn attend(&self, work: &mut Work, slot: &Slot, config: &dyn Fn(&str) -> String) {
+    pub(super) fn attend(
+        &self,
+        work: &mut Work,
+        slot: &Slot,
+        config: &dyn Fn(&str) -> Option<String>,
+    ) {
         let name = &slot.held.slot;
         let Some(stored) = work.slots.get(name).cloned() else { return };
         let now = slot.current().map(|generation| generation.hash);
@@ -232,8 +230,11 @@ impl Host {
             let back = stored.previous.filter(|previous| Some(previous.hash) == now);
             let stored = Stored { active: back, previous: None, banned: active, ..stored };
             work.store(stored).map(|()| self.files.sweep(&work.slots.hashes()))
-        } else if slot.is_benched() && stored.previous.is_some() {
-            self.roll_back(work, name, &config(name), true).map(|report| {
+        } else if slot.is_benched()
+            && stored.previous.is_some()
+            && let Some(config) = config(name)
+        {
+            self.roll_back(work, name, &config, true).map(|report| {
                 self.event(format!("plugin {name}: rolled back to {}", report.hash));
             })
         } else {

@@ -71,7 +71,7 @@ pub use self::{
     guest::{Exports, Info},
     host::{Forget, Host, Keep, Places, Rules},
     keys::KEY_USER,
-    meters::{Metric, Value},
+    meters::{Metric, OWN_METRICS, Value},
     report::{Event, Phase, Refusal, Report, SlotInfo, Upload},
     shadow::{Costs, Sample},
     worker::Guests,

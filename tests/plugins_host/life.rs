@@ -38,8 +38,8 @@ impl Flash {
     }
 }
 
-fn no_config(_: &str) -> String {
-    "{}".to_owned()
+fn no_config(_: &str) -> Option<String> {
+    Some("{}".to_owned())
 }
 
 /// A host as after a restart, on the files of another; `program` compiles.
@@ -185,6 +185,32 @@ fn after_a_restart_the_same_plugins_serve_without_compiling() {
     let host = restarted(&place.dir, &flash, "/nonexistent");
     assert_eq!(host.take_events(), []);
     assert_eq!(pick(&mut host.guests(), "b"), Some(10));
+}
+
+#[test]
+fn a_slot_that_nobody_needs_is_unloaded_and_comes_back_without_an_upload() {
+    let flash = Flash::default();
+    let place = Place::with(Code::HERE, Box::new(flash.clone()));
+    place.install("b", &component("least-loaded")).unwrap();
+    place.install("c", &component("least-loaded")).unwrap();
+    let (mut hooks, files) = (place.host.guests(), place.files());
+    assert_eq!((pick(&mut hooks, "b"), pick(&mut hooks, "c")), (Some(10), Some(10)));
+    let before = place.info("b");
+    place.host.unload(&|slot| slot == "c");
+    assert_eq!(place.host.loaded(), ["c"]);
+    assert_eq!((pick(&mut hooks, "b"), pick(&mut hooks, "c")), (None, Some(10)));
+    let info = place.info("b");
+    assert_eq!((info.state, &*info.hash, &info.kept), ("empty", "", &before.hash));
+    assert_eq!(place.files(), files, "its file stays");
+    // A start without it in the configuration leaves it alone.
+    let places = Places { data_dir: place.dir.clone(), ..Places::new(place.dir.clone()) };
+    let again = Host::new(places, Box::new(flash.clone()));
+    again.boot(flash.stored(), &|slot| no_config(slot).filter(|_| slot == "c"));
+    assert_eq!(again.loaded(), ["c"]);
+
+    place.host.configure("b", "{}").unwrap().expect("it is loaded again");
+    assert_eq!(pick(&mut hooks, "b"), Some(10));
+    assert_eq!((place.info("b").hash, place.info("b").faults), (before.hash, 0));
 }
 
 #[test]

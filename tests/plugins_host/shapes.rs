@@ -34,8 +34,10 @@ fn minimal_is_the_control() {
     let mut hooks = place.host.guests();
     assert_eq!(pick(&mut hooks, "b"), None);
     assert_eq!((place.info("b").calls, place.info("b").faults), (1, 0));
-    let on = edgeweir::plugin::hooks::Direction::ClientToUpstream;
-    assert!(hooks.interested("b", on, "OPTIONS"), "a slot without a filter is told so when asked");
+    assert!(
+        hooks.interested("b", message(OPTIONS)),
+        "a slot without a filter is told so when asked"
+    );
 }
 
 #[test]
