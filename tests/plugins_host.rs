@@ -10,6 +10,8 @@
 mod asked;
 #[path = "plugins_host/bounds.rs"]
 mod bounds;
+#[path = "plugins_host/check.rs"]
+mod check;
 #[path = "plugins_host/hostile.rs"]
 mod hostile;
 #[path = "plugins_host/life.rs"]

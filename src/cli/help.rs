@@ -270,6 +270,7 @@ Examples:
         operands: &["FILE"],
         options: &[
             opt("config", "JSON", "its [plugin.config] as a JSON object, or @FILE [{}]"),
+            opt("secrets", "FILE.toml", "users and credentials that it may have used, as for run"),
             JSON,
         ],
         text: "Everything that an install does before it puts a component in force: what it \
@@ -279,6 +280,7 @@ Examples:
 Examples:
   edgeweir plugin check geo.wasm
   edgeweir plugin check geo.wasm --config '{\"sticky_s\":300}' --json | jq .native.samples
+  edgeweir plugin check token-gate.wasm --config '{\"key\":\"portal\"}' --secrets secrets.toml
 ",
     },
     Spec {

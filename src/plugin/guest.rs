@@ -39,7 +39,7 @@ pub(super) enum Fault {
     Trap(String),
     /// It answered what the interface does not allow.
     Value(String),
-    /// An exported function has another type than the interface says.
+    /// An exported function has another type than the interface says: which, and both types.
     Type(String),
     /// The hook is not exported.
     Missing(&'static str),
@@ -51,7 +51,7 @@ impl fmt::Display for Fault {
             Self::Budget(ms) => write!(f, "it took more than {ms} ms of CPU time"),
             Self::Trap(how) => write!(f, "it trapped: {how}"),
             Self::Value(what) => write!(f, "it answered what is not allowed: {what}"),
-            Self::Type(name) => write!(f, "its {name} has another type than the interface says"),
+            Self::Type(what) => write!(f, "an export is not as the interface says: {what}"),
             Self::Missing(hook) => write!(f, "it does not export {hook}"),
         }
     }

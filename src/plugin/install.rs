@@ -22,7 +22,7 @@ use super::{
     engine::load,
     guest::Prepared,
     host::{Host, Rules, Runtime, Work, empty, hooks},
-    inspect,
+    inspect::{self, Unfit},
     report::Phase,
     shadow::{self, Tried},
     slot::{Generation, Hash, Slot},
@@ -272,8 +272,9 @@ impl Host {
         let runtime = self.runtime()?;
         let (component, code, cached) = self.code(runtime, &plan, clock)?;
         let surface = inspect::surface(&runtime.engine, &component);
-        let unfit = |unfit: inspect::Unfit| Refusal::new("imports", unfit.reason, unfit.remedy);
-        let exports = inspect::check(&surface, &component).map_err(unfit)?;
+        let unfit = |step| move |unfit: Unfit| Refusal::new(step, unfit.reason, unfit.remedy);
+        let exports = inspect::check(&surface).map_err(unfit("imports"))?;
+        inspect::needs(&component).map_err(unfit("needs"))?;
         let prepared = Prepared::new(&runtime.engine, &component, exports).map_err(|reason| {
             let remedy = "build it against the plugins/wit of this release";
             Refusal::new("types", format!("an import or export has other types: {reason}"), remedy)

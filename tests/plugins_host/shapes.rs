@@ -66,7 +66,8 @@ fn no_hook() {
 
 #[test]
 fn mistyped_export() {
-    refused(&component("hostile/mistyped-export"), "types", &["pick-upstream"]);
+    let words = ["balancer.pick-upstream", "expected `u32`", "found `string`"];
+    refused(&component("hostile/mistyped-export"), "types", &words);
 }
 
 #[test]
@@ -81,12 +82,12 @@ fn wrong_version() {
 
 #[test]
 fn big_memory() {
-    refused(&component("hostile/big-memory"), "imports", &["65536 KiB", "4096"]);
+    refused(&component("hostile/big-memory"), "needs", &["65536 KiB", "4096"]);
 }
 
 #[test]
 fn big_table() {
-    refused(&component("hostile/big-table"), "imports", &["10000000", "10000"]);
+    refused(&component("hostile/big-table"), "needs", &["10000000", "10000"]);
 }
 
 #[test]
