@@ -12,6 +12,8 @@ mod asked;
 mod bounds;
 #[path = "plugins_host/check.rs"]
 mod check;
+#[path = "plugins_host/compile.rs"]
+mod compile;
 #[path = "plugins_host/hostile.rs"]
 mod hostile;
 #[path = "plugins_host/life.rs"]

@@ -44,7 +44,7 @@ pub fn run(call: &Call) -> Result<(), Failure> {
         None => Arc::default(),
     };
     let [native, pulley] =
-        [Code::Native, Code::Pulley].map(|code| check(code, &component, &config, &secrets));
+        [Code::Native, Code::PULLEY].map(|code| check(code, &component, &config, &secrets));
     let refused = |refusal: Refusal| Failure::Failed(format!("{}: {refusal}", file.display()));
     let found = Found { native: native.map_err(refused)?, pulley: pulley.map_err(refused)? };
     if call.has("json") {

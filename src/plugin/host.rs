@@ -52,11 +52,16 @@ impl Keep for Forget {
     }
 }
 
+/// Where an image has its compiled plugins.
+pub const IMAGE_DIR: &str = "/usr/lib/edgeweir/plugins";
+
 /// Where things are, and what they run as.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// Directory of components and their code.
     pub data_dir: PathBuf,
+    /// Directory of code that came with the image.
+    pub image_dir: PathBuf,
     /// This program: the compiling child is started from it.
     pub program: PathBuf,
     /// What guests are compiled to.
@@ -67,7 +72,8 @@ impl Places {
     /// As a gateway runs: its own executable, this machine's code.
     pub fn new(data_dir: PathBuf) -> Self {
         // The file may have been replaced by an update; this names the one that runs.
-        Self { data_dir, program: PathBuf::from("/proc/self/exe"), code: Code::HERE }
+        let program = PathBuf::from("/proc/self/exe");
+        Self { data_dir, image_dir: PathBuf::from(IMAGE_DIR), program, code: Code::HERE }
     }
 }
 
@@ -92,6 +98,7 @@ impl Default for Rules {
 pub struct Host {
     pub(super) places: Places,
     pub(super) files: Files,
+    pub(super) image: Files,
     pub(super) keys: Arc<Keys>,
     rules: Mutex<Rules>,
     runtime: OnceLock<Runtime>,
@@ -140,6 +147,7 @@ impl Host {
     pub fn new(places: Places, keep: Box<dyn Keep>) -> Arc<Self> {
         let files = Files::new(places.data_dir.clone());
         Arc::new(Self {
+            image: Files::of_image(places.image_dir.clone()),
             places,
             files,
             keys: Arc::default(),

@@ -14,11 +14,12 @@ use std::sync::{Arc, PoisonError};
 
 use minisign_verify::{PublicKey, Signature};
 
+#[cfg(feature = "compiler")]
+use super::{Places, child};
 use super::{
     Refusal, Report, Upload,
     cache::hash,
     calls::Held,
-    child,
     engine::load,
     guest::Prepared,
     host::{Host, Rules, Runtime, Work, empty, hooks},
@@ -318,18 +319,17 @@ impl Host {
         plan: &Plan<'_>,
         clock: &mut Clock,
     ) -> Result<(wasmtime::component::Component, Vec<u8>, bool), Refusal> {
-        let code = self.places.code;
-        if let Some(cached) = self.files.code(&plan.version.hash, code) {
-            // SAFETY: the seal says that this device's compiler made exactly these bytes.
-            let loaded = unsafe { load(&runtime.engine, &cached) };
+        for files in [&self.image, &self.files] {
+            let Some(kept) = files.code(&plan.version.hash, self.places.code) else { continue };
+            // SAFETY: they came with the image, as this program did, and nobody but the owner may
+            // write there; or the seal says that this device's compiler made exactly these bytes.
+            let loaded = unsafe { load(&runtime.engine, &kept) };
             if let Ok(component) = loaded {
                 clock.end("load");
-                return Ok((component, cached, true));
+                return Ok((component, kept, true));
             }
         }
-        let compiled = child::compile(&self.places.program, code, plan.wasm).map_err(|reason| {
-            Refusal::new("compile", reason, "run `edgeweir plugin check` on it where it is built")
-        })?;
+        let compiled = self.compile(plan)?;
         clock.end("compile");
         // SAFETY: they come from our own compiler through a pipe that nobody else holds.
         let loaded = unsafe { load(&runtime.engine, &compiled) };
@@ -339,6 +339,26 @@ impl Host {
         })?;
         clock.end("load");
         Ok((component, compiled, false))
+    }
+}
+
+#[cfg(feature = "compiler")]
+impl Host {
+    fn compile(&self, plan: &Plan<'_>) -> Result<Vec<u8>, Refusal> {
+        let Places { program, code, .. } = &self.places;
+        let compiled = child::compile(program, *code, plan.wasm, &child::Bounds::default());
+        compiled.map_err(|reason| {
+            Refusal::new("compile", reason, "run `edgeweir plugin check` on it where it is built")
+        })
+    }
+}
+
+#[cfg(not(feature = "compiler"))]
+impl Host {
+    fn compile(&self, plan: &Plan<'_>) -> Result<Vec<u8>, Refusal> {
+        let file = self.image.code_path(&plan.version.hash, self.places.code);
+        let reason = format!("this build has no compiler, and there is no {}", file.display());
+        Err(Refusal::new("compile", reason, "take it into the image: `edgeweir plugin compile`"))
     }
 }
 

@@ -89,7 +89,11 @@ impl Keeper {
             notes.extend(fall_back(&mut slots));
         }
         let keep = Stored { store, fallbacks: start.fallbacks, sequence };
-        let host = Host::new(Places::new(data), Box::new(keep));
+        let mut places = Places::new(data);
+        if let Some(dir) = &options.image_plugins {
+            places.image_dir.clone_from(dir);
+        }
+        let host = Host::new(places, Box::new(keep));
         let (wake, woken) = channel::bounded(1);
         host.on_attention(Box::new(move || {
             // When one waits already, that is enough.
