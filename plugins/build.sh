@@ -102,7 +102,7 @@ if [ "$only" != c-smooth ]; then
     debian)
         linker=$(find_linker)
         say "Rust guests with Debian's $(/usr/bin/rustc --version | cut -d' ' -f1,2), standard library from source, $linker"
-        # A panic is a trap, whose text nobody sees: without it a guest is a fifth smaller.
+        # A panic is a trap, whose text nobody sees: without it a guest is a sixth smaller.
         PATH=/usr/bin:$PATH RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc \
             RUSTFLAGS="-Zunstable-options -Cpanic=immediate-abort" \
             CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$linker \

@@ -1,6 +1,7 @@
 //! Every command: its words, options, operands and the text of `--help`.
 //!
-//! Not in here: taking arguments apart ([`super::args`]).
+//! Long because it is one table, a page of text for each command. Not in here: taking arguments apart
+//! ([`super::args`]).
 
 use std::ffi::OsStr;
 

@@ -13,7 +13,7 @@
 //! * [`hooks`]: what the gateway asks, in plain types. Whether a component, a built-in policy or a
 //!   test answers is invisible to who asks.
 //! * `engine`: wasmtime set up for small boards, the clock of budgets;  `guest`: one instance;
-//!   `message`, `values`: what it is lent and what it says, checked;  `calls`, `kv`, `meters`,
+//!   `told`, `message`, `values`: what it is told, lent and says, checked;  `calls`, `kv`, `meters`,
 //!   `keys`: what it may ask of the host;  `slot`, `worker`: which generation serves, and swaps.
 //! * `host`, `install`, `inspect`, `shadow`, `child`, `cache`, [`state`], `report`: from an upload
 //!   to a plugin that serves, and what is kept of it;  `image`: code for a build without compiler.
@@ -62,6 +62,8 @@ mod report;
 mod shadow;
 #[cfg(feature = "plugins")]
 mod slot;
+#[cfg(feature = "plugins")]
+mod told;
 #[cfg(feature = "plugins")]
 mod values;
 #[cfg(feature = "plugins")]

@@ -60,13 +60,12 @@ fn interest(lists: &Lists) -> Interest {
 }
 
 fn redact(lists: &Lists, message: &Message) {
-    for name in &lists.names {
-        say_if_refused(name, message.remove_header(name));
+    if !lists.names.is_empty() {
+        remove(&lists.names, message);
     }
     if !lists.prefixes.is_empty() {
-        for header in message.headers().iter().filter(|header| lists.has_prefix(&header.name)) {
-            say_if_refused(&header.name, message.remove_header(&header.name));
-        }
+        let headers = message.headers().into_iter().map(|header| header.name);
+        remove(&headers.filter(|name| lists.has_prefix(name)).collect::<Vec<_>>(), message);
     }
     if !lists.lines.is_empty()
         && message.body_len() > 0
@@ -75,6 +74,15 @@ fn redact(lists: &Lists, message: &Message) {
         && let Some(kept) = lists.without_lines(&message.body())
     {
         say_if_refused("the body", message.replace_body(&kind, &kept));
+    }
+}
+
+fn remove(names: &[String], message: &Message) {
+    if message.remove_headers(names).is_err() {
+        // One of them must stay: the others go.
+        for name in names {
+            say_if_refused(name, message.remove_header(name));
+        }
     }
 }
 
