@@ -329,7 +329,7 @@ impl Host {
                 return Ok((component, kept, true));
             }
         }
-        let compiled = self.compile(plan)?;
+        let compiled = self.compile(&plan.version.hash, plan.wasm)?;
         clock.end("compile");
         // SAFETY: they come from our own compiler through a pipe that nobody else holds.
         let loaded = unsafe { load(&runtime.engine, &compiled) };
@@ -344,9 +344,9 @@ impl Host {
 
 #[cfg(feature = "compiler")]
 impl Host {
-    fn compile(&self, plan: &Plan<'_>) -> Result<Vec<u8>, Refusal> {
+    fn compile(&self, _: &Hash, wasm: &[u8]) -> Result<Vec<u8>, Refusal> {
         let Places { program, code, .. } = &self.places;
-        let compiled = child::compile(program, *code, plan.wasm, &child::Bounds::default());
+        let compiled = child::compile(program, *code, wasm, &child::Bounds::default());
         compiled.map_err(|reason| {
             Refusal::new("compile", reason, "run `edgeweir plugin check` on it where it is built")
         })
@@ -355,8 +355,8 @@ impl Host {
 
 #[cfg(not(feature = "compiler"))]
 impl Host {
-    fn compile(&self, plan: &Plan<'_>) -> Result<Vec<u8>, Refusal> {
-        let file = self.image.code_path(&plan.version.hash, self.places.code);
+    fn compile(&self, of: &Hash, _: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let file = self.image.code_path(of, self.places.code);
         let reason = format!("this build has no compiler, and there is no {}", file.display());
         Err(Refusal::new("compile", reason, "take it into the image: `edgeweir plugin compile`"))
     }
