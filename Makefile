@@ -4,7 +4,7 @@ CARGO ?= cargo
 
 BOARD ?= qemu-aarch64
 
-.PHONY: help demo test unit lint setup plugins plugins-test capacity bench cross cross-check \
+.PHONY: help demo test unit lint setup plugins plugins-test no-compiler capacity bench cross cross-check \
 	firmware qemu qemu-test clean
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make unit      the part of it that needs no peer"
 	@echo "make plugins   the guests under plugins/ as components in target/plugins/"
 	@echo "make plugins-test  their own tests, without a gateway"
+	@echo "make no-compiler   a build that takes plugins compiled with the image only: lints and its test"
 	@echo "make bench     what a relayed packet costs, beside bare loops and peers; BENCH=\"bursts --runs 9\" for a part"
 	@echo "make capacity  memory, descriptors and loss at 1000 sessions, in full"
 
@@ -45,6 +46,14 @@ plugins:
 
 plugins-test:
 	plugins/test.sh
+
+# The code is made by a build with compiler, which the other one would replace.
+no-compiler: plugins
+	$(CARGO) build --locked
+	cp target/debug/edgeweir target/edgeweir-compiler
+	$(CARGO) clippy --locked --all-targets --no-default-features --features plugins -- -D warnings
+	EDGEWEIR_COMPILER=$(CURDIR)/target/edgeweir-compiler $(CARGO) test --locked \
+		--no-default-features --features plugins --test plugins_image
 
 capacity: plugins
 	EDGEWEIR_CAPACITY=full $(CARGO) test --locked --release --no-default-features --test capacity \

@@ -34,13 +34,10 @@ fn main() -> ExitCode {
         black_box(least_loaded(black_box(&upstreams())));
     });
     println!("  pick-upstream of 8, native policy         {native:>7}");
-    for code in [Code::Native, Code::Pulley] {
-        let places = Places {
-            data_dir: std::env::temp_dir().join(format!("ew-bench-{}", std::process::id())),
-            program: PathBuf::from(env!("CARGO_BIN_EXE_edgeweir")),
-            code,
-        };
-        let dir = places.data_dir.clone();
+    for code in [Code::Native, Code::PULLEY] {
+        let dir = std::env::temp_dir().join(format!("ew-bench-{}", std::process::id()));
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_edgeweir"));
+        let places = Places { program, code, ..Places::new(dir.clone()) };
         let host: Arc<Host> = Host::new(places, Box::new(Forget));
         let install = |slot: &str, wasm: &[u8], config: &str| {
             let upload = Upload { wasm, signature: None, serial: None, force: true, config };

@@ -6,8 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 #![cfg(feature = "compiler")]
 
+#[path = "plugins_host/asked.rs"]
+mod asked;
 #[path = "plugins_host/bounds.rs"]
 mod bounds;
+#[path = "plugins_host/check.rs"]
+mod check;
+#[path = "plugins_host/compile.rs"]
+mod compile;
 #[path = "plugins_host/hostile.rs"]
 mod hostile;
 #[path = "plugins_host/life.rs"]

@@ -34,8 +34,10 @@ pub fn run(call: Call) -> Result<(), Failure> {
         ["sessions"] => sessions(&call),
         ["sessions", "close"] => close(&call),
         ["config", word] => config::run(word, &call),
-        #[cfg(feature = "plugins")]
+        #[cfg(feature = "compiler")]
         ["plugin", "check"] => super::plugin_check::run(&call),
+        #[cfg(feature = "compiler")]
+        ["plugin", "compile"] => plugin::compile(&call),
         ["plugin", word] => plugin::run(word, &call),
         ["camera"] => {
             start_log(&call, "info")?;
@@ -77,6 +79,7 @@ fn gateway(call: &Call) -> Result<(), Failure> {
         secrets,
         control: call.control(),
         data: call.path("data"),
+        image_plugins: call.path("image-plugins"),
         watchdog: call.path("watchdog"),
         healthy_after: Duration::from_secs(healthy_after),
     })?)

@@ -1,6 +1,7 @@
 //! Every command: its words, options, operands and the text of `--help`.
 //!
-//! Not in here: taking arguments apart ([`super::args`]).
+//! Long because it is one table, a page of text for each command. Not in here: taking arguments apart
+//! ([`super::args`]).
 
 use std::ffi::OsStr;
 
@@ -71,6 +72,11 @@ static COMMANDS: &[Spec] = &[
             opt("flash", "DEVICE_OR_FILE", "store with configuration and secrets [EDGEWEIR_FLASH]"),
             opt("secrets", "FILE.toml", "users and credentials as text, beside --config"),
             opt("data", "DIR", "where plugins are kept [STATE_DIRECTORY, or beside the store]"),
+            opt(
+                "image-plugins",
+                "DIR",
+                "plugins compiled with the image [/usr/lib/edgeweir/plugins]",
+            ),
             opt("watchdog", "DEVICE", "hardware watchdog, as /dev/watchdog, fed while all is well"),
             opt("healthy-after", "S", "a start that lives so long was good, 1 to 3600 [60]"),
             opt("syslog", "", "the log to /dev/log too"),
@@ -263,13 +269,14 @@ Examples:
   edgeweir plugin rollback balancer
 ",
     },
-    #[cfg(feature = "plugins")]
+    #[cfg(feature = "compiler")]
     Spec {
         words: &["plugin", "check"],
         brief: "try a component without a gateway",
         operands: &["FILE"],
         options: &[
             opt("config", "JSON", "its [plugin.config] as a JSON object, or @FILE [{}]"),
+            opt("secrets", "FILE.toml", "users and credentials that it may have used, as for run"),
             JSON,
         ],
         text: "Everything that an install does before it puts a component in force: what it \
@@ -279,6 +286,25 @@ Examples:
 Examples:
   edgeweir plugin check geo.wasm
   edgeweir plugin check geo.wasm --config '{\"sticky_s\":300}' --json | jq .native.samples
+  edgeweir plugin check token-gate.wasm --config '{\"key\":\"portal\"}' --secrets secrets.toml
+",
+    },
+    #[cfg(feature = "compiler")]
+    Spec {
+        words: &["plugin", "compile"],
+        brief: "compile a component for the image of a build without compiler",
+        operands: &["FILE"],
+        options: &[
+            opt("to", "DIR", "where the image is made; must be given"),
+            opt("code", "KIND", "native (this kind of machine), pulley32 or pulley64 [native]"),
+        ],
+        text: "A build without compiler runs a component only if its code lies in the image, in\n\
+               /usr/lib/edgeweir/plugins (run --image-plugins), writable by its owner only. It fits \
+               the\nversion of the program that made it. armv7 runs pulley32, which any machine can \
+               make.\nThe component itself is installed as ever.
+
+Examples:
+  edgeweir plugin compile least-loaded.wasm --code pulley32 --to rootfs/usr/lib/edgeweir/plugins
 ",
     },
     Spec {

@@ -14,7 +14,7 @@ pub mod commands;
 pub mod config;
 pub mod help;
 pub mod plugin;
-#[cfg(feature = "plugins")]
+#[cfg(feature = "compiler")]
 pub mod plugin_check;
 pub mod screen;
 pub mod table;
@@ -46,7 +46,7 @@ impl From<String> for Failure {
 
 /// The program.
 pub fn main() -> ExitCode {
-    #[cfg(feature = "plugins")]
+    #[cfg(feature = "compiler")]
     if let Some(code) = compiling_child() {
         return code;
     }
@@ -64,16 +64,15 @@ pub fn main() -> ExitCode {
 }
 
 /// The child in which the gateway compiles a plugin; no command for people, so it is in no help.
-#[cfg(feature = "plugins")]
+#[cfg(feature = "compiler")]
 fn compiling_child() -> Option<ExitCode> {
-    use crate::plugin::{Code, child};
+    use crate::plugin::child;
     let mut args = std::env::args_os().skip(1);
     if args.next()? != child::COMMAND {
         return None;
     }
-    let code = args.next().and_then(|code| Code::from_name(code.to_str()?));
-    let done = code.ok_or_else(|| "which code?".to_owned()).and_then(child::run);
-    Some(match done {
+    let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
+    Some(match child::run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             let _ = writeln!(io::stderr(), "{text}");

@@ -1,4 +1,5 @@
-//! `edgeweir plugin install|list|rollback|remove`: through the control socket of the running gateway.
+//! `edgeweir plugin install|list|rollback|remove`: through the control socket of the running gateway;
+//! `plugin compile`, without one.
 //!
 //! Not in here: checking a component without a gateway.
 
@@ -61,6 +62,25 @@ fn install(call: &Call) -> Result<(), Failure> {
         text.push_str(&format!("  {:<12} {} ms\n", phase.name, screen::decimal(phase.us, 1000)));
     }
     print(&text)
+}
+
+/// `plugin compile`: code for an image.
+///
+/// # Errors
+/// A file that cannot be read, or the refusal of the compiler.
+#[cfg(feature = "compiler")]
+pub fn compile(call: &Call) -> Result<(), Failure> {
+    use crate::plugin::{Code, image};
+    let to = call.path("to").ok_or_else(|| call.wrong("--to DIR is missing"))?;
+    let name = call.text("code")?.unwrap_or("native");
+    let code = Code::from_name(name)
+        .ok_or_else(|| call.wrong(&format!("--code {name}: native, pulley32 or pulley64")))?;
+    let file = call.operand_file(0)?;
+    let wasm = read(&file, usize::from(PLUGIN_KIB_MAX) * 1024)?;
+    let program = Path::new("/proc/self/exe");
+    let written = image::compile_into(&to, program, code, &wasm)
+        .map_err(|refusal| Failure::Failed(format!("{}: {refusal}", file.display())))?;
+    print(&format!("{}\n", written.display()))
 }
 
 fn list(call: &Call) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 //! The component goes through everything that an install does before it swaps, once as machine code
 //! and once interpreted, with the same made-up messages. Nothing is stored.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 
@@ -15,8 +15,10 @@ use super::{
     terminal,
 };
 use crate::{
+    config::secrets::Secrets,
     limits::{PLUGIN_CONFIG_MAX_BYTES, PLUGIN_KIB_MAX},
     plugin::{Code, Forget, Host, Places, Refusal, Report, Rules, Upload},
+    proxy::read_secrets,
 };
 
 /// What was found, on each kind of code.
@@ -37,8 +39,12 @@ pub fn run(call: &Call) -> Result<(), Failure> {
         None => "{}".to_owned(),
         Some(text) => json_object(call, text)?,
     };
+    let secrets = match call.path("secrets") {
+        Some(file) => Arc::new(read_secrets(&file).map_err(Failure::Failed)?),
+        None => Arc::default(),
+    };
     let [native, pulley] =
-        [Code::Native, Code::Pulley].map(|code| check(code, &component, &config));
+        [Code::Native, Code::PULLEY].map(|code| check(code, &component, &config, &secrets));
     let refused = |refusal: Refusal| Failure::Failed(format!("{}: {refusal}", file.display()));
     let found = Found { native: native.map_err(refused)?, pulley: pulley.map_err(refused)? };
     if call.has("json") {
@@ -65,10 +71,16 @@ fn json_object(call: &Call, text: &str) -> Result<String, Failure> {
     }
 }
 
-fn check(code: Code, component: &[u8], config: &str) -> Result<Report, Refusal> {
+fn check(
+    code: Code,
+    component: &[u8],
+    config: &str,
+    secrets: &Arc<Secrets>,
+) -> Result<Report, Refusal> {
     let places = Places { code, ..Places::new(PathBuf::from("/nonexistent")) };
     let host = Host::new(places, Box::new(Forget));
     host.set_rules(Rules { max_kib: PLUGIN_KIB_MAX, ..Rules::default() });
+    host.set_secrets(Arc::clone(secrets));
     host.check(Upload { wasm: component, signature: None, serial: None, force: true, config })
 }
 

@@ -82,7 +82,7 @@ pub trait Gateway: Send + Sync {
     /// The bearer token of the API over TCP; none: every request over TCP is refused.
     fn token(&self) -> Option<String>;
 
-    /// The slots for plugins, in the order of the configuration.
+    /// The slots for plugins, in the order of the configuration; then those that it has no more.
     fn plugins(&self) -> Vec<PluginStatus>;
 
     /// Checks a component and puts it in force.

@@ -1,12 +1,13 @@
 //! The figures of the gateway in the text format of Prometheus, version 0.0.4.
 //!
-//! Labels are names of origins, numbers of workers and a few fixed words, so the number of series
-//! is bounded by the configuration. Not in here: anything for each session or client.
+//! Labels are names of origins and slots, numbers of workers and a few fixed words, and a slot has
+//! at most `limits::GUEST_METRICS_MAX` numbers of its guests, so the number of series is bounded by
+//! the configuration. Not in here: anything for each session or client.
 
 use core::fmt::{Display, Write as _};
 use std::collections::BTreeMap;
 
-use super::model::{HookStatus, SessionStatus, Status};
+use super::model::{HookStatus, PluginStatus, SessionStatus, Status};
 
 /// The page that `GET /metrics` answers.
 pub fn render(status: &Status, sessions: &[SessionStatus]) -> String {
@@ -126,10 +127,19 @@ fn plugins(page: &mut Page, status: &Status) {
     for plugin in &status.plugins {
         page.labelled("plugin_generation", "slot", &plugin.slot, plugin.generation);
     }
-    page.head("plugin_faults_total", "counter", "calls that failed");
-    for plugin in &status.plugins {
-        page.labelled("plugin_faults_total", "slot", &plugin.slot, plugin.faults);
-    }
+    let mut counters = |name: &str, help: &str, value: &dyn Fn(&PluginStatus) -> u64| {
+        page.head(name, "counter", help);
+        for plugin in &status.plugins {
+            page.labelled(name, "slot", &plugin.slot, value(plugin));
+        }
+    };
+    counters("plugin_faults_total", "calls that failed", &|plugin| plugin.faults);
+    counters("plugin_dropped_metrics_total", "numbers of guests that were not taken", &|plugin| {
+        plugin.dropped_metrics
+    });
+    counters("plugin_dropped_lines_total", "log lines of guests over the quota", &|plugin| {
+        plugin.dropped_lines
+    });
     let mut family = |name: &str, help: &str, value: &dyn Fn(&HookStatus) -> f64| {
         page.head(name, "counter", help);
         for plugin in &status.plugins {
@@ -141,6 +151,34 @@ fn plugins(page: &mut Page, status: &Status) {
     };
     family("plugin_calls_total", "calls of the hook", &|hook| hook.calls as f64);
     family("plugin_seconds_total", "time in the hook", &|hook| hook.total_us as f64 / 1e6);
+    guests(page, status);
+}
+
+/// The numbers of guests. Their host takes no name that ends in `_total` or stands above
+/// (`plugin::OWN_METRICS`), so no family of theirs is one of ours, or of both kinds.
+fn guests(page: &mut Page, status: &Status) {
+    let counters = families(status, |plugin| &plugin.counters);
+    for (name, samples) in counters {
+        page.of_guests(&format!("plugin_{name}_total"), "counter", &samples);
+    }
+    let gauges = families(status, |plugin| &plugin.gauges);
+    for (name, samples) in gauges {
+        page.of_guests(&format!("plugin_{name}"), "gauge", &samples);
+    }
+}
+
+/// By name, as a family must not be told in two places: each slot and its number.
+fn families<'a, V: Copy + 'a>(
+    status: &'a Status,
+    numbers: impl Fn(&PluginStatus) -> &Vec<(String, V)>,
+) -> BTreeMap<&'a str, Vec<(&'a str, V)>> {
+    let mut families: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for plugin in &status.plugins {
+        for (name, value) in numbers(plugin) {
+            families.entry(name).or_default().push((&*plugin.slot, *value));
+        }
+    }
+    families
 }
 
 struct Page(String);
@@ -156,6 +194,13 @@ impl Page {
 
     fn labelled(&mut self, name: &str, label: &str, of: &str, value: impl Display) {
         self.with_labels(name, &[(label, of)], value);
+    }
+
+    fn of_guests<V: Display>(&mut self, name: &str, kind: &str, samples: &[(&str, V)]) {
+        self.head(name, kind, "kept by the plugin");
+        for (slot, value) in samples {
+            self.labelled(name, "slot", slot, value);
+        }
     }
 
     fn with_labels(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
@@ -182,7 +227,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::control::model::{OriginStatus, PluginStatus, WorkerStatus};
+    use crate::control::model::{OriginStatus, WorkerStatus};
 
     fn example() -> (Status, Vec<SessionStatus>) {
         let origin = |name: &str, health: &str| OriginStatus {
@@ -196,19 +241,31 @@ mod tests {
             version: "0.1.0".into(),
             origins: vec![origin("nvr-a", "up"), origin("odd\"\\\nname", "down")],
             workers: vec![WorkerStatus { id: 3, busy_permille: 125, ..WorkerStatus::default() }],
-            plugins: vec![PluginStatus {
-                slot: "gate".into(),
-                state: "active".into(),
-                generation: 3,
-                faults: 1,
-                hooks: vec![HookStatus {
-                    hook: "authenticate".into(),
-                    calls: 9,
-                    total_us: 1_500_000,
-                    longest_us: 7,
-                }],
-                ..PluginStatus::default()
-            }],
+            plugins: vec![
+                PluginStatus {
+                    counters: vec![("accepted".into(), u64::MAX), ("odd".into(), 1)],
+                    gauges: vec![("open".into(), -4)],
+                    dropped_metrics: 2,
+                    dropped_lines: 3,
+                    slot: "gate".into(),
+                    state: "active".into(),
+                    generation: 3,
+                    faults: 1,
+                    hooks: vec![HookStatus {
+                        hook: "authenticate".into(),
+                        calls: 9,
+                        total_us: 1_500_000,
+                        longest_us: 7,
+                    }],
+                    ..PluginStatus::default()
+                },
+                PluginStatus {
+                    slot: "other".into(),
+                    counters: vec![("accepted".into(), 5)],
+                    gauges: vec![("odd".into(), 6)],
+                    ..PluginStatus::default()
+                },
+            ],
             counters: vec![("sessions_opened".into(), 7), ("Odd-one_total".into(), 1)],
             ..Status::default()
         };
@@ -230,6 +287,13 @@ mod tests {
             "edgeweir_plugin_active{slot=\"gate\"} 1",
             "edgeweir_plugin_generation{slot=\"gate\"} 3",
             "edgeweir_plugin_faults_total{slot=\"gate\"} 1",
+            "edgeweir_plugin_accepted_total{slot=\"gate\"} 18446744073709551615",
+            "edgeweir_plugin_accepted_total{slot=\"other\"} 5",
+            "edgeweir_plugin_odd_total{slot=\"gate\"} 1",
+            "edgeweir_plugin_odd{slot=\"other\"} 6",
+            "edgeweir_plugin_open{slot=\"gate\"} -4",
+            "edgeweir_plugin_dropped_metrics_total{slot=\"gate\"} 2",
+            "edgeweir_plugin_dropped_lines_total{slot=\"gate\"} 3",
             "edgeweir_plugin_seconds_total{slot=\"gate\",hook=\"authenticate\"} 1.5",
             "edgeweir_sessions_by_transport{transport=\"udp\"} 2",
             "edgeweir_sessions_by_transport{transport=\"tcp\"} 0",

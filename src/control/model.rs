@@ -84,7 +84,8 @@ pub struct PluginStatus {
     /// Its name, as in the configuration.
     pub slot: String,
     /// `empty`, `trial` (its first minute: few faults bring back the one before), `active`, or
-    /// `benched` (not asked for a while, too many faults).
+    /// `benched` (not asked for a while, too many faults). Of a slot that is no more in the
+    /// configuration: `leaving` (sessions from before still ask it) or `unused` (not loaded).
     pub state: String,
     /// Its last fault, in words.
     pub reason: String,
@@ -106,6 +107,18 @@ pub struct PluginStatus {
     pub faults: u64,
     /// Its hooks that were called.
     pub hooks: Vec<HookStatus>,
+    /// What its guests count, by name; the names are theirs, checked by the host.
+    #[serde(default)]
+    pub counters: Vec<(String, u64)>,
+    /// What its guests measure, summed over the workers.
+    #[serde(default)]
+    pub gauges: Vec<(String, i64)>,
+    /// Numbers that were not taken: a bad name, another kind, too many.
+    #[serde(default)]
+    pub dropped_metrics: u64,
+    /// Log lines over the quota.
+    #[serde(default)]
+    pub dropped_lines: u64,
 }
 
 /// One hook of a plugin, since the start of the gateway.

@@ -108,6 +108,11 @@ impl Table {
         Self { origins, routes, slots, seed }
     }
 
+    /// Names of all slots for plugins.
+    pub fn slot_names(&self) -> impl Iterator<Item = &str> {
+        self.slots.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Name of a slot; empty when there is none.
     pub fn slot_name(&self, slot: Slot) -> &str {
         self.slots.get(usize::from(slot.0)).map_or("", |(name, _)| name)

@@ -1,4 +1,5 @@
-//! Compiled code on disk, sealed: what was not compiled here, or has changed, is never loaded.
+//! Compiled code on disk, sealed: what was not compiled here or for this image, or has changed, is
+//! never loaded.
 //!
 //! ```text
 //!   DIR/device.key                32 random bytes, mode 0600, made at first use
@@ -9,12 +10,17 @@
 //! The seal covers the component's hash, the version of this program and of wasmtime, the engine's
 //! settings, the target and the code. A file that does not fit is compiled anew.
 //!
+//! Code that comes with the image lies in a directory of its own, which nothing here writes to while
+//! a gateway runs. It is as much to be trusted as the program beside it, so its seal has no key: it
+//! tells damage and another program. A directory or file that others than its owner may write to is
+//! no part of an image.
+//!
 //! Files are written under another name, synced and renamed: there is a whole one or none.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -37,6 +43,14 @@ const SEAL_BYTES: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     dir: PathBuf,
+    of: Of,
+}
+
+/// Who made them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Device,
+    Image,
 }
 
 /// SHA-256 of a component.
@@ -47,7 +61,12 @@ pub(super) fn hash(wasm: &[u8]) -> Hash {
 impl Files {
     /// In this directory, which is made when it is first written to.
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, of: Of::Device }
+    }
+
+    /// Code that comes with the image.
+    pub(super) fn of_image(dir: PathBuf) -> Self {
+        Self { dir, of: Of::Image }
     }
 
     /// The component of that hash, if it is there and unchanged.
@@ -71,10 +90,16 @@ impl Files {
     /// Compiled code of that component, if it is there, whole and made here.
     pub(super) fn code(&self, of: &Hash, code: Code) -> Option<Vec<u8>> {
         let key = self.key(false).ok()?;
-        let mut sealed = read(&self.code_path(of, code), SEAL_BYTES + COMPILED_MAX_BYTES).ok()?;
+        let path = self.code_path(of, code);
+        let mut sealed = read(&path, SEAL_BYTES + COMPILED_MAX_BYTES).ok()?;
+        let ignored = |why: &str| log::warn!("{} is ignored: {why}", path.display());
         let (seal, body) = sealed.split_at_checked(SEAL_BYTES)?;
         if !same(seal, &sealed_by(&key, of, code, body)) {
-            log::warn!("compiled code of plugin {} is not what was stored; again", hex(of));
+            ignored("it is not as it was stored, or of another program");
+            return None;
+        }
+        if self.of == Of::Image && (others_may_write(&self.dir) || others_may_write(&path)) {
+            ignored("others than its owner may write there, so it is no part of the image");
             return None;
         }
         sealed.drain(..SEAL_BYTES);
@@ -88,7 +113,8 @@ impl Files {
     pub(super) fn store_code(&self, of: &Hash, code: Code, body: &[u8]) -> io::Result<()> {
         let key = self.key(true)?;
         let seal = sealed_by(&key, of, code, body);
-        self.write(&self.code_path(of, code), &[&seal, body], 0o600)
+        let mode = if self.of == Of::Image { 0o644 } else { 0o600 };
+        self.write(&self.code_path(of, code), &[&seal, body], mode)
     }
 
     /// Removes what belongs to none of `kept`.
@@ -111,12 +137,16 @@ impl Files {
         self.dir.join(format!("{}.wasm", hex(of)))
     }
 
-    fn code_path(&self, of: &Hash, code: Code) -> PathBuf {
+    /// Where the code of a component lies.
+    pub(super) fn code_path(&self, of: &Hash, code: Code) -> PathBuf {
         self.dir.join(format!("{}.{}.cwasm", hex(of), code.name()))
     }
 
     /// The device's key; `make` says whether to make one.
     fn key(&self, make: bool) -> io::Result<[u8; 32]> {
+        if self.of == Of::Image {
+            return Ok([0; 32]);
+        }
         let path = self.dir.join(KEY_FILE);
         match read(&path, 32).map(<[u8; 32]>::try_from) {
             Ok(Ok(key)) => return Ok(key),
@@ -156,6 +186,10 @@ fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     if bytes.len() > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
+fn others_may_write(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |meta| meta.permissions().mode() & 0o022 != 0)
+}
+
 fn sealed_by(key: &[u8; 32], of: &Hash, code: Code, body: &[u8]) -> [u8; 32] {
     let fits = compatibility(code);
     // Lengths first, so that no two sets of parts read the same.
@@ -193,8 +227,8 @@ mod tests {
         // Whole, but of another component, for another machine, or from another device.
         fs::write(files.code_path(&hash(b"other"), Code::Native), &good).unwrap();
         assert_eq!(files.code(&hash(b"other"), Code::Native), None);
-        fs::write(files.code_path(&of, Code::Pulley), &good).unwrap();
-        assert_eq!(files.code(&of, Code::Pulley), None);
+        fs::write(files.code_path(&of, Code::PULLEY), &good).unwrap();
+        assert_eq!(files.code(&of, Code::PULLEY), None);
         fs::write(&path, &good).unwrap();
         assert!(files.code(&of, Code::Native).is_some());
         fs::write(files.dir.join(KEY_FILE), [7; 32]).unwrap();
@@ -204,7 +238,6 @@ mod tests {
 
     #[test]
     fn the_key_is_for_its_owner_only() {
-        use std::os::unix::fs::PermissionsExt as _;
         let files = files("key");
         files.store_code(&hash(b""), Code::Native, b"x").unwrap();
         let mode = fs::metadata(files.dir.join(KEY_FILE)).unwrap().permissions().mode();

@@ -190,6 +190,14 @@ impl types::HostMessage for State {
         Ok(self.message.remove_header(name))
     }
 
+    fn remove_headers(
+        &mut self,
+        _: Resource<Lent>,
+        names: Vec<String>,
+    ) -> Said<Result<(), EditError>> {
+        Ok(self.message.remove_headers(names))
+    }
+
     fn set_uri(&mut self, _: Resource<Lent>, uri: String) -> Said<Result<(), EditError>> {
         Ok(self.message.set_uri(uri))
     }

@@ -25,13 +25,41 @@ pub const COMMAND: &str = "compile-plugin";
 /// Politeness of the child: behind everything else.
 const NICE: libc::c_int = 15;
 
+/// What the child may take; told to it on its command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Address space, bytes.
+    pub memory_bytes: u64,
+    /// CPU time, seconds.
+    pub cpu_s: u64,
+    /// Wall time, seconds.
+    pub wall_s: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            memory_bytes: COMPILE_MEMORY_MAX_BYTES,
+            cpu_s: COMPILE_CPU_MAX_S,
+            wall_s: COMPILE_WALL_MAX_S,
+        }
+    }
+}
+
 /// Compiles in a child. `program` is this program; the code fits the engine of `code`.
 ///
 /// # Errors
 /// What the compiler says, or how the child ended, in one line.
-pub fn compile(program: &Path, code: Code, wasm: &[u8]) -> Result<Vec<u8>, String> {
+pub fn compile(
+    program: &Path,
+    code: Code,
+    wasm: &[u8],
+    bounds: &Bounds,
+) -> Result<Vec<u8>, String> {
+    let Bounds { memory_bytes, cpu_s, wall_s } = bounds;
     let mut child = Command::new(program)
         .args([COMMAND, code.name()])
+        .args([memory_bytes, cpu_s, wall_s].map(u64::to_string))
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::piped())
@@ -54,7 +82,7 @@ pub fn compile(program: &Path, code: Code, wasm: &[u8]) -> Result<Vec<u8>, Strin
     }
     let status = child.wait().map_err(|error| format!("the compiler is lost: {error}"))?;
     if !status.success() {
-        return Err(why(status, &said));
+        return Err(why(status, &said, bounds));
     }
     if compiled.len() > COMPILED_MAX_BYTES {
         return Err(format!("it becomes more than {COMPILED_MAX_BYTES} bytes of code"));
@@ -62,30 +90,35 @@ pub fn compile(program: &Path, code: Code, wasm: &[u8]) -> Result<Vec<u8>, Strin
     Ok(compiled)
 }
 
-fn why(status: ExitStatus, said: &[u8]) -> String {
+fn why(status: ExitStatus, said: &[u8], bounds: &Bounds) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     let said = String::from_utf8_lossy(said);
     let line: String = said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     match status.signal() {
         Some(libc::SIGXCPU | libc::SIGKILL) => {
-            format!("compiling took more than {COMPILE_CPU_MAX_S} s of CPU time")
+            format!("compiling took more than {} s of CPU time", bounds.cpu_s)
         }
-        Some(libc::SIGALRM) => format!("compiling took more than {COMPILE_WALL_MAX_S} s"),
-        Some(libc::SIGABRT) => format!(
-            "compiling took more than {} MiB of memory",
-            COMPILE_MEMORY_MAX_BYTES / 1024 / 1024
-        ),
+        Some(libc::SIGALRM) => format!("compiling took more than {} s", bounds.wall_s),
+        Some(libc::SIGABRT) => {
+            format!("compiling took more than {} MiB of memory", bounds.memory_bytes / 1024 / 1024)
+        }
         Some(signal) => format!("the compiler ended by signal {signal} {line}"),
         None => line,
     }
 }
 
-/// The child: limits itself, compiles stdin to stdout.
+/// The child: limits itself, compiles stdin to stdout. `args` are those behind [`COMMAND`].
 ///
 /// # Errors
 /// What the compiler says, in one line.
-pub fn run(code: Code) -> Result<(), String> {
-    bound_this_process();
+pub fn run(args: &[String]) -> Result<(), String> {
+    let [code, bounds @ ..] = args else { return Err("which code?".to_owned()) };
+    let code = Code::from_name(code).ok_or_else(|| format!("{code} is no code"))?;
+    let bounds: Vec<u64> = bounds.iter().filter_map(|bound| bound.parse().ok()).collect();
+    let [memory_bytes, cpu_s, wall_s] = bounds[..] else {
+        return Err("bounds: bytes of memory, seconds of CPU time, seconds".to_owned());
+    };
+    bound_this_process(&Bounds { memory_bytes, cpu_s, wall_s });
     let mut wasm = Vec::new();
     let most = u64::from(PLUGIN_KIB_MAX) * 1024;
     io::stdin()
@@ -100,19 +133,12 @@ pub fn run(code: Code) -> Result<(), String> {
     io::stdout().lock().write_all(&compiled).map_err(|error| format!("nobody reads: {error}"))
 }
 
-#[cfg(feature = "compiler")]
 fn to_code(code: Code, wasm: &[u8]) -> Result<Vec<u8>, String> {
     let text = |error: wasmtime::Error| super::guest::shown_error(&error);
     engine(code).and_then(|engine| engine.precompile_component(wasm)).map_err(text)
 }
 
-#[cfg(not(feature = "compiler"))]
-fn to_code(code: Code, _: &[u8]) -> Result<Vec<u8>, String> {
-    let _ = engine(code);
-    Err("this build has no compiler".to_owned())
-}
-
-fn bound_this_process() {
+fn bound_this_process(bounds: &Bounds) {
     let limit = |resource, most: u64| {
         #[allow(clippy::unnecessary_cast)] // narrower on 32-bit machines
         let most = most as libc::rlim_t;
@@ -120,14 +146,14 @@ fn bound_this_process() {
         // SAFETY: the kernel reads one rlimit. A limit that it refuses was lower before.
         unsafe { libc::setrlimit(resource, &raw const both) };
     };
-    limit(libc::RLIMIT_AS, COMPILE_MEMORY_MAX_BYTES);
-    limit(libc::RLIMIT_CPU, COMPILE_CPU_MAX_S);
+    limit(libc::RLIMIT_AS, bounds.memory_bytes);
+    limit(libc::RLIMIT_CPU, bounds.cpu_s);
     limit(libc::RLIMIT_CORE, 0);
     limit(libc::RLIMIT_FSIZE, 0);
     limit(libc::RLIMIT_NPROC, 0);
     // SAFETY: both take numbers only.
     unsafe {
         libc::nice(NICE);
-        libc::alarm(COMPILE_WALL_MAX_S as libc::c_uint);
+        libc::alarm(bounds.wall_s as libc::c_uint);
     }
 }

@@ -37,8 +37,11 @@ const SETTINGS: &str = "1";
 pub enum Code {
     /// Machine code of this machine.
     Native,
-    /// Bytecode of wasmtime's interpreter: where there is no compiler to machine code.
-    Pulley,
+    /// Bytecode of wasmtime's interpreter, of 32-bit machines: where there is no compiler to machine
+    /// code.
+    Pulley32,
+    /// The same of 64-bit machines.
+    Pulley64,
 }
 
 impl Code {
@@ -46,28 +49,35 @@ impl Code {
     pub const HERE: Self = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
         Self::Native
     } else {
-        Self::Pulley
+        Self::PULLEY
     };
 
-    /// Its name on the command line of the compiling child.
+    /// What this machine can interpret.
+    pub const PULLEY: Self =
+        if cfg!(target_pointer_width = "64") { Self::Pulley64 } else { Self::Pulley32 };
+
+    /// All there is.
+    pub const ALL: [Self; 3] = [Self::Native, Self::Pulley32, Self::Pulley64];
+
+    /// Its name on command lines and in the names of files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
-            Self::Pulley => "pulley",
+            Self::Pulley32 => "pulley32",
+            Self::Pulley64 => "pulley64",
         }
     }
 
     /// By that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Native, Self::Pulley].into_iter().find(|code| code.name() == name)
+        Self::ALL.into_iter().find(|code| code.name() == name)
     }
 
     /// The target as compilers call it.
     pub fn target(self) -> String {
-        match (self, cfg!(target_pointer_width = "64")) {
-            (Self::Native, _) => format!("{}-unknown-linux-gnu", std::env::consts::ARCH),
-            (Self::Pulley, true) => "pulley64".to_owned(),
-            (Self::Pulley, false) => "pulley32".to_owned(),
+        match self {
+            Self::Native => format!("{}-unknown-linux-gnu", std::env::consts::ARCH),
+            Self::Pulley32 | Self::Pulley64 => self.name().to_owned(),
         }
     }
 }
@@ -88,7 +98,7 @@ const WASMTIME: &str = "48";
 /// When this build has nothing for that code.
 pub(super) fn engine(code: Code) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
-    if code == Code::Pulley {
+    if code != Code::Native {
         config.target(&code.target())?;
     }
     config
@@ -252,7 +262,7 @@ mod tests {
 
     #[test]
     fn code_has_a_name_on_the_command_line() {
-        for code in [Code::Native, Code::Pulley] {
+        for code in Code::ALL {
             assert_eq!(Code::from_name(code.name()), Some(code));
             assert!(compatibility(code).contains(&code.target()));
         }

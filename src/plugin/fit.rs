@@ -10,17 +10,19 @@ use wasmtime::{
 use super::{
     bindings::{authenticator, balancer, filter, lifecycle, types},
     calls::State,
+    guest::shown_error,
     message::Lent,
 };
 
 type Message = Resource<Lent>;
 
-/// The first function of the interface that has another type, by name.
+/// The first function of the interface that has another type: its name, what the interface says
+/// and what was found.
 pub(super) fn misfit(
     store: &mut Store<State>,
     instance: &Instance,
     interface: &str,
-) -> Option<&'static str> {
+) -> Option<String> {
     let mut look = Look { store, instance, interface };
     match interface {
         "lifecycle" => None
@@ -57,8 +59,8 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// The name, if what stands there has another type.
-    fn at<P, R>(&mut self, name: &'static str) -> Option<&'static str>
+    /// The name and the types, if what stands there has another one.
+    fn at<P, R>(&mut self, name: &'static str) -> Option<String>
     where
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift,
@@ -68,7 +70,9 @@ impl Look<'_> {
         let inner = outer
             .and_then(|outer| self.instance.get_export_index(&mut *self.store, Some(&outer), name));
         let function = inner.and_then(|at| self.instance.get_func(&mut *self.store, at));
-        let fits = function.is_some_and(|function| function.typed::<P, R>(&*self.store).is_ok());
-        (!fits).then_some(name)
+        match function?.typed::<P, R>(&*self.store) {
+            Ok(_) => None,
+            Err(error) => Some(format!("{name}: {}", shown_error(&error))),
+        }
     }
 }

@@ -5,7 +5,6 @@
 //!
 //! Not in here: who keeps instances, and what a fault means.
 
-use core::net::IpAddr;
 use std::{fmt, sync::Arc};
 
 use serde::Serialize;
@@ -23,6 +22,7 @@ use super::{
         Client, Decision, Direction, Message, PipeKey, SessionKey, Upstream, Verdict, WorkerLoad,
     },
     message::Borrower,
+    told::{self, LastIp},
     values::{self, Interest, shown},
 };
 use crate::limits::{
@@ -39,7 +39,7 @@ pub(super) enum Fault {
     Trap(String),
     /// It answered what the interface does not allow.
     Value(String),
-    /// An exported function has another type than the interface says.
+    /// An exported function has another type than the interface says: which, and both types.
     Type(String),
     /// The hook is not exported.
     Missing(&'static str),
@@ -51,7 +51,7 @@ impl fmt::Display for Fault {
             Self::Budget(ms) => write!(f, "it took more than {ms} ms of CPU time"),
             Self::Trap(how) => write!(f, "it trapped: {how}"),
             Self::Value(what) => write!(f, "it answered what is not allowed: {what}"),
-            Self::Type(name) => write!(f, "its {name} has another type than the interface says"),
+            Self::Type(what) => write!(f, "an export is not as the interface says: {what}"),
             Self::Missing(hook) => write!(f, "it does not export {hook}"),
         }
     }
@@ -130,6 +130,7 @@ pub(super) struct Instance {
     authenticator: Option<authenticator::Guest>,
     filter: Option<filter::Guest>,
     interest: Arc<Interest>,
+    ip: LastIp,
     upstreams: Vec<balancer::Upstream>,
     workers: Vec<balancer::Worker>,
 }
@@ -176,6 +177,7 @@ impl Instance {
             authenticator,
             filter,
             interest: Arc::default(),
+            ip: LastIp::default(),
             upstreams: Vec::new(),
             workers: Vec::new(),
         })
@@ -263,7 +265,7 @@ impl Instance {
         upstreams: &[Upstream],
     ) -> Result<Option<u32>, Fault> {
         self.upstreams.clear();
-        self.upstreams.extend(upstreams.iter().map(upstream));
+        self.upstreams.extend(upstreams.iter().map(told::upstream));
         let key = balancer::SessionKey {
             client_ip_hash: key.client_ip_hash,
             path_hash: key.path_hash,
@@ -289,13 +291,7 @@ impl Instance {
         workers: &[WorkerLoad],
     ) -> Result<Option<u16>, Fault> {
         self.workers.clear();
-        self.workers.extend(workers.iter().map(|worker| balancer::Worker {
-            id: worker.id,
-            pipes: worker.pipes,
-            kpps: worker.kpps,
-            busy_permille: worker.busy_permille,
-            same_node: worker.same_node,
-        }));
+        self.workers.extend(workers.iter().map(told::worker));
         let key = balancer::PipeKey {
             session_hash: key.session_hash,
             ssrc: key.ssrc,
@@ -319,8 +315,8 @@ impl Instance {
         client: &Client<'_>,
         message: Message<'_>,
     ) -> Result<Decision, Fault> {
-        let ip = text_of(client.ip);
-        let client = told(client, &ip);
+        let ip = self.ip.of(client.ip);
+        let client = told::client(client, &ip);
         self.store.data_mut().message.lend(&message, Borrower::Authenticator);
         let said = self.call(HOOK_BUDGET_MS, |this| match &this.authenticator {
             Some(hook) => hook.call_authenticate(&mut this.store, client, Resource::new_borrow(0)),
@@ -336,8 +332,8 @@ impl Instance {
         direction: Direction,
         message: Message<'_>,
     ) -> Result<Verdict, Fault> {
-        let ip = text_of(client.ip);
-        let client = told(client, &ip);
+        let ip = self.ip.of(client.ip);
+        let client = told::client(client, &ip);
         let direction = match direction {
             Direction::ClientToUpstream => types::Direction::ClientToUpstream,
             Direction::UpstreamToClient => types::Direction::UpstreamToClient,
@@ -403,43 +399,6 @@ fn arm(store: &mut Store<State>, budget_ms: u64) {
     store.data_mut().budget = Budget { limit_ns: budget_ms * 1_000_000, since_ns: None };
     store.set_epoch_deadline(1);
 }
-
-fn upstream(upstream: &Upstream) -> balancer::Upstream {
-    balancer::Upstream {
-        id: upstream.id,
-        weight: upstream.weight,
-        healthy: upstream.healthy,
-        draining: upstream.draining,
-        sessions: upstream.sessions,
-        max_sessions: upstream.max_sessions,
-        rtt_us: upstream.rtt_us,
-        err_permille: upstream.err_permille,
-        out_kbit: upstream.out_kbit,
-    }
-}
-
-fn told<'a>(client: &Client<'a>, ip: &'a str) -> types::Client<'a> {
-    types::Client {
-        ip,
-        port: client.port,
-        tls: false,
-        session_hash: client.session_hash,
-        listener: client.listener,
-        mount: client.mount,
-    }
-}
-
-/// An address as text, on the stack: it is made for each call.
-fn text_of(ip: IpAddr) -> heapless::String<IP_TEXT_BYTES> {
-    use fmt::Write as _;
-    let mut text = heapless::String::new();
-    // The longest fits.
-    let _ = write!(text, "{ip}");
-    text
-}
-
-/// An IPv6 address that holds an IPv4 one in decimals is the longest text.
-const IP_TEXT_BYTES: usize = 45;
 
 /// The call was ended for its CPU time.
 #[derive(Debug)]

@@ -28,9 +28,9 @@ pub trait Hooks {
     /// Who the client is.
     fn authenticate(&mut self, slot: &str, client: &Client<'_>, message: Message<'_>) -> Decision;
 
-    /// Whether a filter wants to see messages of this kind: `method` is that of the request, also
-    /// for an answer.
-    fn interested(&mut self, slot: &str, direction: Direction, method: &str) -> bool;
+    /// Whether a filter wants to see this message. Requests and answers are told apart by what they
+    /// are, not by their direction: cameras send requests too.
+    fn interested(&mut self, slot: &str, message: Message<'_>) -> bool;
 
     /// What becomes of a message.
     fn on_message(
@@ -128,6 +128,13 @@ pub struct Message<'a> {
     pub head: usize,
     /// Of the request; for an answer that of its request.
     pub method: &'a str,
+}
+
+impl Message<'_> {
+    /// Whether it is a request; an answer begins with the version (RFC 2326 7.1).
+    pub fn is_request(&self) -> bool {
+        !self.bytes.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"RTSP/"))
+    }
 }
 
 /// Which way a message goes.

@@ -52,11 +52,16 @@ impl Keep for Forget {
     }
 }
 
+/// Where an image has its compiled plugins.
+pub const IMAGE_DIR: &str = "/usr/lib/edgeweir/plugins";
+
 /// Where things are, and what they run as.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// Directory of components and their code.
     pub data_dir: PathBuf,
+    /// Directory of code that came with the image.
+    pub image_dir: PathBuf,
     /// This program: the compiling child is started from it.
     pub program: PathBuf,
     /// What guests are compiled to.
@@ -67,7 +72,8 @@ impl Places {
     /// As a gateway runs: its own executable, this machine's code.
     pub fn new(data_dir: PathBuf) -> Self {
         // The file may have been replaced by an update; this names the one that runs.
-        Self { data_dir, program: PathBuf::from("/proc/self/exe"), code: Code::HERE }
+        let program = PathBuf::from("/proc/self/exe");
+        Self { data_dir, image_dir: PathBuf::from(IMAGE_DIR), program, code: Code::HERE }
     }
 }
 
@@ -92,6 +98,7 @@ impl Default for Rules {
 pub struct Host {
     pub(super) places: Places,
     pub(super) files: Files,
+    pub(super) image: Files,
     pub(super) keys: Arc<Keys>,
     rules: Mutex<Rules>,
     runtime: OnceLock<Runtime>,
@@ -140,6 +147,7 @@ impl Host {
     pub fn new(places: Places, keep: Box<dyn Keep>) -> Arc<Self> {
         let files = Files::new(places.data_dir.clone());
         Arc::new(Self {
+            image: Files::of_image(places.image_dir.clone()),
             places,
             files,
             keys: Arc::default(),
@@ -173,13 +181,16 @@ impl Host {
         let _ = self.waker.set(waker);
     }
 
-    /// Loads the plugins that were kept, with the configuration of each slot as JSON. A slot whose
-    /// active one cannot run takes the one before; what happened is among the events.
-    pub fn boot(&self, stored: Slots, config: &dyn Fn(&str) -> String) {
+    /// Loads the plugins that were kept, with the configuration of each slot as JSON; none: the
+    /// configuration has no such slot, and it stays unloaded. A slot whose active one cannot run
+    /// takes the one before; what happened is among the events.
+    pub fn boot(&self, stored: Slots, config: &dyn Fn(&str) -> Option<String>) {
         let mut work = self.work();
         work.slots = stored;
         for stored in work.slots.slots.clone() {
-            self.boot_slot(&mut work, stored, config);
+            if let Some(config) = config(&stored.slot) {
+                self.boot_slot(&mut work, stored, &config);
+            }
         }
         self.files.sweep(&work.slots.hashes());
     }
@@ -217,6 +228,21 @@ impl Host {
         self.reconfigure(&mut self.work(), slot, config)
     }
 
+    /// Unloads the slots that nobody needs: memory goes, files and what is stored stay, and
+    /// [`Self::configure`] loads them again. `needed` is asked while no other change is under way.
+    pub fn unload(&self, needed: &dyn Fn(&str) -> bool) {
+        let _alone = self.work();
+        let known = lock(&self.known).clone();
+        for slot in known.iter().filter(|slot| slot.number() != 0) {
+            let name = &slot.held.slot;
+            if !needed(name) {
+                slot.swap(None, false);
+                slot.held.kv.clear();
+                log::info!("plugin {name}: unloaded, nothing asks this slot any more");
+            }
+        }
+    }
+
     /// Empties a slot.
     ///
     /// # Errors
@@ -243,6 +269,13 @@ impl Host {
         known.iter().map(|slot| info(slot, stored.get(&slot.held.slot))).collect()
     }
 
+    /// Names of the slots that are loaded.
+    pub fn loaded(&self) -> Vec<String> {
+        let known = lock(&self.known);
+        let loaded = known.iter().filter(|slot| slot.number() != 0);
+        loaded.map(|slot| slot.held.slot.clone()).collect()
+    }
+
     /// Numbers that the guests keep, by slot.
     pub fn metrics(&self) -> Vec<(String, Vec<Metric>)> {
         let known = lock(&self.known).clone();
@@ -256,7 +289,7 @@ impl Host {
 
     /// Follows up on what workers found (rollbacks) and on time (trials that are over). Call it
     /// when woken and every few seconds while [`Self::is_on_trial`].
-    pub fn maintain(&self, config: &dyn Fn(&str) -> String) {
+    pub fn maintain(&self, config: &dyn Fn(&str) -> Option<String>) {
         let now = clock::now();
         let known = lock(&self.known).clone();
         for slot in known {
@@ -373,6 +406,7 @@ fn info(slot: &Slot, stored: Option<&Stored>) -> SlotInfo {
         hash: shown(current.as_ref().map(|now| now.hash)),
         serial: current.as_ref().map_or(0, |now| now.serial),
         generation: current.as_ref().map_or(0, |now| now.number),
+        kept: shown(stored.and_then(|stored| stored.active).map(|version| version.hash)),
         hooks: current.as_ref().map_or_else(Vec::new, |now| hooks(now.exports)),
         previous: shown(stored.and_then(|stored| stored.previous).map(|version| version.hash)),
         banned: shown(stored.and_then(|stored| stored.banned)),

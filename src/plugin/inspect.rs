@@ -71,11 +71,11 @@ pub(super) fn surface(engine: &Engine, component: &Component) -> Surface {
     }
 }
 
-/// The hooks of a component whose names and needs are allowed.
+/// The hooks of a component whose names are allowed.
 ///
 /// # Errors
-/// [`Unfit`] with the name of the offending import or export, or the need.
-pub(super) fn check(surface: &Surface, component: &Component) -> Result<Exports, Unfit> {
+/// [`Unfit`] with the name of the offending import or export.
+pub(super) fn check(surface: &Surface) -> Result<Exports, Unfit> {
     let mut exports = Exports::default();
     let mut lifecycle = false;
     for name in &surface.exports {
@@ -91,7 +91,7 @@ pub(super) fn check(surface: &Surface, component: &Component) -> Result<Exports,
     if !lifecycle {
         return Err(unfit(
             format!("it does not export {PACKAGE}lifecycle@{VERSION}"),
-            "every plugin does: include one of the worlds of plugins/wit/world.wit",
+            "every plugin does: include one of the worlds of plugins/wit/worlds.wit",
         ));
     }
     if exports == Exports::default() {
@@ -108,7 +108,6 @@ pub(super) fn check(surface: &Surface, component: &Component) -> Result<Exports,
             return Err(forbidden(name));
         }
     }
-    needs(component)?;
     Ok(exports)
 }
 
@@ -136,7 +135,12 @@ fn forbidden(name: &str) -> Unfit {
     unfit(format!("it imports {name}, which is not allowed"), remedy)
 }
 
-fn needs(component: &Component) -> Result<(), Unfit> {
+/// Whether a component can be instantiated within the bounds, as far as it says beforehand; what it
+/// takes later is bounded by its store.
+///
+/// # Errors
+/// [`Unfit`] with the need and the bound.
+pub(super) fn needs(component: &Component) -> Result<(), Unfit> {
     let Some(needs) = component.resources_required() else {
         return Err(unfit(
             "it imports a component or module",

@@ -14,15 +14,16 @@ use std::sync::{Arc, PoisonError};
 
 use minisign_verify::{PublicKey, Signature};
 
+#[cfg(feature = "compiler")]
+use super::{Places, child};
 use super::{
     Refusal, Report, Upload,
     cache::hash,
     calls::Held,
-    child,
     engine::load,
     guest::Prepared,
     host::{Host, Rules, Runtime, Work, empty, hooks},
-    inspect,
+    inspect::{self, Unfit},
     report::Phase,
     shadow::{self, Tried},
     slot::{Generation, Hash, Slot},
@@ -184,19 +185,12 @@ impl Host {
     }
 
     /// Makes a slot serve what was kept, or what was kept before that.
-    pub(super) fn boot_slot(
-        &self,
-        work: &mut Work,
-        stored: Stored,
-        config: &dyn Fn(&str) -> String,
-    ) {
+    pub(super) fn boot_slot(&self, work: &mut Work, stored: Stored, config: &str) {
         let name = stored.slot.clone();
         let Some(slot) = self.slot(&name) else { return };
-        let json = config(&name);
         for version in [stored.active, stored.previous].into_iter().flatten() {
             let made = self.component(&version.hash).and_then(|wasm| {
-                let plan =
-                    Plan { slot: &name, wasm: &wasm, version, config: &json, handover: None };
+                let plan = Plan { slot: &name, wasm: &wasm, version, config, handover: None };
                 let made = self.make(plan, &mut Clock::start())?;
                 let _ = self.store_code(&made);
                 Ok(made)
@@ -222,7 +216,12 @@ impl Host {
     }
 
     /// Follows up on what a worker did with a slot.
-    pub(super) fn attend(&self, work: &mut Work, slot: &Slot, config: &dyn Fn(&str) -> String) {
+    pub(super) fn attend(
+        &self,
+        work: &mut Work,
+        slot: &Slot,
+        config: &dyn Fn(&str) -> Option<String>,
+    ) {
         let name = &slot.held.slot;
         let Some(stored) = work.slots.get(name).cloned() else { return };
         let now = slot.current().map(|generation| generation.hash);
@@ -232,8 +231,11 @@ impl Host {
             let back = stored.previous.filter(|previous| Some(previous.hash) == now);
             let stored = Stored { active: back, previous: None, banned: active, ..stored };
             work.store(stored).map(|()| self.files.sweep(&work.slots.hashes()))
-        } else if slot.is_benched() && stored.previous.is_some() {
-            self.roll_back(work, name, &config(name), true).map(|report| {
+        } else if slot.is_benched()
+            && stored.previous.is_some()
+            && let Some(config) = config(name)
+        {
+            self.roll_back(work, name, &config, true).map(|report| {
                 self.event(format!("plugin {name}: rolled back to {}", report.hash));
             })
         } else {
@@ -271,8 +273,9 @@ impl Host {
         let runtime = self.runtime()?;
         let (component, code, cached) = self.code(runtime, &plan, clock)?;
         let surface = inspect::surface(&runtime.engine, &component);
-        let unfit = |unfit: inspect::Unfit| Refusal::new("imports", unfit.reason, unfit.remedy);
-        let exports = inspect::check(&surface, &component).map_err(unfit)?;
+        let unfit = |step| move |unfit: Unfit| Refusal::new(step, unfit.reason, unfit.remedy);
+        let exports = inspect::check(&surface).map_err(unfit("imports"))?;
+        inspect::needs(&component).map_err(unfit("needs"))?;
         let prepared = Prepared::new(&runtime.engine, &component, exports).map_err(|reason| {
             let remedy = "build it against the plugins/wit of this release";
             Refusal::new("types", format!("an import or export has other types: {reason}"), remedy)
@@ -316,18 +319,17 @@ impl Host {
         plan: &Plan<'_>,
         clock: &mut Clock,
     ) -> Result<(wasmtime::component::Component, Vec<u8>, bool), Refusal> {
-        let code = self.places.code;
-        if let Some(cached) = self.files.code(&plan.version.hash, code) {
-            // SAFETY: the seal says that this device's compiler made exactly these bytes.
-            let loaded = unsafe { load(&runtime.engine, &cached) };
+        for files in [&self.image, &self.files] {
+            let Some(kept) = files.code(&plan.version.hash, self.places.code) else { continue };
+            // SAFETY: they came with the image, as this program did, and nobody but the owner may
+            // write there; or the seal says that this device's compiler made exactly these bytes.
+            let loaded = unsafe { load(&runtime.engine, &kept) };
             if let Ok(component) = loaded {
                 clock.end("load");
-                return Ok((component, cached, true));
+                return Ok((component, kept, true));
             }
         }
-        let compiled = child::compile(&self.places.program, code, plan.wasm).map_err(|reason| {
-            Refusal::new("compile", reason, "run `edgeweir plugin check` on it where it is built")
-        })?;
+        let compiled = self.compile(&plan.version.hash, plan.wasm)?;
         clock.end("compile");
         // SAFETY: they come from our own compiler through a pipe that nobody else holds.
         let loaded = unsafe { load(&runtime.engine, &compiled) };
@@ -337,6 +339,26 @@ impl Host {
         })?;
         clock.end("load");
         Ok((component, compiled, false))
+    }
+}
+
+#[cfg(feature = "compiler")]
+impl Host {
+    fn compile(&self, _: &Hash, wasm: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let Places { program, code, .. } = &self.places;
+        let compiled = child::compile(program, *code, wasm, &child::Bounds::default());
+        compiled.map_err(|reason| {
+            Refusal::new("compile", reason, "run `edgeweir plugin check` on it where it is built")
+        })
+    }
+}
+
+#[cfg(not(feature = "compiler"))]
+impl Host {
+    fn compile(&self, of: &Hash, _: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let file = self.image.code_path(of, self.places.code);
+        let reason = format!("this build has no compiler, and there is no {}", file.display());
+        Err(Refusal::new("compile", reason, "take it into the image: `edgeweir plugin compile`"))
     }
 }
 

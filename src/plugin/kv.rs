@@ -82,6 +82,11 @@ impl Kv {
         Ok(sum)
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        *self.lock() = Table::default();
+    }
+
     /// Keys, and bytes of keys and values.
     pub(super) fn size(&self) -> (usize, usize) {
         let table = self.lock();

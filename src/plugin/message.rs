@@ -229,6 +229,19 @@ impl Current {
         self.stage(Edit::Remove(name))
     }
 
+    pub(super) fn remove_headers(&mut self, names: Vec<String>) -> Result<(), EditError> {
+        for name in &names {
+            self.may_edit(name)?;
+            if name.is_empty() {
+                return Err(EditError::BadName);
+            }
+        }
+        if names.len() > GUEST_EDITS_MAX - self.staged.count {
+            return Err(EditError::TooLarge);
+        }
+        names.into_iter().try_for_each(|name| self.remove_header(name))
+    }
+
     pub(super) fn set_uri(&mut self, uri: String) -> Result<(), EditError> {
         self.may_edit("")?;
         if !self.is_request() {

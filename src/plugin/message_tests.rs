@@ -123,6 +123,30 @@ fn removing_what_is_not_there_changes_nothing() {
 }
 
 #[test]
+fn many_headers_go_in_one_call_or_none_does() {
+    let mut current = lent(REQUEST);
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    for (bad, error) in [
+        ("Session", EditError::ForbiddenHeader),
+        ("a b", EditError::BadName),
+        ("", EditError::BadName),
+    ] {
+        assert_eq!(current.remove_headers(names(&["X-B", bad])), Err(error), "{bad}");
+    }
+    assert_eq!(current.remove_headers(names(&["X-Z"; 65])), Err(EditError::TooLarge));
+    assert_eq!(current.edited(), None);
+    current.remove_headers(names(&["X-Z"; 62])).unwrap();
+    assert_eq!(current.remove_headers(names(&["X-B"; 3])), Err(EditError::TooLarge));
+    current.remove_headers(names(&["x-b", "X-C"])).unwrap();
+    let (many, _) = current.edited().unwrap();
+    let mut one_by_one = lent(REQUEST);
+    one_by_one.remove_header("X-B".to_owned()).unwrap();
+    one_by_one.remove_header("X-C".to_owned()).unwrap();
+    assert_eq!(one_by_one.edited().unwrap().0, many);
+    assert_eq!(current.remove_header("X-B".to_owned()), Err(EditError::TooLarge));
+}
+
+#[test]
 fn edits_that_break_a_rule_are_told_so() {
     let mut current = lent(REQUEST);
     let long = "n".repeat(65);

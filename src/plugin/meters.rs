@@ -12,10 +12,14 @@ use crate::{
     },
 };
 
+/// Names that the gateway itself has in `/metrics`, after `edgeweir_plugin_`.
+pub const OWN_METRICS: [&str; 7] =
+    ["active", "calls", "dropped_lines", "dropped_metrics", "faults", "generation", "seconds"];
+
 /// A number that a guest keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// `[a-z][a-z0-9_]*`, at most 64 bytes.
+    /// `[a-z][a-z0-9_]*`, at most 64 bytes; does not end in `_total`, is none of [`OWN_METRICS`].
     pub name: String,
     /// Its value.
     pub value: Value,
@@ -153,6 +157,8 @@ fn is_name(name: &str) -> bool {
     name.len() <= GUEST_METRIC_NAME_MAX_BYTES
         && name.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
         && name.bytes().all(rest)
+        && !name.ends_with("_total")
+        && !OWN_METRICS.contains(&name)
 }
 
 /// A line as it may stand in the log.
@@ -193,16 +199,17 @@ mod tests {
     fn bad_names_other_kinds_and_too_many_are_dropped_and_counted() {
         let meters = Meters::default();
         let longest = "a".repeat(64);
-        for name in ["", "A", "1a", "a-b", "é", &"a".repeat(65)] {
+        let bad = ["", "A", "1a", "a-b", "é", "hits_total", &"a".repeat(65)];
+        for name in bad.into_iter().chain(OWN_METRICS) {
             meters.counter_add(name, 1);
         }
         meters.counter_add(&longest, 1);
         meters.gauge_set(&longest, 0, 1);
-        assert_eq!((meters.numbers().len(), meters.dropped_metrics()), (1, 7));
+        assert_eq!((meters.numbers().len(), meters.dropped_metrics()), (1, 15));
         for at in 1..40 {
             meters.counter_add(&format!("m{at}"), 1);
         }
-        assert_eq!((meters.numbers().len(), meters.dropped_metrics()), (32, 15));
+        assert_eq!((meters.numbers().len(), meters.dropped_metrics()), (32, 23));
     }
 
     #[test]

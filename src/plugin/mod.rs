@@ -13,10 +13,10 @@
 //! * [`hooks`]: what the gateway asks, in plain types. Whether a component, a built-in policy or a
 //!   test answers is invisible to who asks.
 //! * `engine`: wasmtime set up for small boards, the clock of budgets;  `guest`: one instance;
-//!   `message`, `values`: what it is lent and what it says, checked;  `calls`, `kv`, `meters`,
+//!   `told`, `message`, `values`: what it is told, lent and says, checked;  `calls`, `kv`, `meters`,
 //!   `keys`: what it may ask of the host;  `slot`, `worker`: which generation serves, and swaps.
 //! * `host`, `install`, `inspect`, `shadow`, `child`, `cache`, [`state`], `report`: from an upload
-//!   to a plugin that serves, and what is kept of it.
+//!   to a plugin that serves, and what is kept of it;  `image`: code for a build without compiler.
 //!
 //! A fault (a trap, a budget, a value that breaks a rule) drops the instance; the session goes on
 //! as if nobody had answered. Several in the first minute bring back the plugin from before.
@@ -32,7 +32,7 @@ mod bindings;
 mod cache;
 #[cfg(feature = "plugins")]
 mod calls;
-#[cfg(feature = "plugins")]
+#[cfg(feature = "compiler")]
 pub mod child;
 #[cfg(feature = "plugins")]
 mod engine;
@@ -42,6 +42,8 @@ mod fit;
 mod guest;
 #[cfg(feature = "plugins")]
 mod host;
+#[cfg(feature = "compiler")]
+pub mod image;
 #[cfg(feature = "plugins")]
 mod inspect;
 #[cfg(feature = "plugins")]
@@ -61,6 +63,8 @@ mod shadow;
 #[cfg(feature = "plugins")]
 mod slot;
 #[cfg(feature = "plugins")]
+mod told;
+#[cfg(feature = "plugins")]
 mod values;
 #[cfg(feature = "plugins")]
 mod worker;
@@ -69,9 +73,9 @@ mod worker;
 pub use self::{
     engine::{Code, thread_cpu_ns},
     guest::{Exports, Info},
-    host::{Forget, Host, Keep, Places, Rules},
+    host::{Forget, Host, IMAGE_DIR, Keep, Places, Rules},
     keys::KEY_USER,
-    meters::{Metric, Value},
+    meters::{Metric, OWN_METRICS, Value},
     report::{Event, Phase, Refusal, Report, SlotInfo, Upload},
     shadow::{Costs, Sample},
     worker::Guests,

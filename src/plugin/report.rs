@@ -103,6 +103,8 @@ pub struct SlotInfo {
     pub version: String,
     /// SHA-256 of what serves, hexadecimal; empty when nothing serves.
     pub hash: String,
+    /// SHA-256 of what is installed, whether it serves or not; empty: nothing.
+    pub kept: String,
     /// Its serial; 0: none.
     pub serial: u64,
     /// Number of what serves: one more with each swap of any slot; 0: nothing serves.

@@ -168,13 +168,15 @@ impl Hooks for Guests {
             .unwrap_or(Decision::Fault)
     }
 
-    fn interested(&mut self, slot: &str, direction: Direction, method: &str) -> bool {
+    fn interested(&mut self, slot: &str, message: Message<'_>) -> bool {
         // Without a plugin the message must come to `on_message`, which says so.
         let Some(seat) = self.seat(slot).and_then(|at| self.seats.get(at)) else { return true };
-        match direction {
-            _ if !seat.exports.filter => true,
-            Direction::ClientToUpstream => seat.interest.in_requests(method),
-            Direction::UpstreamToClient => seat.interest.in_answers(method),
+        if !seat.exports.filter {
+            return true;
+        }
+        match message.is_request() {
+            true => seat.interest.in_requests(message.method),
+            false => seat.interest.in_answers(message.method),
         }
     }
 

@@ -156,8 +156,7 @@ impl Inner {
             let _ = self.listen.send(listen).await;
         }
         if plugins {
-            let generation = self.shared.generation();
-            for note in self.keeper.follow(&generation.config, told).await {
+            for note in self.keeper.follow(&self.shared, &old.table, told).await {
                 warn!("{note}");
                 self.shared.event(note.clone());
                 text = format!("{text}; {note}");

@@ -5,7 +5,7 @@
 //! asks guests during a session (`connection/hooks.rs`).
 
 use core::time::Duration;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use log::{info, warn};
 use smol::{Timer, channel, future::FutureExt};
@@ -24,8 +24,9 @@ use crate::{
         model::{Installed, Phase, PluginStatus, Problem},
     },
     flash::store::Start,
+    origin::Table,
     plugin::{
-        self, Host, Keep, Places, Refusal, Report, Rules, SlotInfo, Upload,
+        self, Host, Keep, Metric, Places, Refusal, Report, Rules, SlotInfo, Upload, Value,
         hooks::{Hooks, MakeHooks},
         state::{self, Slots},
     },
@@ -40,6 +41,8 @@ pub(super) struct Keeper {
     woken: channel::Receiver<()>,
     /// What slots are told, as the configuration in force has it.
     configs: Arc<Mutex<Plugins>>,
+    /// Tables of earlier configurations that sessions still use: each was one change.
+    past: Arc<Mutex<Vec<Weak<Table>>>>,
 }
 
 /// Slots on their way to flash, or to the file that stands for it.
@@ -86,7 +89,11 @@ impl Keeper {
             notes.extend(fall_back(&mut slots));
         }
         let keep = Stored { store, fallbacks: start.fallbacks, sequence };
-        let host = Host::new(Places::new(data), Box::new(keep));
+        let mut places = Places::new(data);
+        if let Some(dir) = &options.image_plugins {
+            places.image_dir.clone_from(dir);
+        }
+        let host = Host::new(places, Box::new(keep));
         let (wake, woken) = channel::bounded(1);
         host.on_attention(Box::new(move || {
             // When one waits already, that is enough.
@@ -95,10 +102,10 @@ impl Keeper {
         host.set_rules(rules(&config.plugins));
         host.set_secrets(Arc::clone(secrets));
         let configs = Arc::new(Mutex::new(config.plugins.clone()));
-        let keeper = Self { host, woken, configs };
+        let keeper = Self { host, woken, configs, past: Arc::default() };
         if !slots.slots.is_empty() {
             let (host, configs) = keeper.parts();
-            smol::unblock(move || host.boot(slots, &|slot| json(&configs, slot))).await;
+            smol::unblock(move || host.boot(slots, &|slot| told(&configs, slot))).await;
         }
         notes.extend(keeper.host.take_events().into_iter().map(|event| event.text));
         (keeper, notes)
@@ -111,7 +118,7 @@ impl Keeper {
     }
 
     /// Follows up on what plugins do by themselves, for ever.
-    pub(super) async fn watch(&self, shared: &Shared) {
+    pub(super) async fn watch(&self, shared: &Arc<Shared>) {
         loop {
             let woken = async { self.woken.recv().await.is_ok() };
             let time = async {
@@ -120,28 +127,55 @@ impl Keeper {
             };
             if woken.or(time).await || self.host.is_on_trial() {
                 let (host, configs) = self.parts();
-                smol::unblock(move || host.maintain(&|slot| json(&configs, slot))).await;
+                smol::unblock(move || host.maintain(&|slot| told(&configs, slot))).await;
             }
+            self.unload(shared).await;
             self.tell(shared);
         }
     }
 
-    /// Takes up another configuration; what could not be done, in words.
-    pub(super) async fn follow(&self, config: &Config, changed: Vec<String>) -> Vec<String> {
-        self.host.set_rules(rules(&config.plugins));
-        lock(&self.configs).clone_from(&config.plugins);
+    /// Takes up the configuration that has just come into force; `before` is the table of the one
+    /// until now, `changed` names the slots that are new or are told something else. What could not
+    /// be done, in words.
+    pub(super) async fn follow(
+        &self,
+        shared: &Arc<Shared>,
+        before: &Arc<Table>,
+        changed: Vec<String>,
+    ) -> Vec<String> {
+        let generation = shared.generation();
+        self.host.set_rules(rules(&generation.config.plugins));
+        lock(&self.configs).clone_from(&generation.config.plugins);
+        lock(&self.past).push(Arc::downgrade(before));
         let (host, configs) = self.parts();
-        let held: Vec<String> = changed;
-        smol::unblock(move || {
+        let notes = smol::unblock(move || {
             let configure = |slot: &String| match host.configure(slot, &json(&configs, slot)) {
                 Ok(_) => None,
                 Err(refusal) => Some(format!(
                     "plugin {slot} goes on with the configuration that it had: {refusal}"
                 )),
             };
-            held.iter().filter_map(configure).collect()
+            changed.iter().filter_map(configure).collect()
         })
-        .await
+        .await;
+        self.unload(shared).await;
+        notes
+    }
+
+    /// Unloads the slots that neither the configuration nor a running session names.
+    async fn unload(&self, shared: &Arc<Shared>) {
+        lock(&self.past).retain(|table| table.strong_count() > 0);
+        let (host, shared, past) =
+            (Arc::clone(&self.host), Arc::clone(shared), Arc::clone(&self.past));
+        let needed = move |slot: &str| {
+            // Asked at the last moment: a slot that comes back stays.
+            let mut tables: Vec<_> = lock(&past).iter().filter_map(Weak::upgrade).collect();
+            tables.push(Arc::clone(&shared.generation().table));
+            tables.iter().any(|table| table.slot_names().any(|name| name == slot))
+        };
+        if host.loaded().iter().any(|slot| !needed(slot)) {
+            smol::unblock(move || host.unload(&needed)).await;
+        }
     }
 
     /// Takes up other secrets.
@@ -199,14 +233,28 @@ impl Keeper {
         Ok(changed)
     }
 
-    /// What the slots hold.
+    /// What the slots of these names hold, then those that the configuration has no more.
     pub(super) fn status(&self, names: &[&str], meters: &HookMeters) -> Vec<PluginStatus> {
         let held = self.host.list();
+        let numbers = self.host.metrics();
         let status = |name: &&str| {
-            let found = held.iter().find(|info| info.slot == **name);
-            found.map_or_else(|| empty(name), |info| shown(info, meters))
+            let Some(info) = held.iter().find(|info| info.slot == **name) else {
+                return empty(name);
+            };
+            let of = numbers.iter().find(|(slot, _)| slot == name);
+            shown(info, meters, of.map_or(&[], |(_, numbers)| numbers))
         };
-        names.iter().map(status).collect()
+        let gone = held.iter().filter(|info| !names.contains(&&*info.slot));
+        let gone = gone.filter_map(|info| {
+            let state = match (info.generation, &*info.kept) {
+                (0, "") => return None,
+                (0, _) => "unused",
+                _ => "leaving",
+            };
+            let of = shown(info, meters, &[]);
+            Some(PluginStatus { state: state.to_owned(), hash: info.kept.clone(), ..of })
+        });
+        names.iter().map(status).chain(gone).collect()
     }
 
     fn tell(&self, shared: &Shared) {
@@ -220,10 +268,14 @@ impl Keeper {
     }
 }
 
-/// What a slot is told.
-fn json(configs: &Mutex<Plugins>, slot: &str) -> String {
+/// What a slot is told; none: the configuration has no such slot.
+fn told(configs: &Mutex<Plugins>, slot: &str) -> Option<String> {
     let plugins = lock(configs);
-    plugins.find(slot).map_or("{}", |slot| plugins.config(slot)).to_owned()
+    plugins.find(slot).map(|slot| plugins.config(slot).to_owned())
+}
+
+fn json(configs: &Mutex<Plugins>, slot: &str) -> String {
+    told(configs, slot).unwrap_or_else(|| "{}".to_owned())
 }
 
 fn rules(plugins: &Plugins) -> Rules {
@@ -271,7 +323,15 @@ fn empty(slot: &str) -> PluginStatus {
     PluginStatus { slot: slot.to_owned(), state: "empty".to_owned(), ..PluginStatus::default() }
 }
 
-fn shown(info: &SlotInfo, meters: &HookMeters) -> PluginStatus {
+fn shown(info: &SlotInfo, meters: &HookMeters, numbers: &[Metric]) -> PluginStatus {
+    let counter = |metric: &Metric| match metric.value {
+        Value::Counter(sum) => Some((metric.name.clone(), sum)),
+        Value::Gauge(_) => None,
+    };
+    let gauge = |metric: &Metric| match metric.value {
+        Value::Gauge(value) => Some((metric.name.clone(), value)),
+        Value::Counter(_) => None,
+    };
     PluginStatus {
         slot: info.slot.clone(),
         state: info.state.to_owned(),
@@ -285,5 +345,9 @@ fn shown(info: &SlotInfo, meters: &HookMeters) -> PluginStatus {
         banned: info.banned.clone(),
         faults: info.faults,
         hooks: meters.of(&info.slot),
+        counters: numbers.iter().filter_map(counter).collect(),
+        gauges: numbers.iter().filter_map(gauge).collect(),
+        dropped_metrics: info.dropped_metrics,
+        dropped_lines: info.dropped_lines,
     }
 }

@@ -10,6 +10,7 @@ use crate::{
         model::{Installed, PluginStatus, Problem},
     },
     flash::store::Start,
+    origin::Table,
     plugin::hooks::MakeHooks,
 };
 
@@ -35,11 +36,16 @@ impl Keeper {
         None
     }
 
-    pub(super) async fn watch(&self, _: &Shared) {
+    pub(super) async fn watch(&self, _: &Arc<Shared>) {
         core::future::pending().await
     }
 
-    pub(super) async fn follow(&self, _: &Config, _: Vec<String>) -> Vec<String> {
+    pub(super) async fn follow(
+        &self,
+        _: &Arc<Shared>,
+        _: &Arc<Table>,
+        _: Vec<String>,
+    ) -> Vec<String> {
         Vec::new()
     }
 

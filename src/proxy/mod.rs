@@ -31,7 +31,6 @@ use std::{
 use log::{info, warn};
 use smol::{LocalExecutor, Task, Timer, channel, future::FutureExt};
 
-pub use self::options::RunOptions;
 use self::{
     admin::Admin,
     keeper::Keeper,
@@ -40,6 +39,7 @@ use self::{
     source::Source,
     watchdog::Watchdog,
 };
+pub use self::{options::RunOptions, source::read_secrets};
 use crate::{
     clock,
     control::{gateway::Gateway, server, socket::ControlSocket},

@@ -16,6 +16,8 @@ pub struct RunOptions {
     pub control: PathBuf,
     /// Directory for plugins; none: see `--help`.
     pub data: Option<PathBuf>,
+    /// Directory of plugins that were compiled with the image; none: see `--help`.
+    pub image_plugins: Option<PathBuf>,
     /// Device of a hardware watchdog.
     pub watchdog: Option<PathBuf>,
     /// A start that lives so long is a good one.

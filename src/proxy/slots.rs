@@ -157,6 +157,7 @@ mod tests {
             secrets: None,
             control: PathBuf::new(),
             data: None,
+            image_plugins: None,
             watchdog: None,
             healthy_after: core::time::Duration::ZERO,
         };

@@ -70,7 +70,7 @@ impl Source {
             Self::Files { config, secrets } => Ok(Loaded {
                 config: Box::new(read_config(config)?),
                 sequence: 0,
-                secrets: Box::new(secrets.as_ref().map_or(Ok(Secrets::default()), read_secrets)?),
+                secrets: Box::new(secrets.as_deref().map_or(Ok(Secrets::default()), read_secrets)?),
                 notes: Vec::new(),
             }),
             Self::Flash(flash) => match load(flash).await {
@@ -206,12 +206,12 @@ fn salvaged(found: Salvage, mut notes: Vec<String>) -> Loaded {
     Loaded { config, sequence, secrets, notes }
 }
 
-fn read_config(path: &PathBuf) -> Result<Config, String> {
+fn read_config(path: &Path) -> Result<Config, String> {
     let text = read(path, CONFIG_TEXT_MAX_BYTES)?;
     text::parse(&text).map_err(|error| error.display(&path.to_string_lossy()).to_string())
 }
 
-fn read(path: &PathBuf, max: usize) -> Result<String, String> {
+fn read(path: &Path, max: usize) -> Result<String, String> {
     let place = path.display();
     let size = fs::metadata(path).map_err(|error| format!("{place}: {error}"))?.len();
     if size > max as u64 {
@@ -246,7 +246,11 @@ struct CredentialText {
     password: String,
 }
 
-fn read_secrets(path: &PathBuf) -> Result<Secrets, String> {
+/// Users and credentials as text, for gateways without a store and for tools.
+///
+/// # Errors
+/// The place, and what is allowed there; never the secret.
+pub fn read_secrets(path: &Path) -> Result<Secrets, String> {
     use std::os::unix::fs::PermissionsExt;
     let place = path.display();
     let meta = fs::metadata(path).map_err(|error| format!("{place}: {error}"))?;

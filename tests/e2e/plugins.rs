@@ -14,7 +14,7 @@ use crate::harness::{
     gateway::{Gateway, Setup},
     origin::GstOrigin,
     player::{Ffmpeg, Gst, Player, Tcp, Udp},
-    raw::Raw,
+    raw::{Raw, udp_pair},
     wait_for,
 };
 
@@ -121,6 +121,16 @@ fn guests_let_in_redact_and_balance_for_real_players() {
         let slot = slot(&gateway, name);
         assert_eq!(slot["faults"], 0, "{slot}");
         assert!(slot["hooks"][0]["calls"].as_u64() > Some(0), "{slot}");
+    }
+    // What the authenticator counted, under the names that plugins/wit promises.
+    let page = gateway.metrics();
+    for line in [
+        "# TYPE edgeweir_plugin_refused_missing_total counter",
+        "edgeweir_plugin_refused_missing_total{slot=\"gate\"} 1",
+        "edgeweir_plugin_refused_forged_total{slot=\"gate\"} 1",
+        "edgeweir_plugin_dropped_metrics_total{slot=\"gate\"} 0",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
     }
     gateway.finish();
 }
@@ -310,6 +320,54 @@ fn plugins_are_there_again_after_a_restart() {
     let gateway = Gateway::start(&bench, &setup);
     assert_eq!(status_of(&gateway, "/av"), 200);
     assert_eq!(slot(&gateway, "redact")["hash"], before);
+    gateway.finish();
+}
+
+#[test]
+fn a_slot_that_leaves_the_configuration_serves_its_sessions_and_is_then_unloaded() {
+    let bench = Bench::new("plugins-leave");
+    let origin = GstOrigin::start(&bench, "origin");
+    let nvr = Setup::default().origin("nvr", &origin.base(), "");
+    let mut with = nvr.route("/**", &["nvr"], "filters = [\"redact\"]");
+    with.tables += "[[plugin]]\nslot = \"redact\"\n[plugin.config]\nheaders = [\"Server\"]\n";
+    let gateway = Gateway::start(&bench, &with);
+    let text = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
+    let head = text.split("[[origin]]").next().expect("its head").to_owned();
+    let nvr = Setup::default().origin("nvr", &origin.base(), "");
+    let without = head + &nvr.route("/**", &["nvr"], "").tables;
+    let import = |name: &str, text: &str| {
+        let file = bench.write(name, text);
+        gateway.tell(&["config", "import", &file.display().to_string()], true);
+    };
+    install(&gateway, "redact", "redact");
+    let (rtp, _rtcp) = udp_pair();
+    let port = rtp.local_addr().expect("a port").port();
+    let mut old = Raw::connect(gateway.at());
+    old.play(&gateway.url("/av"), &format!("RTP/AVP;unicast;client_port={port}-{}", port + 1));
+    let options = |raw: &mut Raw| raw.ask("OPTIONS", &gateway.url("/av"), &[]);
+    assert!(options(&mut old).header("Server").is_none());
+
+    import("without.toml", &without);
+    assert_eq!(slot(&gateway, "redact")["state"], "leaving");
+    assert!(options(&mut old).header("Server").is_none(), "its session is filtered as before");
+    let mut new = Raw::connect(gateway.at());
+    assert!(options(&mut new).header("Server").is_some(), "a new one is not");
+    drop(new);
+    drop(old);
+    let unused = || (slot(&gateway, "redact")["state"] == "unused").then_some(());
+    wait_for("unloading", Duration::from_secs(20), unused);
+    assert!(slot(&gateway, "redact")["hash"].as_str().is_some_and(|hash| hash.len() == 64));
+
+    import("with.toml", &text);
+    assert_eq!(slot(&gateway, "redact")["state"], "trial");
+    assert!(options(&mut Raw::connect(gateway.at())).header("Server").is_none());
+    // Out again, with nobody there: at once, and not loaded by the next start either.
+    import("without.toml", &without);
+    wait_for("unloading", Duration::from_secs(20), unused);
+    gateway.tell(&["plugin", "remove", "redact"], true);
+    let slots = gateway.ask(&["plugin", "list"]);
+    assert_eq!(slots.as_array().map(Vec::len), Some(0), "{slots}");
+    assert!(files(&bench).iter().all(|name| !name.ends_with("wasm")), "{:?}", files(&bench));
     gateway.finish();
 }
 

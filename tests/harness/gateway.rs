@@ -151,6 +151,11 @@ impl Gateway {
         said
     }
 
+    /// The page of `GET /metrics`.
+    pub(crate) fn metrics(&self) -> String {
+        edgeweir::control::client::Client::new(&self.control).read_text("/metrics").expect("a page")
+    }
+
     /// The sessions, as `edgeweir sessions` tells them.
     pub(crate) fn sessions(&self) -> Vec<Value> {
         let answer = self.ask(&["sessions"]);

@@ -38,14 +38,13 @@ impl Flash {
     }
 }
 
-fn no_config(_: &str) -> String {
-    "{}".to_owned()
+fn no_config(_: &str) -> Option<String> {
+    Some("{}".to_owned())
 }
 
 /// A host as after a restart, on the files of another; `program` compiles.
 fn restarted(dir: &Path, flash: &Flash, program: &str) -> Arc<Host> {
-    let places =
-        Places { data_dir: dir.to_owned(), program: PathBuf::from(program), code: Code::HERE };
+    let places = Places { program: PathBuf::from(program), ..Places::new(dir.to_owned()) };
     let host = Host::new(places, Box::new(flash.clone()));
     host.boot(flash.stored(), &no_config);
     host
@@ -188,6 +187,31 @@ fn after_a_restart_the_same_plugins_serve_without_compiling() {
 }
 
 #[test]
+fn a_slot_that_nobody_needs_is_unloaded_and_comes_back_without_an_upload() {
+    let flash = Flash::default();
+    let place = Place::with(Code::HERE, Box::new(flash.clone()));
+    place.install("b", &component("least-loaded")).unwrap();
+    place.install("c", &component("least-loaded")).unwrap();
+    let (mut hooks, files) = (place.host.guests(), place.files());
+    assert_eq!((pick(&mut hooks, "b"), pick(&mut hooks, "c")), (Some(10), Some(10)));
+    let before = place.info("b");
+    place.host.unload(&|slot| slot == "c");
+    assert_eq!(place.host.loaded(), ["c"]);
+    assert_eq!((pick(&mut hooks, "b"), pick(&mut hooks, "c")), (None, Some(10)));
+    let info = place.info("b");
+    assert_eq!((info.state, &*info.hash, &info.kept), ("empty", "", &before.hash));
+    assert_eq!(place.files(), files, "its file stays");
+    // A start without it in the configuration leaves it alone.
+    let again = Host::new(Places::new(place.dir.clone()), Box::new(flash.clone()));
+    again.boot(flash.stored(), &|slot| no_config(slot).filter(|_| slot == "c"));
+    assert_eq!(again.loaded(), ["c"]);
+
+    place.host.configure("b", "{}").unwrap().expect("it is loaded again");
+    assert_eq!(pick(&mut hooks, "b"), Some(10));
+    assert_eq!((place.info("b").hash, place.info("b").faults), (before.hash, 0));
+}
+
+#[test]
 fn changed_code_is_compiled_anew_and_never_run() {
     let flash = Flash::default();
     let place = Place::with(Code::HERE, Box::new(flash.clone()));
@@ -273,7 +297,7 @@ fn a_plugin_of_every_released_version_is_still_taken_and_used() {
             continue;
         }
         found += 1;
-        for code in [Code::HERE, Code::Pulley] {
+        for code in [Code::HERE, Code::PULLEY] {
             let place = Place::with(code, Box::new(Forget));
             let report = place.install("all", &std::fs::read(&path).unwrap()).unwrap();
             assert_eq!(report.hooks, ["balancer", "authenticator", "filter"], "{path:?}");
@@ -301,7 +325,7 @@ fn names_that_are_none_are_refused() {
 
 #[test]
 fn the_interpreter_runs_the_same_guests() {
-    let place = Place::with(Code::Pulley, Box::new(Forget));
+    let place = Place::with(Code::PULLEY, Box::new(Forget));
     place.install("b", &component("least-loaded")).unwrap();
     assert_eq!(pick(&mut place.host.guests(), "b"), Some(10));
     let refusal = place.install_misbehaving("b", &does("loop", "on-message", 1)).unwrap_err();
@@ -317,7 +341,7 @@ fn a_compiler_that_does_not_answer_is_a_refusal() {
     for (program, words) in
         [("/nonexistent", "cannot start"), ("/bin/false", ""), ("/bin/true", "")]
     {
-        let places = Places { data_dir: dir.clone(), program: program.into(), code: Code::HERE };
+        let places = Places { program: program.into(), ..Places::new(dir.clone()) };
         let host = Host::new(places, Box::new(Forget));
         let refusal = host.install("b", upload(&component("hostile/minimal"))).unwrap_err();
         assert!(["compile", "load"].contains(&refusal.step), "{refusal}");

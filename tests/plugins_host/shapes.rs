@@ -34,8 +34,10 @@ fn minimal_is_the_control() {
     let mut hooks = place.host.guests();
     assert_eq!(pick(&mut hooks, "b"), None);
     assert_eq!((place.info("b").calls, place.info("b").faults), (1, 0));
-    let on = edgeweir::plugin::hooks::Direction::ClientToUpstream;
-    assert!(hooks.interested("b", on, "OPTIONS"), "a slot without a filter is told so when asked");
+    assert!(
+        hooks.interested("b", message(OPTIONS)),
+        "a slot without a filter is told so when asked"
+    );
 }
 
 #[test]
@@ -64,7 +66,8 @@ fn no_hook() {
 
 #[test]
 fn mistyped_export() {
-    refused(&component("hostile/mistyped-export"), "types", &["pick-upstream"]);
+    let words = ["balancer.pick-upstream", "expected `u32`", "found `string`"];
+    refused(&component("hostile/mistyped-export"), "types", &words);
 }
 
 #[test]
@@ -79,12 +82,12 @@ fn wrong_version() {
 
 #[test]
 fn big_memory() {
-    refused(&component("hostile/big-memory"), "imports", &["65536 KiB", "4096"]);
+    refused(&component("hostile/big-memory"), "needs", &["65536 KiB", "4096"]);
 }
 
 #[test]
 fn big_table() {
-    refused(&component("hostile/big-table"), "imports", &["10000000", "10000"]);
+    refused(&component("hostile/big-table"), "needs", &["10000000", "10000"]);
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Place {
 
     pub fn at(dir: PathBuf, code: Code, keep: Box<dyn Keep>) -> Self {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_edgeweir"));
-        let places = Places { data_dir: dir.clone(), program, code };
+        let places = Places { program, code, ..Places::new(dir.clone()) };
         Self { host: Host::new(places, keep), dir }
     }
 

@@ -54,7 +54,32 @@ fn component(input: &str, types: Option<(&str, &str)>) -> Result<Vec<u8>> {
         .validate(true)
         .module(&module)
         .and_then(|encoder| encoder.encode())
+        .map(|bytes| without_names(&bytes).unwrap_or(bytes))
         .map_err(|error| say(input, &error))
+}
+
+/// The component without the sections that only name things: some 2 KB that nobody reads. None: its
+/// sections cannot be told apart.
+fn without_names(component: &[u8]) -> Option<Vec<u8>> {
+    let (start, mut rest) = component.split_at_checked(8)?;
+    let mut kept = start.to_vec();
+    while let Some((id, behind)) = rest.split_first() {
+        let (mut length, mut digits) = (0_usize, 0);
+        loop {
+            let digit = *behind.get(digits)?;
+            length |= usize::from(digit & 0x7f).checked_shl(7 * digits as u32)?;
+            digits += 1;
+            if digit & 0x80 == 0 {
+                break;
+            }
+        }
+        let (section, next) = rest.split_at_checked(1 + digits + length)?;
+        if *id != 0 {
+            kept.extend_from_slice(section);
+        }
+        rest = next;
+    }
+    Some(kept)
 }
 
 fn write(output: &str, bytes: &[u8]) -> Result<()> {

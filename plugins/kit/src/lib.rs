@@ -1,14 +1,17 @@
-//! Reading a plugin's configuration, with errors that name the key and what is allowed.
+//! What plugins have in common: reading a configuration, with errors that name the key and what is
+//! allowed, and the [`lifecycle!`] around settings that are read once.
 //!
-//! Our own, because what there is does one of two things: it weighs more than a whole guest
+//! The reader is our own, because what there is does one of two things: it weighs more than a whole guest
 //! (serde_json: 40 KB), or it says neither which key is wrong nor that one is unknown (miniserde,
 //! nanoserde, serde-json-core).
 //!
-//! Not in here: numbers with a fraction (no setting has one), writing JSON, the bindings.
+//! Not in here: numbers with a fraction (no setting has one), writing JSON, the bindings (each guest
+//! generates its own, for its world).
 
 #![forbid(unsafe_code)]
 
 mod json;
+mod lifecycle;
 
 use std::ops::RangeInclusive;
 

@@ -2,8 +2,6 @@
 
 #![allow(missing_docs, reason = "generated bindings")]
 
-use std::cell::OnceCell;
-
 use crate::lists::Lists;
 
 wit_bindgen::generate!({ path: "../wit", world: "filter-plugin", generate_all });
@@ -12,74 +10,25 @@ use edgeweir::plugin::{
     host_log::{self, Level},
     types::{Client, Direction, Message},
 };
-use exports::edgeweir::plugin::{
-    filter::{Guest as Filter, Interest, Verdict},
-    lifecycle::{Guest as Lifecycle, Handover, Info, InitError},
-};
+use exports::edgeweir::plugin::filter::{Guest as Filter, Interest, Verdict};
 
-thread_local! {
-    static LISTS: OnceCell<Lists> = const { OnceCell::new() };
-}
+edgeweir_kit::lifecycle!(Lists, probe);
 
-struct Plugin;
-export!(Plugin);
-
-impl Lifecycle for Plugin {
-    fn describe() -> Info {
-        Info {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            config_schema: include_str!("../config.schema.json").to_owned(),
-        }
-    }
-
-    fn init(config: Vec<u8>, _: Option<Handover>) -> Result<(), InitError> {
-        let read = Lists::parse(&config).map_err(InitError::BadConfig)?;
-        let _ = LISTS.with(|lists| lists.set(read)); // `init` is called once
-        Ok(())
-    }
-
-    fn snapshot() -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn probe() -> Result<(), String> {
-        let lists = Lists::parse(br#"{"sdp":["a=tool"]}"#)?;
-        match lists.without_lines(b"v=0\r\na=tool:x\r\n").as_deref() {
-            Some(b"v=0\r\n") => Ok(()),
-            _ => Err("a line that should go stays".to_owned()),
-        }
+fn probe(_: &Lists) -> Result<(), String> {
+    let lists = Lists::parse(br#"{"sdp":["a=tool"]}"#)?;
+    match lists.without_lines(b"v=0\r\na=tool:x\r\n").as_deref() {
+        Some(b"v=0\r\n") => Ok(()),
+        _ => Err("a line that should go stays".to_owned()),
     }
 }
 
 impl Filter for Plugin {
     fn interests() -> Interest {
-        LISTS.with(|lists| match lists.get() {
-            None => nothing(),
-            Some(lists) => {
-                // Descriptions come in answers to DESCRIBE, and with ANNOUNCE.
-                let of = |wanted: bool, carrier: &str| {
-                    let headers = !lists.names.is_empty() || !lists.prefixes.is_empty();
-                    match (wanted, headers) {
-                        (false, _) => Vec::new(),
-                        (true, true) => vec!["*".to_owned()],
-                        (true, false) => vec![carrier.to_owned()],
-                    }
-                };
-                let sdp = !lists.lines.is_empty();
-                Interest {
-                    requests: of(lists.toward.upstream, "ANNOUNCE"),
-                    responses_to: of(lists.toward.client, "DESCRIBE"),
-                    body_types: if sdp { vec!["application/sdp".to_owned()] } else { Vec::new() },
-                    max_body: if sdp { 64 * 1024 } else { 0 },
-                }
-            }
-        })
+        with_settings(interest).unwrap_or_else(|| interest(&Lists::default()))
     }
 
     fn on_message(_: Client, direction: Direction, message: &Message) -> Verdict {
-        LISTS.with(|lists| {
-            let Some(lists) = lists.get() else { return };
+        with_settings(|lists| {
             let wanted = match direction {
                 Direction::ClientToUpstream => lists.toward.upstream,
                 Direction::UpstreamToClient => lists.toward.client,
@@ -92,18 +41,31 @@ impl Filter for Plugin {
     }
 }
 
-fn nothing() -> Interest {
-    Interest { requests: Vec::new(), responses_to: Vec::new(), body_types: Vec::new(), max_body: 0 }
+fn interest(lists: &Lists) -> Interest {
+    // Headers may be in any message: cameras send requests too, and players answer them.
+    // Descriptions come in answers to DESCRIBE, and with ANNOUNCE of either side.
+    let headers = !lists.names.is_empty() || !lists.prefixes.is_empty();
+    let sdp = !lists.lines.is_empty();
+    let of = |carrier: &str| match (headers, sdp) {
+        (true, _) => vec!["*".to_owned()],
+        (false, true) => vec![carrier.to_owned()],
+        (false, false) => Vec::new(),
+    };
+    Interest {
+        requests: of("ANNOUNCE"),
+        responses_to: of("DESCRIBE"),
+        body_types: if sdp { vec!["application/sdp".to_owned()] } else { Vec::new() },
+        max_body: if sdp { 64 * 1024 } else { 0 },
+    }
 }
 
 fn redact(lists: &Lists, message: &Message) {
-    for name in &lists.names {
-        say_if_refused(name, message.remove_header(name));
+    if !lists.names.is_empty() {
+        remove(&lists.names, message);
     }
     if !lists.prefixes.is_empty() {
-        for header in message.headers().iter().filter(|header| lists.has_prefix(&header.name)) {
-            say_if_refused(&header.name, message.remove_header(&header.name));
-        }
+        let headers = message.headers().into_iter().map(|header| header.name);
+        remove(&headers.filter(|name| lists.has_prefix(name)).collect::<Vec<_>>(), message);
     }
     if !lists.lines.is_empty()
         && message.body_len() > 0
@@ -112,6 +74,15 @@ fn redact(lists: &Lists, message: &Message) {
         && let Some(kept) = lists.without_lines(&message.body())
     {
         say_if_refused("the body", message.replace_body(&kind, &kept));
+    }
+}
+
+fn remove(names: &[String], message: &Message) {
+    if message.remove_headers(names).is_err() {
+        // One of them must stay: the others go.
+        for name in names {
+            say_if_refused(name, message.remove_header(name));
+        }
     }
 }
 

@@ -23,7 +23,7 @@ const KEPT_HEADERS: [&str; 8] = [
 const KEPT_LINES: [&str; 7] = ["v=", "o=", "s=", "t=", "m=", "a=control", "a=rtpmap"];
 
 /// Which messages are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Toward {
     /// From player to camera.
     pub upstream: bool,
@@ -32,7 +32,7 @@ pub struct Toward {
 }
 
 /// The configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
     /// `headers` without `*`: names as they are.
     pub names: Vec<String>,

@@ -2,8 +2,6 @@
 
 #![allow(missing_docs, reason = "generated bindings")]
 
-use std::cell::OnceCell;
-
 use crate::token::{self, Refusal, Settings};
 
 wit_bindgen::generate!({ path: "../wit", world: "authenticator-plugin", generate_all });
@@ -14,49 +12,16 @@ use edgeweir::plugin::{
     host_metrics,
     types::{Client, Message},
 };
-use exports::edgeweir::plugin::{
-    authenticator::{Decision, Grant, Guest as Authenticator},
-    lifecycle::{Guest as Lifecycle, Handover, Info, InitError},
-};
+use exports::edgeweir::plugin::authenticator::{Decision, Grant, Guest as Authenticator};
 
-thread_local! {
-    static SETTINGS: OnceCell<Settings> = const { OnceCell::new() };
-}
+edgeweir_kit::lifecycle!(Settings, probe);
 
-struct Plugin;
-export!(Plugin);
-
-impl Lifecycle for Plugin {
-    fn describe() -> Info {
-        Info {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            config_schema: include_str!("../config.schema.json").to_owned(),
-        }
+fn probe(settings: &Settings) -> Result<(), String> {
+    match host_credentials::hmac_sha256(&settings.key, b"probe") {
+        Some(mac) if mac.len() == 32 => Ok(()),
+        Some(mac) => Err(format!("a signature of {} bytes in place of 32", mac.len())),
+        None => Err(format!("the gateway has no key \"{}\"", settings.key)),
     }
-
-    fn init(config: Vec<u8>, _: Option<Handover>) -> Result<(), InitError> {
-        let read = Settings::parse(&config).map_err(InitError::BadConfig)?;
-        let _ = SETTINGS.with(|settings| settings.set(read)); // `init` is called once
-        Ok(())
-    }
-
-    fn snapshot() -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn probe() -> Result<(), String> {
-        with_settings(|settings| match host_credentials::hmac_sha256(&settings.key, b"probe") {
-            Some(mac) if mac.len() == 32 => Ok(()),
-            Some(mac) => Err(format!("a signature of {} bytes in place of 32", mac.len())),
-            None => Err(format!("the gateway has no key \"{}\"", settings.key)),
-        })
-        .unwrap_or_else(|| Err("no settings after init".to_owned()))
-    }
-}
-
-fn with_settings<T>(act: impl FnOnce(&Settings) -> T) -> Option<T> {
-    SETTINGS.with(|settings| settings.get().map(act))
 }
 
 impl Authenticator for Plugin {

@@ -9,7 +9,7 @@ use crate::control::{
 };
 
 impl Inner {
-    /// The slots of the configuration in force, in its order.
+    /// The slots of the configuration in force, in its order, then what it has no more.
     pub(super) fn plugins(&self) -> Vec<PluginStatus> {
         let generation = self.shared.generation();
         let slots = generation.config.plugins.slots.iter();
@@ -50,7 +50,10 @@ impl Inner {
     }
 
     pub(super) async fn remove_plugin(&self, slot: String) -> Result<String, Problem> {
-        self.known(&slot)?;
+        // What lies unused may be removed too.
+        if self.plugins().iter().all(|plugin| plugin.slot != slot) {
+            self.known(&slot)?;
+        }
         self.keeper.remove(slot, &self.shared).await
     }
 }

@@ -29,7 +29,7 @@ impl Inner {
             return Input::Filtered(Verdict::Fault);
         };
         let question = |hooks: &mut dyn Hooks, slot: &str, client: &Client<'_>| match hooks
-            .interested(slot, direction, message.method)
+            .interested(slot, message)
         {
             true => hooks.on_message(slot, client, direction, message),
             false => Verdict::Pass,
