@@ -14,6 +14,8 @@ use crate::{
     image::{Board, one_at_a_time},
 };
 
+/// Byte of the disk where the root image of slot a starts, as in `board/base/lib.sh`.
+const ROOT_A_AT: u64 = (4096 + 49152) * 512;
 /// Byte of the disk where the boot image of slot b starts, as in `board/base/lib.sh`.
 const BOOT_B_AT: u64 = (4096 + 49152 + 16384) * 512;
 const REBOOT: Duration = Duration::from_secs(240);
@@ -32,11 +34,12 @@ fn check(board: Board) {
     let image = board.image();
     let _turn = one_at_a_time();
     let bench = Bench::new(&format!("{}-update", board.name()));
-    let good = variant(&bench, board, "good", &[]);
+    let good = variant(&bench, board, "good", "7", &[]);
     let sick = variant(
         &bench,
         board,
         "sick",
+        "8",
         &[
             ("usr/sbin/edgeweir-service", "#!/bin/sh\nexec sleep 1\n"),
             ("etc/edgeweir/healthy_s", "3\n"),
@@ -67,12 +70,17 @@ fn check(board: Board) {
     assert!(guest.shell(&format!("edgeweir-update {}", served.url())).0 != 0, "a truncated update");
     expect_kept(&mut guest, "a");
 
-    // The power goes in the middle of writing.
+    // Older than what runs, it is taken only when that is asked for.
     let served = Served::file(&good.join("edgeweir.update"));
+    let (code, said) = guest.shell(&format!("edgeweir-update {}", served.url()));
+    assert!(code != 0 && said.contains("older than what runs (serial 7,"), "{code}: {said}");
+    expect_kept(&mut guest, "a");
+
+    // The power goes in the middle of writing.
     let disk = OpenOptions::new().write(true).open(device.disk()).unwrap();
     disk.write_all_at(&[0; 1 << 20], BOOT_B_AT).unwrap();
     let before = slot_b(&device);
-    guest.line(&format!("edgeweir-update {}", served.url()));
+    guest.line(&format!("edgeweir-update --allow-older {}", served.url()));
     let mut waits = 0;
     while slot_b(&device) == before {
         std::thread::sleep(Duration::from_millis(10));
@@ -84,7 +92,7 @@ fn check(board: Board) {
     assert_eq!(guest.must("edgeweir-slot booted"), "a", "the old system is whole");
 
     // Installed, tried, healthy, kept.
-    guest.must(&format!("edgeweir-update {}", served.url()));
+    guest.must(&format!("edgeweir-update --allow-older {}", served.url()));
     reboot(&mut guest);
     assert_eq!(guest.must("edgeweir-slot booted; cat /etc/edgeweir/version"), "b\ngood");
     expect_kept(&mut guest, "b");
@@ -104,6 +112,32 @@ fn check(board: Board) {
     let guest = device.power_on(Way::BootLoader);
     guest.wait_console("slot b does not boot", REBOOT);
     guest.wait_console("edgeweir: slot a", REBOOT);
+}
+
+#[test]
+fn aarch64_leaves_a_slot_whose_root_image_is_damaged() {
+    leave(Board::Aarch64);
+}
+
+#[test]
+fn armv7_leaves_a_slot_whose_root_image_is_damaged() {
+    leave(Board::Armv7);
+}
+
+fn leave(board: Board) {
+    board.image();
+    let _turn = one_at_a_time();
+    let bench = Bench::new(&format!("{}-leave", board.name()));
+    let device = Device::new(&bench, board);
+    // As if its writing had been cut short: all behind the first 64 KiB is missing.
+    let disk = OpenOptions::new().write(true).open(device.disk()).unwrap();
+    disk.write_all_at(&vec![0; 4 << 20], ROOT_A_AT + (64 << 10)).unwrap();
+    let mut guest = device.power_on(Way::BootLoader);
+    guest.wait_console("the root image of slot a is damaged, leaving slot a", REBOOT);
+    guest.wait_answer();
+    let told = guest.must("edgeweir-slot show; logread");
+    assert!(told.contains("running b, slot b, try none, tries 0, failed a"), "{told}");
+    assert!(told.contains("the system in slot a is damaged"), "{told}");
 }
 
 /// Waits until the device keeps the slot that it runs.
@@ -128,8 +162,14 @@ fn slot_b(device: &Device<'_>) -> Vec<u8> {
     bytes
 }
 
-/// Another image of the board, with files of its own.
-fn variant(bench: &Bench, board: Board, name: &str, files: &[(&str, &str)]) -> PathBuf {
+/// Another image of the board, with a serial number and files of its own.
+fn variant(
+    bench: &Bench,
+    board: Board,
+    name: &str,
+    serial: &str,
+    files: &[(&str, &str)],
+) -> PathBuf {
     let overlay = bench.file(&format!("{name}-overlay"));
     fs::create_dir_all(&overlay).unwrap();
     for (file, text) in files {
@@ -140,7 +180,7 @@ fn variant(bench: &Bench, board: Board, name: &str, files: &[(&str, &str)]) -> P
     }
     let out = bench.file(name);
     let (overlay, out) = (overlay.to_str().unwrap(), out.to_str().unwrap());
-    board.build(&["--version", name, "--overlay", overlay, "--out", out])
+    board.build(&["--version", name, "--serial", serial, "--overlay", overlay, "--out", out])
 }
 
 /// An update with one bit of a part turned over.
