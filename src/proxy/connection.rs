@@ -27,7 +27,7 @@ use std::{
 
 use log::debug;
 
-use self::frames::{Followed, Frames, Ways};
+use self::frames::{Followed, Ways};
 use super::{
     shared::{Admission, Entry, HalfOpen, Shared},
     tracks::TrackSockets,
@@ -36,8 +36,7 @@ use crate::{
     clock::Instant,
     origin::Reservation,
     pipe::{Driven, Hold, Interest, Ready, Token, Worker},
-    rtsp::framing::Unit,
-    session::{Bounds, Fault, Feed, Inbox, Input, Session, Side, Surroundings},
+    session::{Bounds, Fault, Inbox, Input, Session, Side, Surroundings},
 };
 
 /// Source numbers of the two TCP sockets.
@@ -286,37 +285,25 @@ impl Inner {
         // Each whole message or frame starts the time for the next one.
         let mut whole = false;
         loop {
-            let now = worker.now();
             self.take_up_config();
-            let (mut message, mut frames) = (false, Frames::new());
             let Self { session, inbox, tracks, followed, origin, .. } = self;
             let peer = origin.as_ref().filter(|origin| origin.connecting.is_none());
-            let mut ways = Ways { session, tracks, peer: peer.map(|origin| &origin.stream) };
-            let fed = inbox.feed(fresh, |unit, bytes| match unit {
-                Unit::Frame { channel, .. } => {
-                    frames.relay(Side::Client, channel, bytes, &mut ways, followed, now);
-                    whole = true;
-                    Feed::Go
+            let ways = Ways { session, tracks, peer: peer.map(|origin| &origin.stream) };
+            let taken =
+                frames::take(Side::Client, (inbox, fresh), followed, ways, &self.entry, worker);
+            match taken {
+                Ok(taken) => {
+                    whole |= taken.message || taken.frames;
+                    if !taken.message {
+                        break;
+                    }
                 }
-                Unit::Message { head, .. } => {
-                    frames.flush(&mut ways, now); // what came before it
-                    ways.session.message(Side::Client, bytes, head, now);
-                    message = true;
-                    Feed::Pause
+                Err(error) => {
+                    debug!("{}: {error}", self.entry.id);
+                    self.session.framing_lost(error.status(), worker.now());
+                    return;
                 }
-                Unit::Blank { .. } => Feed::Go,
-            });
-            frames.flush(&mut ways, now);
-            frames.count(&self.entry, worker);
-            if let Err(error) = fed {
-                debug!("{}: {error}", self.entry.id);
-                self.session.framing_lost(error.status(), now);
-                return;
             }
-            if !message {
-                break;
-            }
-            whole = true;
             self.half_open = None;
             self.drain(token, worker);
             fresh = &[];

@@ -13,7 +13,8 @@ use crate::{
     limits::SEGMENTS_MAX,
     pipe::{Worker, gather},
     proxy::{shared::Entry, tracks::TrackSockets},
-    session::{Flow, FrameRoute, Session, Side},
+    rtsp::framing::{FramingError, Unit},
+    session::{Feed, Flow, FrameRoute, Inbox, Session, Side},
 };
 
 /// Streams of one connection whose frames are followed; more share a place, and are waited for
@@ -40,8 +41,47 @@ pub(super) struct Ways<'s> {
     pub(super) peer: Option<&'s TcpStream>,
 }
 
+/// What there was to take of a peer.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Taken {
+    pub(super) message: bool,
+    pub(super) frames: bool,
+}
+
+/// Takes what a peer sent, up to its first message: that may need an answer of ours before the next
+/// one is looked at.
+pub(super) fn take(
+    from: Side,
+    (inbox, fresh): (&mut Inbox, &[u8]),
+    followed: &mut Followed,
+    mut ways: Ways<'_>,
+    entry: &Entry,
+    worker: &Worker,
+) -> Result<Taken, FramingError> {
+    let now = worker.now();
+    let mut taken = Taken::default();
+    let mut frames = Frames::new();
+    let fed = inbox.feed(fresh, |unit, bytes| match unit {
+        Unit::Frame { channel, .. } => {
+            frames.relay(from, channel, bytes, &mut ways, followed, now);
+            taken.frames = true;
+            Feed::Go
+        }
+        Unit::Message { head, .. } => {
+            frames.flush(&mut ways, now); // what came before it
+            ways.session.message(from, bytes, head, now);
+            taken.message = true;
+            Feed::Pause
+        }
+        Unit::Blank { .. } => Feed::Go,
+    });
+    frames.flush(&mut ways, now);
+    frames.count(entry, worker);
+    fed.map(|()| taken)
+}
+
 /// Frames of one read.
-pub(super) struct Frames<'a> {
+struct Frames<'a> {
     relayed: u64,
     bytes: u64,
     dropped: u64,
@@ -52,7 +92,7 @@ pub(super) struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    pub(super) const fn new() -> Self {
+    const fn new() -> Self {
         let out: [(Flow, &[u8]); SEGMENTS_MAX] = [(Flow::Rtp, &[]); SEGMENTS_MAX];
         Self {
             relayed: 0,
@@ -66,7 +106,7 @@ impl<'a> Frames<'a> {
     }
 
     /// A whole frame, its four head bytes included.
-    pub(super) fn relay(
+    fn relay(
         &mut self,
         from: Side,
         channel: u8,
@@ -124,7 +164,7 @@ impl<'a> Frames<'a> {
     }
 
     /// Sends what was gathered; to be called when a read is at its end.
-    pub(super) fn flush(&mut self, ways: &mut Ways<'_>, now: Instant) {
+    fn flush(&mut self, ways: &mut Ways<'_>, now: Instant) {
         let waiting = core::mem::take(&mut self.waiting);
         let out = self.out;
         let out = out.get(..waiting).unwrap_or_default();
@@ -164,7 +204,7 @@ impl<'a> Frames<'a> {
         }
     }
 
-    pub(super) fn count(&self, entry: &Entry, worker: &Worker) {
+    fn count(&self, entry: &Entry, worker: &Worker) {
         if self.relayed + self.dropped > 0 {
             entry.frames.fetch_add(self.relayed, Relaxed);
             entry.frame_bytes.fetch_add(self.bytes, Relaxed);

@@ -9,14 +9,14 @@ use std::{
 use log::{debug, warn};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Followed, Frames, Inner, ORIGIN, OriginSide, READS_PER_TURN, Ways, interest, write};
+use super::{Followed, Inner, ORIGIN, OriginSide, READS_PER_TURN, Ways, frames, interest, write};
 use crate::{
     auth::Signer,
     clock::Instant,
     origin::{Keepalive, Key, NoOrigin, Outcome},
     pipe::{Interest, Ready, Token, Worker},
-    rtsp::{Method, framing::Unit, url::Base},
-    session::{Fault, Feed, Inbox, Input, OriginLink, Side},
+    rtsp::{Method, url::Base},
+    session::{Fault, Inbox, Input, OriginLink, Side},
 };
 
 /// Longest time for a TCP connection to an origin; a dead host is found out before a player gives
@@ -193,35 +193,20 @@ impl Inner {
 
     pub(super) fn feed_origin(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
         loop {
-            let now = worker.now();
-            let (mut message, mut frames) = (false, Frames::new());
             let Self { session, origin: Some(origin), tracks, client, .. } = self else { return };
             let OriginSide { inbox, followed, .. } = origin;
-            let peer = client.as_ref().filter(|_| self.client_open);
-            let mut ways = Ways { session, tracks, peer };
-            let fed = inbox.feed(fresh, |unit, bytes| match unit {
-                Unit::Frame { channel, .. } => {
-                    frames.relay(Side::Origin, channel, bytes, &mut ways, followed, now);
-                    Feed::Go
+            let ways = Ways { session, tracks, peer: client.as_ref().filter(|_| self.client_open) };
+            let taken =
+                frames::take(Side::Origin, (inbox, fresh), followed, ways, &self.entry, worker);
+            match taken {
+                Ok(taken) if taken.message => {}
+                Ok(_) => return,
+                Err(error) => {
+                    warn!("{}: origin: {error}", self.entry.id);
+                    self.session.origin_framing_lost(worker.now());
+                    self.drain(token, worker);
+                    return self.drop_if_closing(token, worker);
                 }
-                Unit::Message { head, .. } => {
-                    frames.flush(&mut ways, now); // what came before it
-                    ways.session.message(Side::Origin, bytes, head, now);
-                    message = true;
-                    Feed::Pause
-                }
-                Unit::Blank { .. } => Feed::Go,
-            });
-            frames.flush(&mut ways, now);
-            frames.count(&self.entry, worker);
-            if let Err(error) = fed {
-                warn!("{}: origin: {error}", self.entry.id);
-                self.session.origin_framing_lost(now);
-                self.drain(token, worker);
-                return self.drop_if_closing(token, worker);
-            }
-            if !message {
-                return;
             }
             self.drain(token, worker);
             fresh = &[];
