@@ -70,6 +70,9 @@ struct Plan<'a> {
     version: Version,
     config: &'a str,
     handover: Option<(String, Vec<u8>)>,
+    /// Whether its hooks are tried before they serve. At a start they are not: they were at the
+    /// install, and a slow start must not cost a plugin that was acknowledged.
+    try_hooks: bool,
 }
 
 impl Host {
@@ -90,6 +93,7 @@ impl Host {
             version,
             config: upload.config,
             handover: handover(&slot),
+            try_hooks: true,
         };
         let made = self.make(plan, &mut clock)?;
         let stored = Stored {
@@ -122,7 +126,7 @@ impl Host {
         let version = admit(&self.rules(), &Stored::new(name), &upload)?;
         clock.end("admit");
         let Upload { wasm, config, .. } = upload;
-        let plan = Plan { slot: "check", wasm, version, config, handover: None };
+        let plan = Plan { slot: "check", wasm, version, config, handover: None, try_hooks: true };
         let made = self.make(plan, &mut clock)?;
         Ok(report(&slot, wasm, made, clock.phases))
     }
@@ -142,7 +146,8 @@ impl Host {
         let wasm = self.component(&previous.hash)?;
         let slot = self.slot(name).ok_or_else(|| empty(name))?;
         let handover = if ban { None } else { handover(&slot) };
-        let plan = Plan { slot: name, wasm: &wasm, version: previous, config, handover };
+        let plan =
+            Plan { slot: name, wasm: &wasm, version: previous, config, handover, try_hooks: true };
         let made = self.make(plan, &mut clock)?;
         let bad = stored.active.filter(|_| ban).map(|active| active.hash);
         work.store(Stored {
@@ -175,8 +180,14 @@ impl Host {
         }
         let mut clock = Clock::start();
         let wasm = self.component(&active.hash)?;
-        let plan =
-            Plan { slot: name, wasm: &wasm, version: active, config, handover: handover(&slot) };
+        let plan = Plan {
+            slot: name,
+            wasm: &wasm,
+            version: active,
+            config,
+            handover: handover(&slot),
+            try_hooks: true,
+        };
         let made = self.make(plan, &mut clock)?;
         slot.swap(Some(made.generation.clone()), true);
         clock.end("swap");
@@ -195,8 +206,14 @@ impl Host {
         let json = config(&name);
         for version in [stored.active, stored.previous].into_iter().flatten() {
             let made = self.component(&version.hash).and_then(|wasm| {
-                let plan =
-                    Plan { slot: &name, wasm: &wasm, version, config: &json, handover: None };
+                let plan = Plan {
+                    slot: &name,
+                    wasm: &wasm,
+                    version,
+                    config: &json,
+                    handover: None,
+                    try_hooks: false,
+                };
                 let made = self.make(plan, &mut Clock::start())?;
                 let _ = self.store_code(&made);
                 Ok(made)
@@ -291,6 +308,7 @@ impl Host {
             &held,
             plan.config,
             plan.handover.as_ref(),
+            plan.try_hooks,
         )
         .map_err(|failed| failed_trial(failed, &held))?;
         clock.end("try");
