@@ -50,5 +50,19 @@ fn check(board: Board) {
     for words in ["cannot be used", "was found there and is used"] {
         assert!(status.contains(words) && log.contains(words), "{words}: {status} {log}");
     }
-    Player::start(&bench, Ffmpeg, Tcp, &device.url("/open"), 1).finish().expect_pictures();
+    let plays = || {
+        Player::start(&bench, Ffmpeg, Tcp, &device.url("/open"), 1).finish().expect_pictures();
+    };
+    plays();
+
+    // Mended as board/README.md says.
+    guest.must("edgeweir config export >/run/saved.toml");
+    guest.must("device=/dev/mtd$(sed -n 's/^mtd\\([0-9]*\\):.*\"config\"$/\\1/p' /proc/mtd)");
+    guest.must("edgeweir flash format --force $device");
+    guest.must("edgeweir config import /run/saved.toml --flash $device");
+    guest.must("kill $(pidof edgeweir); sleep 1; until edgeweir status >/dev/null 2>&1; do usleep 200000; done");
+    guest.wait_answer();
+    let status = guest.must("edgeweir status --json");
+    assert!(!status.contains("was found there"), "{status}");
+    plays();
 }
