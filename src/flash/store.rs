@@ -395,6 +395,8 @@ impl Store {
             return Ok(());
         }
         self.mend_marks()?;
+        // As in `save_config`: what ended early did so with other plugins.
+        self.settled()?;
         self.put(KEY_SLOTS, slots)
     }
 

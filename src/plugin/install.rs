@@ -64,6 +64,9 @@ struct Made {
     cached: bool,
 }
 
+/// The step that fails when the file of a kept component is missing or damaged.
+const LOST: &str = "file";
+
 /// What to make a generation of.
 struct Plan<'a> {
     slot: &'a str,
@@ -71,6 +74,9 @@ struct Plan<'a> {
     version: Version,
     config: &'a str,
     handover: Option<(String, Vec<u8>)>,
+    /// Whether its hooks are tried before they serve. At a start they are not: they were at the
+    /// install, and a slow start must not cost a plugin that was acknowledged.
+    try_hooks: bool,
 }
 
 impl Host {
@@ -91,6 +97,7 @@ impl Host {
             version,
             config: upload.config,
             handover: handover(&slot),
+            try_hooks: true,
         };
         let made = self.make(plan, &mut clock)?;
         let stored = Stored {
@@ -123,7 +130,7 @@ impl Host {
         let version = admit(&self.rules(), &Stored::new(name), &upload)?;
         clock.end("admit");
         let Upload { wasm, config, .. } = upload;
-        let plan = Plan { slot: "check", wasm, version, config, handover: None };
+        let plan = Plan { slot: "check", wasm, version, config, handover: None, try_hooks: true };
         let made = self.make(plan, &mut clock)?;
         Ok(report(&slot, wasm, made, clock.phases))
     }
@@ -143,7 +150,8 @@ impl Host {
         let wasm = self.component(&previous.hash)?;
         let slot = self.slot(name).ok_or_else(|| empty(name))?;
         let handover = if ban { None } else { handover(&slot) };
-        let plan = Plan { slot: name, wasm: &wasm, version: previous, config, handover };
+        let plan =
+            Plan { slot: name, wasm: &wasm, version: previous, config, handover, try_hooks: true };
         let made = self.make(plan, &mut clock)?;
         let bad = stored.active.filter(|_| ban).map(|active| active.hash);
         work.store(Stored {
@@ -176,21 +184,36 @@ impl Host {
         }
         let mut clock = Clock::start();
         let wasm = self.component(&active.hash)?;
-        let plan =
-            Plan { slot: name, wasm: &wasm, version: active, config, handover: handover(&slot) };
+        let plan = Plan {
+            slot: name,
+            wasm: &wasm,
+            version: active,
+            config,
+            handover: handover(&slot),
+            try_hooks: true,
+        };
         let made = self.make(plan, &mut clock)?;
         slot.swap(Some(made.generation.clone()), true);
         clock.end("swap");
         Ok(Some(report(&slot, &wasm, made, clock.phases)))
     }
 
-    /// Makes a slot serve what was kept, or what was kept before that.
+    /// Makes a slot serve what was kept, or what was kept before that. What does not run at this start
+    /// stays kept, for it may at the next one; only what has lost its file is given up.
     pub(super) fn boot_slot(&self, work: &mut Work, stored: Stored, config: &str) {
         let name = stored.slot.clone();
         let Some(slot) = self.slot(&name) else { return };
+        let mut lost = false;
         for version in [stored.active, stored.previous].into_iter().flatten() {
             let made = self.component(&version.hash).and_then(|wasm| {
-                let plan = Plan { slot: &name, wasm: &wasm, version, config, handover: None };
+                let plan = Plan {
+                    slot: &name,
+                    wasm: &wasm,
+                    version,
+                    config,
+                    handover: None,
+                    try_hooks: false,
+                };
                 let made = self.make(plan, &mut Clock::start())?;
                 let _ = self.store_code(&made);
                 Ok(made)
@@ -203,6 +226,8 @@ impl Host {
                             "plugin {name}: the one before serves, {}",
                             hex(&version.hash)
                         ));
+                    }
+                    if lost {
                         let changed = Stored { active: Some(version), previous: None, ..stored };
                         if let Err(refusal) = work.store(changed) {
                             self.event(format!("plugin {name}: {refusal}"));
@@ -210,7 +235,10 @@ impl Host {
                     }
                     return;
                 }
-                Err(refusal) => self.event(format!("plugin {name}: cannot be loaded: {refusal}")),
+                Err(refusal) => {
+                    lost |= refusal.step == LOST;
+                    self.event(format!("plugin {name}: cannot be loaded: {refusal}"));
+                }
             }
         }
     }
@@ -249,7 +277,7 @@ impl Host {
     fn component(&self, hash: &Hash) -> Result<Vec<u8>, Refusal> {
         self.files.component(hash).ok_or_else(|| {
             let reason = format!("its file {}.wasm is missing or damaged", hex(hash));
-            Refusal::new("file", reason, "install the plugin again")
+            Refusal::new(LOST, reason, "install the plugin again")
         })
     }
 
@@ -294,6 +322,7 @@ impl Host {
             &held,
             plan.config,
             plan.handover.as_ref(),
+            plan.try_hooks,
         )
         .map_err(|failed| failed_trial(failed, &held))?;
         clock.end("try");

@@ -8,7 +8,7 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU16, AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
@@ -31,6 +31,8 @@ const BOOT: Duration = Duration::from_secs(90);
 pub(crate) enum Way {
     /// QEMU loads kernel and first program; 64 MiB.
     Direct,
+    /// The same with 128 MiB, for compiling plugins.
+    Roomy,
     /// The boot loader takes the signed image of a slot; 128 MiB.
     BootLoader,
 }
@@ -83,7 +85,11 @@ impl<'bench> Device<'bench> {
             .arg(format!("{}-{}", self.media, self.media + MEDIA_PORTS - 1))
             .arg("--device")
             .arg(&self.dir)
-            .args(if way == Way::Direct { &["--direct"][..] } else { &[] })
+            .args(match way {
+                Way::Direct => &["--direct"][..],
+                Way::Roomy => &["--direct", "--memory", "128"],
+                Way::BootLoader => &[],
+            })
             .stdin(Stdio::piped())
             .stdout(File::create(&console).unwrap())
             .stderr(File::create(console.with_extension("err")).unwrap());
@@ -116,6 +122,20 @@ impl<'bench> Device<'bench> {
         flash[CONFIG_AT..CONFIG_AT + CONFIG_BYTES].to_vec()
     }
 
+    /// All that its flash holds, and when its disk was last written to.
+    pub(crate) fn written(&self) -> (Vec<u8>, SystemTime) {
+        let disk = fs::metadata(self.disk()).and_then(|disk| disk.modified());
+        (fs::read(self.dir.join("flash.img")).unwrap(), disk.unwrap())
+    }
+
+    /// Changes the bytes of the config partition, while it is off.
+    pub(crate) fn damage_config(&self, damage: impl FnOnce(&mut [u8])) {
+        let path = self.dir.join("flash.img");
+        let mut flash = fs::read(&path).unwrap();
+        damage(&mut flash[CONFIG_AT..CONFIG_AT + CONFIG_BYTES]);
+        fs::write(path, flash).unwrap();
+    }
+
     /// The file that is its disk.
     pub(crate) fn disk(&self) -> PathBuf {
         self.dir.join("disk.img")
@@ -129,16 +149,19 @@ impl<'bench> Device<'bench> {
         &self,
         method: &str,
         place: &str,
-        body: &str,
+        body: impl AsRef<[u8]>,
     ) -> std::io::Result<(u16, String)> {
+        let body = body.as_ref();
         let mut stream = connect(self.control)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        // A plugin is compiled before the answer.
+        stream.set_read_timeout(Some(Duration::from_secs(90)))?;
         write!(
             stream,
             "{method} {place} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {TOKEN}\r\n\
-             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+             Connection: close\r\nContent-Length: {}\r\n\r\n",
             body.len()
         )?;
+        stream.write_all(body)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());

@@ -1,9 +1,12 @@
 //! The images of the two boards, made once for all tests by the same scripts that a user calls.
 
 use std::{
+    fs::OpenOptions,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Instant,
 };
 
 /// A board that QEMU has.
@@ -58,7 +61,8 @@ impl Board {
     /// The unit tests as a program of the board.
     pub(crate) fn unit_tests(self) -> PathBuf {
         let mut command = Command::new("cross/build");
-        command.args([self.triple(), "--profile", "board", "--tests"]);
+        // The rooms that are tested need no plugins, and build in a third of the time without.
+        command.args([self.triple(), "--profile", "board", "--no-compiler", "--tests"]);
         build_one(command)
     }
 }
@@ -70,10 +74,29 @@ fn build_one(command: Command) -> PathBuf {
     PathBuf::from(run(command))
 }
 
+/// A test that has the machine for itself. At its end it notes how long it took, in the file that
+/// `EDGEWEIR_TIMES` names.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _lock: MutexGuard<'static, ()>,
+    began: Instant,
+}
+
 /// One guest at a time: two would only take the processor from each other.
-pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
+pub(crate) fn one_at_a_time() -> Turn {
     static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    let lock = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Turn { _lock: lock, began: Instant::now() }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(file) = std::env::var_os("EDGEWEIR_TIMES") else { return };
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        let line = format!("{:4} s  {name}\n", self.began.elapsed().as_secs());
+        let noted = OpenOptions::new().append(true).create(true).open(file);
+        noted.and_then(|mut file| file.write_all(line.as_bytes())).expect("a line in the table");
+    }
 }
 
 /// Runs a script of the repository; the last line of its output.

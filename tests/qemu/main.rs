@@ -15,9 +15,11 @@
 mod harness;
 
 mod cuts;
+mod damage;
 mod guest;
 mod image;
 mod play;
+mod plugins;
 mod scripts;
 mod units;
 mod update;

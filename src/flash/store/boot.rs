@@ -8,9 +8,9 @@
 //!              fallbacks: how often that has happened
 //! ```
 //!
-//! It is written when the gateway starts and once more when the start has proved good or another
-//! configuration is stored, 32 bytes each time. Configurations are left aside by number and stay in the history; a newer one has a
-//! higher number and is trusted again. So falling back is this one write: no cut can tear it.
+//! It is written when the gateway starts and once more when the start has proved good, or another
+//! configuration or other plugins are stored, 32 bytes each time. Configurations are left aside by
+//! number and stay in the history; a newer one has a higher number and is trusted again. So falling back is this one write: no cut can tear it.
 //!
 //! Whoever keeps other things that a fallback takes back (plugin slots) notes beside them the number
 //! of the last fallback it has followed, and acts when [`Start::fallbacks`] is higher. Not in here:
@@ -212,6 +212,19 @@ mod tests {
             assert_eq!((sessions, seen.fell_back), (9, false));
         }
         assert_eq!(start(&nor).0, 3, "those with it count");
+    }
+
+    #[test]
+    fn plugins_are_not_taken_back_for_what_ended_early_before_them() {
+        let nor = stored(3);
+        for round in 0..3 {
+            dies_early(&nor, EARLY_DEATHS - 1);
+            let (_, seen, mut store) = start(&nor);
+            assert!(!seen.fell_back);
+            store.save_slots(&[round]).unwrap();
+        }
+        dies_early(&nor, EARLY_DEATHS);
+        assert!(start(&nor).1.fell_back, "those with them count");
     }
 
     #[test]
