@@ -56,18 +56,20 @@ fn every_player_watches_one_track_over_both_transports() {
     gateway.finish();
 }
 
+/// A gateway whose `/cam` is that of a go2rtc, which serves over TCP only.
+fn before_go2rtc(bench: &Bench, origin: &Go2rtc) -> Gateway {
+    let tcp = "origin_transport = \"tcp\"";
+    let setup = Setup::default().origin("go2rtc", &origin.base(), "");
+    Gateway::start(bench, &setup.route("/cam", &["go2rtc"], tcp))
+}
+
 #[test]
 fn players_watch_go2rtc() {
     let bench = Bench::new("go2rtc");
     let origin = Go2rtc::start(&bench);
-    let setup = Setup::default().origin("go2rtc", &origin.base(), "").route(
-        "/cam",
-        &["go2rtc"],
-        "origin_transport = \"tcp\"",
-    );
-    let gateway = Gateway::start(&bench, &setup);
+    let gateway = before_go2rtc(&bench, &origin);
     let url = gateway.url("/cam");
-    // go2rtc serves over TCP only: players on UDP see that the gateway converts.
+    // Players on UDP see that the gateway converts.
     let who = [(Ffmpeg, Tcp), (Ffmpeg, Udp), (Gst, Tcp), (Gst, Udp), (Aiortsp, Tcp), (Mpv, Udp)];
     let players: Vec<Player> =
         who.iter().map(|(kind, how)| Player::start(&bench, *kind, *how, &url, SECONDS)).collect();
@@ -135,12 +137,7 @@ fn rtsp_2_crosses_transports_too() {
 fn what_is_no_rtp_does_not_reach_an_interleaved_origin() {
     let bench = Bench::new("punching");
     let origin = Go2rtc::start(&bench);
-    let setup = Setup::default().origin("go2rtc", &origin.base(), "").route(
-        "/cam",
-        &["go2rtc"],
-        "origin_transport = \"tcp\"",
-    );
-    let gateway = Gateway::start(&bench, &setup);
+    let gateway = before_go2rtc(&bench, &origin);
     let (rtp, rtcp) = udp_pair();
     let port = rtp.local_addr().expect("a port").port();
     let mut raw = Raw::connect(gateway.at());
