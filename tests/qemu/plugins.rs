@@ -36,7 +36,7 @@ fn aarch64_compiles_swaps_and_keeps_plugins() {
 
 #[test]
 fn armv7_compiles_swaps_and_keeps_plugins() {
-    check(Board::Armv7, "pulley");
+    check(Board::Armv7, "pulley32");
 }
 
 fn check(board: Board, code: &str) {
