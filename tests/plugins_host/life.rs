@@ -262,6 +262,27 @@ fn a_missing_or_damaged_component_gives_way_to_the_one_before() {
 }
 
 #[test]
+fn what_does_not_run_at_one_start_is_kept_for_the_next() {
+    let flash = Flash::default();
+    let place = Place::with(Code::HERE, Box::new(flash.clone()));
+    let first = place.install("b", &component("hostile/minimal")).unwrap().hash;
+    let second = place.install("b", &component("least-loaded")).unwrap().hash;
+    // Its code is gone, and there is no compiler just now: no memory for one, say.
+    let code = place.files().into_iter();
+    let code = code.filter(|name| name.starts_with(&*second) && name.ends_with(".cwasm"));
+    code.for_each(|name| std::fs::remove_file(place.dir.join(name)).unwrap());
+    let kept = |host: &Host| {
+        let info = host.list().into_iter().find(|info| info.slot == "b").unwrap();
+        (info.hash, info.kept, info.previous)
+    };
+    let host = restarted(&place.dir, &flash, "/nonexistent");
+    assert_eq!(kept(&host), (first.clone(), second.clone(), first.clone()));
+    assert_eq!(host.take_events().len(), 2, "what is wrong, and who serves");
+    let host = restarted(&place.dir, &flash, env!("CARGO_BIN_EXE_edgeweir"));
+    assert_eq!(kept(&host), (second.clone(), second, first));
+}
+
+#[test]
 fn a_store_that_fails_changes_nothing() {
     let flash = Flash::default();
     let place = Place::with(Code::HERE, Box::new(flash.clone()));

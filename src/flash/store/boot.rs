@@ -10,7 +10,8 @@
 //!
 //! It is written when the gateway starts and once more when the start has proved good, or another
 //! configuration or other plugins are stored, 32 bytes each time. Configurations are left aside by
-//! number and stay in the history; a newer one has a higher number and is trusted again. So falling back is this one write: no cut can tear it.
+//! number and stay in the history; a newer one has a higher number and is trusted again. So falling
+//! back is this one write: no cut can tear it.
 //!
 //! Whoever keeps other things that a fallback takes back (plugin slots) notes beside them the number
 //! of the last fallback it has followed, and acts when [`Start::fallbacks`] is higher. Not in here:
