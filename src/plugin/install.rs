@@ -254,12 +254,14 @@ impl Host {
         let Some(stored) = work.slots.get(name).cloned() else { return };
         let now = slot.current().map(|generation| generation.hash);
         let active = stored.active.map(|active| active.hash);
-        let done = if now.is_some() && now != active {
+        // One that serves since a start in which the kept one did not run is benched and no more.
+        let done = if now.is_some() && now != active && !slot.is_benched() {
             // A worker went back to what it still had.
             let back = stored.previous.filter(|previous| Some(previous.hash) == now);
             let stored = Stored { active: back, previous: None, banned: active, ..stored };
             work.store(stored).map(|()| self.files.sweep(&work.slots.hashes()))
         } else if slot.is_benched()
+            && now == active
             && stored.previous.is_some()
             && let Some(config) = config(name)
         {

@@ -283,6 +283,31 @@ fn what_does_not_run_at_one_start_is_kept_for_the_next() {
 }
 
 #[test]
+fn the_faults_of_one_that_stands_in_since_a_start_ban_nobody() {
+    let flash = Flash::default();
+    let place = Place::with(Code::HERE, Box::new(flash.clone()));
+    let bad = does("trap", "pick-upstream", 110);
+    let first = place.install_misbehaving("b", &bad).unwrap().hash;
+    let second = place.install("b", &component("least-loaded")).unwrap().hash;
+    // Its code is gone and there is no compiler, so the first one serves; and fails.
+    let code = place.files().into_iter();
+    let code = code.filter(|name| name.starts_with(&*second) && name.ends_with(".cwasm"));
+    code.for_each(|name| std::fs::remove_file(place.dir.join(name)).unwrap());
+    let places = Places { program: "/nonexistent".into(), ..Places::new(place.dir.clone()) };
+    let host = Host::new(places, Box::new(flash.clone()));
+    let config = |_: &str| Some(bad.clone());
+    host.boot(flash.stored(), &config);
+    let mut hooks = host.guests();
+    for _ in 0..10_000 {
+        pick(&mut hooks, "b");
+    }
+    host.maintain(&config);
+    let info = host.list().into_iter().find(|info| info.slot == "b").unwrap();
+    assert_eq!((info.state, &info.hash), ("benched", &first));
+    assert_eq!((info.kept, info.previous, &*info.banned), (second, first, ""));
+}
+
+#[test]
 fn a_store_that_fails_changes_nothing() {
     let flash = Flash::default();
     let place = Place::with(Code::HERE, Box::new(flash.clone()));
