@@ -37,13 +37,13 @@ use crate::{
 };
 
 /// Wall time of phases.
-struct Clock {
+pub(super) struct Clock {
     phases: Vec<Phase>,
     since_ns: u64,
 }
 
 impl Clock {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self { phases: Vec::new(), since_ns: clock::precise_ns() }
     }
 
@@ -55,8 +55,8 @@ impl Clock {
 }
 
 /// A component that has passed everything.
-struct Made {
-    generation: Arc<Generation>,
+pub(super) struct Made {
+    pub(super) generation: Arc<Generation>,
     tried: Tried,
     imports: Vec<String>,
     code: Vec<u8>,
@@ -65,18 +65,18 @@ struct Made {
 }
 
 /// The step that fails when the file of a kept component is missing or damaged.
-const LOST: &str = "file";
+pub(super) const LOST: &str = "file";
 
 /// What to make a generation of.
-struct Plan<'a> {
-    slot: &'a str,
-    wasm: &'a [u8],
-    version: Version,
-    config: &'a str,
-    handover: Option<(String, Vec<u8>)>,
+pub(super) struct Plan<'a> {
+    pub(super) slot: &'a str,
+    pub(super) wasm: &'a [u8],
+    pub(super) version: Version,
+    pub(super) config: &'a str,
+    pub(super) handover: Option<(String, Vec<u8>)>,
     /// Whether its hooks are tried before they serve. At a start they are not: they were at the
     /// install, and a slow start must not cost a plugin that was acknowledged.
-    try_hooks: bool,
+    pub(super) try_hooks: bool,
 }
 
 impl Host {
@@ -198,85 +198,7 @@ impl Host {
         Ok(Some(report(&slot, &wasm, made, clock.phases)))
     }
 
-    /// Makes a slot serve what was kept, or what was kept before that. What does not run at this start
-    /// stays kept, for it may at the next one; only what has lost its file is given up.
-    pub(super) fn boot_slot(&self, work: &mut Work, stored: Stored, config: &str) {
-        let name = stored.slot.clone();
-        let Some(slot) = self.slot(&name) else { return };
-        let mut lost = false;
-        for version in [stored.active, stored.previous].into_iter().flatten() {
-            let made = self.component(&version.hash).and_then(|wasm| {
-                let plan = Plan {
-                    slot: &name,
-                    wasm: &wasm,
-                    version,
-                    config,
-                    handover: None,
-                    try_hooks: false,
-                };
-                let made = self.make(plan, &mut Clock::start())?;
-                let _ = self.store_code(&made);
-                Ok(made)
-            });
-            match made {
-                Ok(made) => {
-                    slot.swap(Some(made.generation), false);
-                    if stored.active != Some(version) {
-                        self.event(format!(
-                            "plugin {name}: the one before serves, {}",
-                            hex(&version.hash)
-                        ));
-                    }
-                    if lost {
-                        let changed = Stored { active: Some(version), previous: None, ..stored };
-                        if let Err(refusal) = work.store(changed) {
-                            self.event(format!("plugin {name}: {refusal}"));
-                        }
-                    }
-                    return;
-                }
-                Err(refusal) => {
-                    lost |= refusal.step == LOST;
-                    self.event(format!("plugin {name}: cannot be loaded: {refusal}"));
-                }
-            }
-        }
-    }
-
-    /// Follows up on what a worker did with a slot.
-    pub(super) fn attend(
-        &self,
-        work: &mut Work,
-        slot: &Slot,
-        config: &dyn Fn(&str) -> Option<String>,
-    ) {
-        let name = &slot.held.slot;
-        let Some(stored) = work.slots.get(name).cloned() else { return };
-        let now = slot.current().map(|generation| generation.hash);
-        let active = stored.active.map(|active| active.hash);
-        // One that serves since a start in which the kept one did not run is benched and no more.
-        let done = if now.is_some() && now != active && !slot.is_benched() {
-            // A worker went back to what it still had.
-            let back = stored.previous.filter(|previous| Some(previous.hash) == now);
-            let stored = Stored { active: back, previous: None, banned: active, ..stored };
-            work.store(stored).map(|()| self.files.sweep(&work.slots.hashes()))
-        } else if slot.is_benched()
-            && now == active
-            && stored.previous.is_some()
-            && let Some(config) = config(name)
-        {
-            self.roll_back(work, name, &config, true).map(|report| {
-                self.event(format!("plugin {name}: rolled back to {}", report.hash));
-            })
-        } else {
-            Ok(())
-        };
-        if let Err(refusal) = done {
-            self.event(format!("plugin {name}: {refusal}"));
-        }
-    }
-
-    fn component(&self, hash: &Hash) -> Result<Vec<u8>, Refusal> {
+    pub(super) fn component(&self, hash: &Hash) -> Result<Vec<u8>, Refusal> {
         self.files.component(hash).ok_or_else(|| {
             let reason = format!("its file {}.wasm is missing or damaged", hex(hash));
             Refusal::new(LOST, reason, "install the plugin again")
@@ -291,7 +213,7 @@ impl Host {
         })
     }
 
-    fn store_code(&self, made: &Made) -> std::io::Result<()> {
+    pub(super) fn store_code(&self, made: &Made) -> std::io::Result<()> {
         if made.cached {
             return Ok(());
         }
@@ -299,7 +221,7 @@ impl Host {
     }
 
     /// Makes a generation of a component: all that can be wrong with it comes out here.
-    fn make(&self, plan: Plan<'_>, clock: &mut Clock) -> Result<Made, Refusal> {
+    pub(super) fn make(&self, plan: Plan<'_>, clock: &mut Clock) -> Result<Made, Refusal> {
         let runtime = self.runtime()?;
         let (component, code, cached) = self.code(runtime, &plan, clock)?;
         let surface = inspect::surface(&runtime.engine, &component);

@@ -15,8 +15,9 @@
 //! * `engine`: wasmtime set up for small boards, the clock of budgets;  `guest`: one instance;
 //!   `told`, `message`, `values`: what it is told, lent and says, checked;  `calls`, `kv`, `meters`,
 //!   `keys`: what it may ask of the host;  `slot`, `worker`: which generation serves, and swaps.
-//! * `host`, `install`, `inspect`, `shadow`, `child`, `cache`, [`state`], `report`: from an upload
-//!   to a plugin that serves, and what is kept of it;  `image`: code for a build without compiler.
+//! * `host`, `install`, `kept`, `inspect`, `shadow`, `child`, `cache`, [`state`], `report`: from an
+//!   upload to a plugin that serves, and what is kept of it;  `image`: code for a build without
+//!   compiler.
 //!
 //! A fault (a trap, a budget, a value that breaks a rule) drops the instance; the session goes on
 //! as if nobody had answered. Several in the first minute bring back the plugin from before.
@@ -48,6 +49,8 @@ pub mod image;
 mod inspect;
 #[cfg(feature = "plugins")]
 mod install;
+#[cfg(feature = "plugins")]
+mod kept;
 #[cfg(feature = "plugins")]
 mod keys;
 #[cfg(feature = "plugins")]
