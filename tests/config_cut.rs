@@ -53,8 +53,8 @@ fn prepared(configs: u16) -> SimNor {
         store.save_config(&config(number)).unwrap();
     }
     store.save_secrets(&secrets(0)).unwrap();
-    store.begin().unwrap();
     store.save_slots(b"slots 0").unwrap();
+    store.begin().unwrap();
     nor
 }
 
