@@ -27,6 +27,7 @@ demo:
 
 test: setup lint plugins plugins-test
 	$(CARGO) test --locked
+	$(MAKE) no-compiler
 
 unit: lint
 	$(CARGO) test --locked --lib --test transcripts --test splits --test session_sim --test pipe_sim \
