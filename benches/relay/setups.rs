@@ -3,9 +3,7 @@
 //! opens the same sockets, and that of the player and the origin together.
 
 use std::{
-    fs,
     net::SocketAddr,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -24,7 +22,7 @@ use crate::{
     kernel,
     load::Ports,
     origin::TinyOrigin,
-    report::spread,
+    report::row,
     rig,
 };
 
@@ -63,11 +61,6 @@ pub(crate) fn run(length: Length) -> String {
         ratios.push(cost / bound);
         rates.push(rate);
     }
-    let row = |name: &str, figures: Vec<f64>| {
-        let (middle, low, high) = spread(figures);
-        let digits = if middle < 10.0 { 2 } else { 0 };
-        format!("| {name} | {middle:.digits$} | {low:.digits$} to {high:.digits$} |\n")
-    };
     let mut text = format!(
         "## Sessions from OPTIONS to TEARDOWN ({} runs)\n\n{PLAYERS} players, one track over UDP: two \
          TCP connections and four UDP sockets are opened and closed for each session; players and \
@@ -82,13 +75,6 @@ pub(crate) fn run(length: Length) -> String {
     text += &row("player's and origin's CPU time for each, alone, us", ends);
     println!("\n{text}");
     text
-}
-
-/// Puts it where the table is made.
-pub(crate) fn write(text: &str) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
-    fs::create_dir_all(&folder).expect("a folder for the results");
-    fs::write(folder.join("setups.md"), text).expect("the figures of the set-ups");
 }
 
 /// Whole sessions a second, and CPU time that a process spent for each, in microseconds.
