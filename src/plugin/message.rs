@@ -96,7 +96,7 @@ impl Current {
         if let Some(parsed) = self.parsed.take() {
             self.spare = parsed.headers;
         }
-        self.staged = Staged::default();
+        self.take_back();
     }
 
     /// Forgets the edits.
@@ -366,7 +366,8 @@ impl Current {
 
     /// The message with its edits and the length of its head; none when nothing was edited.
     pub(super) fn edited(&mut self) -> Option<(Vec<u8>, usize)> {
-        if self.staged.count == 0 {
+        let Staged { edits, uri, body, .. } = &self.staged;
+        if edits.is_empty() && uri.is_none() && body.is_none() {
             return None;
         }
         self.parsed();

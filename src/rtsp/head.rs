@@ -23,11 +23,32 @@ enum StartSpans {
     Response { status: u16, version: Range<usize> },
 }
 
-#[derive(Clone, Debug)]
+/// Half as large as ranges of `usize`: heads are made and looked at for every message.
+#[derive(Clone, Copy, Debug)]
 struct HeaderSpans {
-    line: Range<usize>,
-    name: Range<usize>,
-    value: Range<usize>,
+    line: Span,
+    name: Span,
+    value: Span,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl From<Range<usize>> for Span {
+    /// A place past 4 GiB, which no buffer of ours has, is none of the bytes.
+    fn from(range: Range<usize>) -> Self {
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: place(range.start), end: place(range.end) }
+    }
+}
+
+impl From<Span> for Range<usize> {
+    fn from(span: Span) -> Self {
+        span.start as usize..span.end as usize
+    }
 }
 
 /// One header.
@@ -77,10 +98,9 @@ impl<'a> Head<'a> {
             }
             if matches!(bytes.get(at), Some(b' ' | b'\t')) {
                 if let Some(last) = headers.last_mut() {
-                    last.line.end = next;
+                    last.line = (last.line.start as usize..next).into();
                     // A line of spaces alone folds nothing in.
-                    let kept = trimmed(bytes, last.value.start..end);
-                    last.value = kept;
+                    last.value = trimmed(bytes, last.value.start as usize..end).into();
                 }
             } else {
                 let spans = header(bytes, at..end, next)?;
@@ -146,12 +166,15 @@ impl<'a> Head<'a> {
 
     /// All headers, in order.
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> {
-        self.headers.iter().map(|spans| Header {
-            name: self.slice(&spans.name),
-            value: self.slice(&spans.value),
-            name_span: spans.name.clone(),
-            value_span: spans.value.clone(),
-            line_span: spans.line.clone(),
+        self.headers.iter().map(|spans| {
+            let (name_span, value_span) = (spans.name.into(), spans.value.into());
+            Header {
+                name: self.slice(&name_span),
+                value: self.slice(&value_span),
+                name_span,
+                value_span,
+                line_span: spans.line.into(),
+            }
         })
     }
 
@@ -233,7 +256,7 @@ pub(super) fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
 
 /// Where the line that begins at `at` ends, without and with its line end.
 fn line(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let feed = at + bytes.get(at..)?.iter().position(|byte| *byte == b'\n')?;
+    let feed = at + memchr::memchr(b'\n', bytes.get(at..)?)?;
     let end = if feed > at && bytes.get(feed - 1) == Some(&b'\r') { feed - 1 } else { feed };
     Some((end, feed + 1))
 }
@@ -285,12 +308,12 @@ impl Iterator for Words<'_> {
 
 fn header(bytes: &[u8], span: Range<usize>, next: usize) -> Result<HeaderSpans, ParseError> {
     let text = bytes.get(span.clone()).unwrap_or_default();
-    let Some(colon) = text.iter().position(|byte| *byte == b':') else {
+    let Some(colon) = memchr::memchr(b':', text) else {
         return Err(ParseError { offset: span.start, rule: Rule::HeaderName });
     };
     let name = trimmed(bytes, span.start..span.start + colon);
     let value = trimmed(bytes, span.start + colon + 1..span.end);
-    Ok(HeaderSpans { line: span.start..next, name, value })
+    Ok(HeaderSpans { line: (span.start..next).into(), name: name.into(), value: value.into() })
 }
 
 #[cfg(test)]
