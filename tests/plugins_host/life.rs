@@ -375,7 +375,7 @@ fn the_interpreter_runs_the_same_guests() {
     place.install("b", &component("least-loaded")).unwrap();
     assert_eq!(pick(&mut place.host.guests(), "b"), Some(10));
     let refusal = place.install_misbehaving("b", &does("loop", "on-message", 1)).unwrap_err();
-    assert!(refusal.reason.contains("5 ms of CPU time"), "{refusal}");
+    assert!(refusal.reason.contains("100 ms of CPU time"), "{refusal}");
     let refusal = place.install_misbehaving("b", &does("recurse", "init", 1)).unwrap_err();
     assert_eq!(refusal.step, "init", "{refusal}");
     assert_eq!(pick(&mut place.host.guests(), "b"), Some(10));
