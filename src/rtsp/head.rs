@@ -23,18 +23,35 @@ enum StartSpans {
     Response { status: u16, version: Range<usize> },
 }
 
-/// Half as large as ranges of `usize`: heads are made and looked at for every message.
+/// Where a header stands. Half as large as ranges of `usize`: heads are made and looked at for every
+/// message.
 #[derive(Clone, Copy, Debug)]
-struct HeaderSpans {
-    line: Span,
-    name: Span,
-    value: Span,
+pub struct HeaderSpans {
+    /// The whole line, foldings and line end included.
+    pub line: Span,
+    /// Its name.
+    pub name: Span,
+    /// Its value without spaces around.
+    pub value: Span,
 }
 
+/// A range of bytes.
 #[derive(Clone, Copy, Debug)]
-struct Span {
+pub struct Span {
     start: u32,
     end: u32,
+}
+
+impl Span {
+    /// The bytes in what was parsed.
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(Range::from(self)).unwrap_or_default()
+    }
+
+    /// How many bytes.
+    pub fn bytes(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
 }
 
 impl From<Range<usize>> for Span {
@@ -178,6 +195,11 @@ impl<'a> Head<'a> {
         })
     }
 
+    /// Where all headers stand, in order.
+    pub fn header_spans(&self) -> &[HeaderSpans] {
+        &self.headers
+    }
+
     /// The first header of that name, in any case.
     pub fn header(&self, name: &str) -> Option<Header<'a>> {
         self.headers().find(|header| header.is(name))
@@ -236,7 +258,7 @@ impl<'a> Head<'a> {
 }
 
 /// A decimal number with spaces around it, leading zeros allowed.
-pub(super) fn decimal(text: &[u8]) -> Option<u32> {
+pub(crate) fn decimal(text: &[u8]) -> Option<u32> {
     let text = text.trim_ascii();
     if text.is_empty() {
         return None;
@@ -263,9 +285,9 @@ fn line(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 
 fn trimmed(bytes: &[u8], span: Range<usize>) -> Range<usize> {
     let part = bytes.get(span.clone()).unwrap_or_default();
-    let from = span.start + (part.len() - part.trim_ascii_start().len());
-    let len = part.trim_ascii().len();
-    from.min(span.end)..from.min(span.end) + len
+    let begun = part.trim_ascii_start();
+    let from = span.start + (part.len() - begun.len());
+    from.min(span.end)..from.min(span.end) + begun.trim_ascii_end().len()
 }
 
 fn start_line(bytes: &[u8], end: usize) -> Result<StartSpans, ParseError> {
@@ -308,7 +330,8 @@ impl Iterator for Words<'_> {
 
 fn header(bytes: &[u8], span: Range<usize>, next: usize) -> Result<HeaderSpans, ParseError> {
     let text = bytes.get(span.clone()).unwrap_or_default();
-    let Some(colon) = memchr::memchr(b':', text) else {
+    // Names are short: a call would take longer.
+    let Some(colon) = text.iter().position(|byte| *byte == b':') else {
         return Err(ParseError { offset: span.start, rule: Rule::HeaderName });
     };
     let name = trimmed(bytes, span.start..span.start + colon);
