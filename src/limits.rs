@@ -236,6 +236,9 @@ pub const HOOK_BUDGET_MS: u64 = 5;
 pub const LIFECYCLE_BUDGET_MS: u64 = 20;
 /// CPU time of `init` and `probe`, and of making an instance.
 pub const INIT_BUDGET_MS: u64 = 100;
+/// CPU time of the first call of each kind while a plugin is tried. Its code and its memory are cold, on
+/// a small board many times slower than ever after; the calls that follow have what the hook has.
+pub const WARM_UP_BUDGET_MS: u64 = 100;
 /// Period of the clock that budgets are looked at by; only runs while guests are called.
 pub const EPOCH_MS: u64 = 1;
 /// Ticks without any call after which that clock stops.

@@ -28,6 +28,7 @@ use super::{
 use crate::limits::{
     BALANCER_BUDGET_MS, GUEST_COPY_MAX_BYTES, HOOK_BUDGET_MS, INIT_BUDGET_MS, LIFECYCLE_BUDGET_MS,
     PLUGIN_INFO_MAX_BYTES, PLUGIN_REASON_MAX_BYTES, PLUGIN_SCHEMA_MAX_BYTES, SNAPSHOT_MAX_BYTES,
+    WARM_UP_BUDGET_MS,
 };
 
 /// Why a guest has failed.
@@ -125,12 +126,12 @@ impl Prepared {
 pub(super) struct Instance {
     store: Store<State>,
     ticker: Arc<Ticker>,
-    lifecycle: lifecycle::Guest,
-    balancer: Option<balancer::Guest>,
-    authenticator: Option<authenticator::Guest>,
-    filter: Option<filter::Guest>,
+    exported: Exported,
+    /// While it warms up; else 0.
+    least_budget_ms: u64,
     interest: Arc<Interest>,
     ip: LastIp,
+    /// What the last call was told, kept for its capacity.
     upstreams: Vec<balancer::Upstream>,
     workers: Vec<balancer::Worker>,
 }
@@ -163,7 +164,7 @@ impl Instance {
         let failed = |error: wasmtime::Error| fault(&error, INIT_BUDGET_MS);
         let instance = prepared.pre.instantiate(&mut store).map_err(failed)?;
         let found = load(prepared, &mut store, &instance);
-        let (lifecycle, balancer, authenticator, filter) =
+        let exported =
             found.map_err(|interface| match misfit(&mut store, &instance, interface) {
                 Some(function) => Fault::Type(format!("{interface}.{function}")),
                 None => Fault::Type(interface.to_owned()),
@@ -172,10 +173,8 @@ impl Instance {
         Ok(Self {
             store,
             ticker: ticker.clone(),
-            lifecycle,
-            balancer,
-            authenticator,
-            filter,
+            exported,
+            least_budget_ms: 0,
             interest: Arc::default(),
             ip: LastIp::default(),
             upstreams: Vec::new(),
@@ -185,8 +184,8 @@ impl Instance {
 
     /// What it says of itself.
     pub(super) fn describe(&mut self) -> Result<Info, Fault> {
-        let said =
-            self.call(LIFECYCLE_BUDGET_MS, |this| this.lifecycle.call_describe(&mut this.store))?;
+        let said = self
+            .call(LIFECYCLE_BUDGET_MS, |store, exported| exported.lifecycle.call_describe(store))?;
         let name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         let fits = |text: &str| (1..=PLUGIN_INFO_MAX_BYTES).contains(&text.len());
         if !fits(&said.name) || !said.name.bytes().all(name) {
@@ -209,8 +208,8 @@ impl Instance {
     ) -> Result<Result<(), String>, Fault> {
         let state =
             handover.map(|(version, state)| lifecycle::Handover { from_version: version, state });
-        let said = self.call(INIT_BUDGET_MS, |this| {
-            this.lifecycle.call_init(&mut this.store, config.as_bytes(), state)
+        let said = self.call(INIT_BUDGET_MS, |store, exported| {
+            exported.lifecycle.call_init(store, config.as_bytes(), state)
         })?;
         match said {
             Ok(()) => {}
@@ -221,11 +220,12 @@ impl Instance {
                 return Ok(Err(format!("unsupported: {}", reason(&why))));
             }
         }
-        if self.filter.is_some() {
-            let said = self.call(LIFECYCLE_BUDGET_MS, |this| match &this.filter {
-                Some(hook) => hook.call_interests(&mut this.store),
-                None => Err(wasmtime::Error::msg("no filter")),
-            })?;
+        if self.exported.filter.is_some() {
+            let said =
+                self.call(LIFECYCLE_BUDGET_MS, |store, exported| match &exported.filter {
+                    Some(hook) => hook.call_interests(store),
+                    None => Err(wasmtime::Error::msg("no filter")),
+                })?;
             self.interest = Arc::new(Interest::checked(said).map_err(Fault::Value)?);
         }
         Ok(Ok(()))
@@ -233,14 +233,15 @@ impl Instance {
 
     /// Its test of itself. The inner error is its own verdict.
     pub(super) fn probe(&mut self) -> Result<Result<(), String>, Fault> {
-        let said = self.call(INIT_BUDGET_MS, |this| this.lifecycle.call_probe(&mut this.store))?;
+        let said =
+            self.call(INIT_BUDGET_MS, |store, exported| exported.lifecycle.call_probe(store))?;
         Ok(said.map_err(|why| reason(&why)))
     }
 
     /// What it leaves its successor.
     pub(super) fn snapshot(&mut self) -> Result<Vec<u8>, Fault> {
-        let state =
-            self.call(LIFECYCLE_BUDGET_MS, |this| this.lifecycle.call_snapshot(&mut this.store))?;
+        let state = self
+            .call(LIFECYCLE_BUDGET_MS, |store, exported| exported.lifecycle.call_snapshot(store))?;
         if state.len() > SNAPSHOT_MAX_BYTES {
             return Err(Fault::Value(format!("snapshot of {} bytes, allowed 65536", state.len())));
         }
@@ -264,18 +265,20 @@ impl Instance {
         path: &str,
         upstreams: &[Upstream],
     ) -> Result<Option<u32>, Fault> {
-        self.upstreams.clear();
-        self.upstreams.extend(upstreams.iter().map(told::upstream));
+        let mut told = core::mem::take(&mut self.upstreams);
+        told.clear();
+        told.extend(upstreams.iter().map(told::upstream));
         let key = balancer::SessionKey {
             client_ip_hash: key.client_ip_hash,
             path_hash: key.path_hash,
             sticky: key.sticky,
             attempt: key.attempt,
         };
-        let picked = self.call(BALANCER_BUDGET_MS, |this| match &this.balancer {
-            Some(hook) => hook.call_pick_upstream(&mut this.store, key, path, &this.upstreams),
+        let picked = self.call(BALANCER_BUDGET_MS, |store, exported| match &exported.balancer {
+            Some(hook) => hook.call_pick_upstream(store, key, path, &told),
             None => Err(Absent("balancer").into()),
         })?;
+        self.upstreams = told;
         let Some(id) = picked else { return Ok(None) };
         match upstreams.iter().find(|upstream| upstream.id == id) {
             Some(upstream) if upstream.healthy => Ok(Some(id)),
@@ -290,17 +293,19 @@ impl Instance {
         key: &PipeKey,
         workers: &[WorkerLoad],
     ) -> Result<Option<u16>, Fault> {
-        self.workers.clear();
-        self.workers.extend(workers.iter().map(told::worker));
+        let mut told = core::mem::take(&mut self.workers);
+        told.clear();
+        told.extend(workers.iter().map(told::worker));
         let key = balancer::PipeKey {
             session_hash: key.session_hash,
             ssrc: key.ssrc,
             expected_kbit: key.expected_kbit,
         };
-        let picked = self.call(BALANCER_BUDGET_MS, |this| match &this.balancer {
-            Some(hook) => hook.call_pick_worker(&mut this.store, key, &this.workers),
+        let picked = self.call(BALANCER_BUDGET_MS, |store, exported| match &exported.balancer {
+            Some(hook) => hook.call_pick_worker(store, key, &told),
             None => Err(Absent("balancer").into()),
         })?;
+        self.workers = told;
         match picked {
             Some(id) if !workers.iter().any(|worker| worker.id == id) => {
                 Err(Fault::Value(format!("worker {id}, which is not in the list")))
@@ -318,8 +323,8 @@ impl Instance {
         let ip = self.ip.of(client.ip);
         let client = told::client(client, &ip);
         self.store.data_mut().message.lend(&message, Borrower::Authenticator);
-        let said = self.call(HOOK_BUDGET_MS, |this| match &this.authenticator {
-            Some(hook) => hook.call_authenticate(&mut this.store, client, Resource::new_borrow(0)),
+        let said = self.call(HOOK_BUDGET_MS, |store, exported| match &exported.authenticator {
+            Some(hook) => hook.call_authenticate(store, client, Resource::new_borrow(0)),
             None => Err(Absent("authenticator").into()),
         })?;
         values::decision(said).map_err(Fault::Value)
@@ -340,10 +345,8 @@ impl Instance {
         };
         let borrower = Borrower::Filter(self.interest.clone());
         self.store.data_mut().message.lend(&message, borrower);
-        let said = self.call(HOOK_BUDGET_MS, |this| match &this.filter {
-            Some(hook) => {
-                hook.call_on_message(&mut this.store, client, direction, Resource::new_borrow(0))
-            }
+        let said = self.call(HOOK_BUDGET_MS, |store, exported| match &exported.filter {
+            Some(hook) => hook.call_on_message(store, client, direction, Resource::new_borrow(0)),
             None => Err(Absent("filter").into()),
         })?;
         let edited = self.store.data_mut().message.edited();
@@ -356,24 +359,33 @@ impl Instance {
         }
     }
 
+    /// Lets calls take [`WARM_UP_BUDGET_MS`] where they have less.
+    pub(super) fn warming_up<T>(&mut self, calls: impl FnOnce(&mut Self) -> T) -> T {
+        self.least_budget_ms = WARM_UP_BUDGET_MS;
+        let said = calls(self);
+        self.least_budget_ms = 0;
+        said
+    }
+
     fn call<T>(
         &mut self,
         budget_ms: u64,
-        call: impl FnOnce(&mut Self) -> wasmtime::Result<T>,
+        call: impl FnOnce(&mut Store<State>, &Exported) -> wasmtime::Result<T>,
     ) -> Result<T, Fault> {
+        let budget_ms = budget_ms.max(self.least_budget_ms);
         arm(&mut self.store, budget_ms);
-        let ticker = self.ticker.clone();
-        let _ticking = ticker.enter();
-        call(self).map_err(|error| fault(&error, budget_ms))
+        let _ticking = self.ticker.enter();
+        call(&mut self.store, &self.exported).map_err(|error| fault(&error, budget_ms))
     }
 }
 
-type Exported = (
-    lifecycle::Guest,
-    Option<balancer::Guest>,
-    Option<authenticator::Guest>,
-    Option<filter::Guest>,
-);
+/// The functions of an instance.
+struct Exported {
+    lifecycle: lifecycle::Guest,
+    balancer: Option<balancer::Guest>,
+    authenticator: Option<authenticator::Guest>,
+    filter: Option<filter::Guest>,
+}
 
 /// The functions of an instance; the error is the interface that has another type.
 fn load(
@@ -392,7 +404,7 @@ fn load(
     if let Some(hook) = &prepared.filter {
         filter = Some(hook.load(&mut *store, instance).map_err(|_| "filter")?);
     }
-    Ok((lifecycle, balancer, authenticator, filter))
+    Ok(Exported { lifecycle, balancer, authenticator, filter })
 }
 
 fn arm(store: &mut Store<State>, budget_ms: u64) {

@@ -30,7 +30,9 @@ use crate::{
     auth::digest::hex,
     clock,
     config::{Name, secrets::Secrets},
-    limits::{PLUGIN_EVENTS_MAX, PLUGIN_KIB_DEFAULT, PLUGIN_SLOTS_KNOWN_MAX},
+    limits::{
+        PLUGIN_EVENTS_MAX, PLUGIN_KIB_DEFAULT, PLUGIN_SLOTS_KNOWN_MAX, PLUGIN_SLOTS_STORED_MAX,
+    },
 };
 
 /// Where slots are kept over a restart.
@@ -127,7 +129,13 @@ impl Work {
         let refused = |reason: String| {
             Refusal::new("store", reason, "look at `edgeweir flash info`, then try again")
         };
-        slots.put(stored).map_err(|_| refused("too many slots are remembered".to_owned()))?;
+        slots.put(stored).map_err(|_| {
+            Refusal::new(
+                "store",
+                format!("{PLUGIN_SLOTS_STORED_MAX} slots hold plugins already"),
+                "empty one of no use any more: `edgeweir plugin list`, `plugin remove`",
+            )
+        })?;
         if slots != self.slots {
             self.keep.keep(&slots).map_err(refused)?;
             self.slots = slots;
@@ -228,18 +236,23 @@ impl Host {
         self.reconfigure(&mut self.work(), slot, config)
     }
 
-    /// Unloads the slots that nobody needs: memory goes, files and what is stored stay, and
-    /// [`Self::configure`] loads them again. `needed` is asked while no other change is under way.
+    /// Forgets the slots that nobody needs: memory, counters and the place of the name go, files and
+    /// what is stored stay, and [`Self::configure`] loads them again. `needed` is asked while no other
+    /// change is under way.
     pub fn unload(&self, needed: &dyn Fn(&str) -> bool) {
         let _alone = self.work();
-        let known = lock(&self.known).clone();
-        for slot in known.iter().filter(|slot| slot.number() != 0) {
-            let name = &slot.held.slot;
-            if !needed(name) {
-                slot.swap(None, false);
-                slot.held.kv.clear();
+        // What a worker did with one is stored first.
+        let idle = |slot: &mut Arc<Slot>| {
+            !needed(&slot.held.slot) && !slot.attention.load(Ordering::Acquire)
+        };
+        let gone: Vec<Arc<Slot>> = lock(&self.known).extract_if(.., idle).collect();
+        for slot in gone {
+            if slot.number() != 0 {
+                let name = &slot.held.slot;
                 log::info!("plugin {name}: unloaded, nothing asks this slot any more");
             }
+            slot.retire();
+            slot.held.kv.clear();
         }
     }
 
@@ -262,18 +275,19 @@ impl Host {
     /// All slots that hold or have held something, or were asked for.
     pub fn list(&self) -> Vec<SlotInfo> {
         let stored = self.work().slots.clone();
-        for slot in &stored.slots {
-            self.slot(&slot.slot);
-        }
         let known = lock(&self.known).clone();
-        known.iter().map(|slot| info(slot, stored.get(&slot.held.slot))).collect()
+        let is_known = |name: &str| known.iter().any(|slot| slot.held.slot == name);
+        let kept = stored.slots.iter().filter(|kept| !is_known(&kept.slot));
+        let kept = kept.map(|kept| {
+            let held = Held { slot: kept.slot.as_str().to_owned(), ..Held::default() };
+            info(&Slot::new(held), Some(kept))
+        });
+        known.iter().map(|slot| info(slot, stored.get(&slot.held.slot))).chain(kept).collect()
     }
 
-    /// Names of the slots that are loaded.
-    pub fn loaded(&self) -> Vec<String> {
-        let known = lock(&self.known);
-        let loaded = known.iter().filter(|slot| slot.number() != 0);
-        loaded.map(|slot| slot.held.slot.clone()).collect()
+    /// Names of the slots that serve, or were asked for since they were last unloaded.
+    pub fn known(&self) -> Vec<String> {
+        lock(&self.known).iter().map(|slot| slot.held.slot.clone()).collect()
     }
 
     /// Numbers that the guests keep, by slot.
@@ -376,6 +390,13 @@ pub(super) fn hooks(exports: Exports) -> Vec<&'static str> {
         ("filter", exports.filter),
     ];
     all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+}
+
+/// No place for this name.
+pub(super) fn crowded(slot: &str) -> Refusal {
+    let reason =
+        format!("there is no place for slot {slot} beside {PLUGIN_SLOTS_KNOWN_MAX} others");
+    Refusal::new("slot", reason, "take slots of no use any more out of the configuration")
 }
 
 pub(super) fn empty(slot: &str) -> Refusal {

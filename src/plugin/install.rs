@@ -22,7 +22,7 @@ use super::{
     calls::Held,
     engine::load,
     guest::Prepared,
-    host::{Host, Rules, Runtime, Work, empty, hooks},
+    host::{Host, Rules, Runtime, Work, crowded, empty, hooks},
     inspect::{self, Unfit},
     report::Phase,
     shadow::{self, Tried},
@@ -90,7 +90,7 @@ impl Host {
         let old = work.slots.get(&name).cloned().unwrap_or_else(|| Stored::new(name.clone()));
         let version = admit(&self.rules(), &old, &upload)?;
         clock.end("admit");
-        let slot = self.slot(&name).ok_or_else(|| empty(&name))?;
+        let slot = self.slot(&name).ok_or_else(|| crowded(&name))?;
         let plan = Plan {
             slot: &name,
             wasm: upload.wasm,
@@ -148,7 +148,7 @@ impl Host {
             Refusal::new("slot", format!("slot {name} has no plugin from before"), "install one")
         })?;
         let wasm = self.component(&previous.hash)?;
-        let slot = self.slot(name).ok_or_else(|| empty(name))?;
+        let slot = self.slot(name).ok_or_else(|| crowded(name))?;
         let handover = if ban { None } else { handover(&slot) };
         let plan =
             Plan { slot: name, wasm: &wasm, version: previous, config, handover, try_hooks: true };
@@ -178,7 +178,7 @@ impl Host {
         let Some(active) = work.slots.get(name).and_then(|stored| stored.active) else {
             return Ok(None);
         };
-        let slot = self.slot(name).ok_or_else(|| empty(name))?;
+        let slot = self.slot(name).ok_or_else(|| crowded(name))?;
         if slot.current().is_some_and(|now| now.config == config) {
             return Ok(None);
         }

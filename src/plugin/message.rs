@@ -20,7 +20,10 @@ use crate::{
         BODY_MAX_BYTES, GUEST_EDITS_MAX, GUEST_HEADER_VALUE_MAX_BYTES, HEAD_MAX_BYTES, HEADERS_MAX,
         URL_MAX_BYTES,
     },
-    rtsp::{Edits, Head, Url},
+    rtsp::{
+        Edits, Head, Url,
+        head::{HeaderSpans, decimal},
+    },
 };
 
 /// What the handle of a message stands for. There is one message at a time, so it holds nothing.
@@ -47,7 +50,7 @@ pub(super) struct Current {
     borrower: Borrower,
     parsed: Option<Parsed>,
     /// Kept for its capacity.
-    spare: Vec<Spans>,
+    spare: Vec<HeaderSpans>,
     staged: Staged,
 }
 
@@ -56,17 +59,9 @@ struct Parsed {
     request: bool,
     status: Option<u16>,
     uri: Range<usize>,
-    cseq: u32,
-    headers: Vec<Spans>,
+    headers: Vec<HeaderSpans>,
     end_of_headers: usize,
     crlf: bool,
-}
-
-#[derive(Debug)]
-struct Spans {
-    name: Range<usize>,
-    value: Range<usize>,
-    line: Range<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +91,7 @@ impl Current {
         if let Some(parsed) = self.parsed.take() {
             self.spare = parsed.headers;
         }
-        self.staged = Staged::default();
+        self.take_back();
     }
 
     /// Forgets the edits.
@@ -118,38 +113,27 @@ impl Current {
         let Ok(head) = Head::parse(self.bytes.get(..self.head).unwrap_or_default()) else {
             return Parsed { headers, ..Parsed::default() };
         };
-        headers.extend(head.headers().map(|header| Spans {
-            name: header.name_span,
-            value: header.value_span,
-            line: header.line_span,
-        }));
+        headers.extend_from_slice(head.header_spans());
         Parsed {
             request: !head.is_response(),
             status: head.status(),
             uri: head.uri_span().unwrap_or_default(),
-            cseq: head.cseq().unwrap_or(0),
             headers,
             end_of_headers: head.end_of_headers(),
             crlf: head.line_end() == b"\r\n",
         }
     }
 
-    fn slice(&self, span: &Range<usize>) -> &[u8] {
-        self.bytes.get(span.clone()).unwrap_or_default()
-    }
-
-    fn text(&self, span: &Range<usize>) -> String {
-        String::from_utf8_lossy(self.slice(span)).into_owned()
-    }
-
-    fn find(&mut self, name: &str) -> Option<Range<usize>> {
+    fn find(&mut self, name: &str) -> Option<&[u8]> {
         self.parsed();
-        let name = name.as_bytes();
-        let parsed = self.parsed.as_ref()?;
-        let same = |spans: &&Spans| {
-            spans.name.len() == name.len() && self.slice(&spans.name).eq_ignore_ascii_case(name)
-        };
-        parsed.headers.iter().find(same).map(|spans| spans.value.clone())
+        let found = self.parsed.as_ref()?.headers.iter().find(|spans| self.is(spans, name));
+        found.map(|spans| spans.value.of(&self.bytes))
+    }
+
+    /// Whether a header has this name. The lengths first: most differ.
+    fn is(&self, spans: &HeaderSpans, name: &str) -> bool {
+        spans.name.bytes() == name.len()
+            && spans.name.of(&self.bytes).eq_ignore_ascii_case(name.as_bytes())
     }
 
     pub(super) fn is_request(&mut self) -> bool {
@@ -162,7 +146,7 @@ impl Current {
 
     pub(super) fn uri(&mut self) -> String {
         let span = self.parsed().uri.clone();
-        self.text(&span)
+        text(self.bytes.get(span).unwrap_or_default())
     }
 
     pub(super) fn status(&mut self) -> Option<u16> {
@@ -170,27 +154,25 @@ impl Current {
     }
 
     pub(super) fn cseq(&mut self) -> u32 {
-        self.parsed().cseq
+        self.find("CSeq").and_then(decimal).unwrap_or(0)
     }
 
     pub(super) fn header(&mut self, name: &str) -> Option<Vec<u8>> {
-        let span = self.find(name)?;
-        Some(self.slice(&span).to_vec())
+        self.find(name).map(<[u8]>::to_vec)
     }
 
     pub(super) fn headers(&mut self) -> Vec<Header> {
         self.parsed();
         let all = self.parsed.iter().flat_map(|parsed| &parsed.headers);
         all.map(|spans| Header {
-            name: self.text(&spans.name),
-            value: self.slice(&spans.value).to_vec(),
+            name: text(spans.name.of(&self.bytes)),
+            value: spans.value.of(&self.bytes).to_vec(),
         })
         .collect()
     }
 
     pub(super) fn body_type(&mut self) -> Option<String> {
-        let span = self.find("Content-Type")?;
-        let value = self.slice(&span);
+        let value = self.find("Content-Type")?;
         let kind = value.split(|byte| *byte == b';').next()?.trim_ascii();
         String::from_utf8(kind.to_ascii_lowercase()).ok()
     }
@@ -222,7 +204,12 @@ impl Current {
 
     pub(super) fn remove_header(&mut self, name: String) -> Result<(), EditError> {
         self.may_edit(&name)?;
-        if self.staged.edits.is_empty() && !name.is_empty() && self.find(&name).is_none() {
+        self.remove_checked(name)
+    }
+
+    fn remove_checked(&mut self, name: String) -> Result<(), EditError> {
+        let adds = self.staged.edits.iter().any(|edit| !matches!(edit, Edit::Remove(_)));
+        if !adds && !name.is_empty() && self.find(&name).is_none() {
             // Nothing is there to go: the usual case of a filter that goes through its list.
             return self.count();
         }
@@ -239,7 +226,7 @@ impl Current {
         if names.len() > GUEST_EDITS_MAX - self.staged.count {
             return Err(EditError::TooLarge);
         }
-        names.into_iter().try_for_each(|name| self.remove_header(name))
+        names.into_iter().try_for_each(|name| self.remove_checked(name))
     }
 
     pub(super) fn set_uri(&mut self, uri: String) -> Result<(), EditError> {
@@ -319,7 +306,7 @@ impl Current {
             added.iter().map(|header| header.name.len() + header.value.len() + 4).sum::<usize>();
         for spans in removed {
             lines -= 1;
-            bytes -= spans.line.len();
+            bytes -= spans.line.bytes();
         }
         if let Some(uri) = &self.staged.uri {
             bytes = bytes - parsed.uri.len() + uri.len();
@@ -353,9 +340,8 @@ impl Current {
     }
 
     /// Whether a line that came in goes.
-    fn goes(&self, spans: &Spans) -> bool {
-        let name = self.slice(&spans.name);
-        let same = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    fn goes(&self, spans: &HeaderSpans) -> bool {
+        let same = |other: &str| self.is(spans, other);
         let edited = self.staged.edits.iter().any(|edit| match edit {
             Edit::Set(header) => same(&header.name),
             Edit::Remove(gone) => same(gone),
@@ -366,7 +352,8 @@ impl Current {
 
     /// The message with its edits and the length of its head; none when nothing was edited.
     pub(super) fn edited(&mut self) -> Option<(Vec<u8>, usize)> {
-        if self.staged.count == 0 {
+        let Staged { edits, uri, body, .. } = &self.staged;
+        if edits.is_empty() && uri.is_none() && body.is_none() {
             return None;
         }
         self.parsed();
@@ -377,7 +364,7 @@ impl Current {
             edits.replace(parsed.uri.clone(), uri.as_bytes());
         }
         for spans in parsed.headers.iter().filter(|spans| self.goes(spans)) {
-            edits.remove(spans.line.clone());
+            edits.remove(spans.line.into());
         }
         let mut tail = Vec::new();
         let mut line = |name: &str, value: &[u8]| {
@@ -410,6 +397,10 @@ impl Current {
         }
         Some((out, head))
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn may_stand(value: &[u8]) -> Result<(), EditError> {

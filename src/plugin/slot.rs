@@ -80,6 +80,8 @@ pub(super) struct Slot {
     benched_until: AtomicU64,
     /// The control thread should look at it.
     pub(super) attention: AtomicBool,
+    /// The host knows it no more: its name, if it comes back, is another slot.
+    retired: AtomicBool,
     pub(super) faults: AtomicU64,
     pub(super) calls: AtomicU64,
     inside: Mutex<Inside>,
@@ -103,6 +105,7 @@ impl Slot {
             number: AtomicU64::new(0),
             benched_until: AtomicU64::new(0),
             attention: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             faults: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             inside: Mutex::default(),
@@ -167,6 +170,17 @@ impl Slot {
         self.number.store(number, Ordering::Release);
         drop(inside);
         self.clear_cells(number);
+    }
+
+    /// Empties it for good.
+    pub(super) fn retire(&self) {
+        self.swap(None, false);
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether its name, if anybody asks for it, is another slot.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Ends a trial that was passed; the fallback's memory goes.

@@ -79,18 +79,22 @@ impl Slots {
         versions.flatten().map(|version| version.hash).collect()
     }
 
-    /// Replaces what is stored of a slot.
+    /// Replaces what is stored of a slot. Where there is no room for another one, the first that holds
+    /// no plugin any more is forgotten, with its serial and what is banned there.
     ///
     /// # Errors
-    /// When there are too many slots.
+    /// When as many slots as may be hold plugins.
     pub fn put(&mut self, stored: Stored) -> Result<(), NoRoom> {
-        match self.slots.iter_mut().find(|known| known.slot == stored.slot) {
-            Some(known) => {
-                *known = stored;
-                Ok(())
-            }
-            None => self.slots.push(stored).map_err(|_| NoRoom),
+        if let Some(known) = self.slots.iter_mut().find(|known| known.slot == stored.slot) {
+            *known = stored;
+            return Ok(());
         }
+        let is_empty = |known: &Stored| known.active.is_none() && known.previous.is_none();
+        if self.slots.is_full() {
+            let empty = self.slots.iter().position(is_empty).ok_or(NoRoom)?;
+            self.slots.remove(empty);
+        }
+        self.slots.push(stored).map_err(|_| NoRoom)
     }
 }
 
@@ -139,6 +143,22 @@ mod tests {
         assert!(image.len() > 1000 && image.len() < STATE_MAX, "{}", image.len());
         assert_eq!(decode(&image), Ok((slots, 7)));
         assert_eq!(decode(&image[1..]), Err(ImageError::Damaged));
+    }
+
+    #[test]
+    fn a_slot_that_was_emptied_gives_its_place_to_another_name() {
+        let name = |at: usize| Name::try_from(format!("s{at}").as_str()).unwrap();
+        let version = Some(Version { hash: [1; 32], serial: 1 });
+        let mut slots = Slots::default();
+        for at in 0..PLUGIN_SLOTS_STORED_MAX {
+            slots.put(Stored { active: version, serial: 1, ..Stored::new(name(at)) }).unwrap();
+        }
+        slots.put(Stored { serial: 9, banned: Some([2; 32]), ..Stored::new(name(3)) }).unwrap();
+        assert_eq!(slots.get("s3").unwrap().serial, 9, "while there is room it is remembered");
+        slots.put(Stored { active: version, ..Stored::new(name(99)) }).unwrap();
+        assert_eq!((slots.get("s3"), slots.slots.len()), (None, PLUGIN_SLOTS_STORED_MAX));
+        assert_eq!(slots.put(Stored::new(name(100))), Err(NoRoom));
+        slots.put(Stored { faults: 1, ..slots.get("s99").unwrap().clone() }).unwrap();
     }
 
     #[test]

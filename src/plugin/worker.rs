@@ -48,9 +48,12 @@ impl Guests {
     /// The place in a slot, up to date; none when nothing serves there.
     fn seat(&mut self, name: &str) -> Option<usize> {
         let known = self.seats.iter().position(|seat| seat.slot.held.slot == name);
-        let at = match known {
+        // A slot that serves is not retired: the usual case looks at one number.
+        let gone = |seat: &Seat| seat.slot.number() == 0 && seat.slot.is_retired();
+        let at = match known.filter(|at| !self.seats.get(*at).is_some_and(gone)) {
             Some(at) => at,
             None => {
+                self.seats.retain(|seat| !gone(seat));
                 let slot = self.host.slot(name)?;
                 let (cell, instance) = slot.seat();
                 let (exports, interest) = (Exports::default(), Arc::default());

@@ -173,7 +173,7 @@ impl Keeper {
             tables.push(Arc::clone(&shared.generation().table));
             tables.iter().any(|table| table.slot_names().any(|name| name == slot))
         };
-        if host.loaded().iter().any(|slot| !needed(slot)) {
+        if host.known().iter().any(|slot| !needed(slot)) {
             smol::unblock(move || host.unload(&needed)).await;
         }
     }

@@ -138,6 +138,9 @@ impl Plugins {
             let here = here.get_or_insert_with(|| Here { hooks: make(worker), meters: Vec::new() });
             let known = here.meters.iter().position(|(name, _)| **name == *slot);
             let at = known.unwrap_or_else(|| {
+                if here.meters.len() >= METERS_MAX {
+                    here.meters.clear(); // most are of configurations long gone
+                }
                 here.meters.push((slot.into(), self.meters.slot(slot)));
                 here.meters.len() - 1
             });

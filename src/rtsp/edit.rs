@@ -33,11 +33,25 @@ impl<'e> Edits<'e> {
     /// Appends the changed `source` to `out`. Spans that overlap are a mistake of ours: the first
     /// one wins.
     pub fn apply(&self, source: &[u8], out: &mut Vec<u8>) {
+        let place = |(span, _): &(Range<usize>, Cow<'_, [u8]>)| (span.start, span.end);
+        if self.all.is_sorted_by_key(place) {
+            return Self::apply_in_order(self.all.iter(), source, out);
+        }
         let mut order: Vec<&(Range<usize>, Cow<'_, [u8]>)> = self.all.iter().collect();
         // Stable: insertions at one place keep their order, and go in front of what is replaced.
-        order.sort_by_key(|(span, _)| (span.start, span.end));
+        order.sort_by_key(|edit| place(edit));
+        Self::apply_in_order(order.into_iter(), source, out);
+    }
+
+    fn apply_in_order<'a>(
+        all: impl Iterator<Item = &'a (Range<usize>, Cow<'e, [u8]>)>,
+        source: &[u8],
+        out: &mut Vec<u8>,
+    ) where
+        'e: 'a,
+    {
         let mut at = 0;
-        for (span, with) in order {
+        for (span, with) in all {
             if span.start < at || span.end < span.start || span.end > source.len() {
                 debug_assert!(false, "edits overlap or lie outside of the buffer");
                 continue;

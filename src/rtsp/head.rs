@@ -23,11 +23,49 @@ enum StartSpans {
     Response { status: u16, version: Range<usize> },
 }
 
-#[derive(Clone, Debug)]
-struct HeaderSpans {
-    line: Range<usize>,
-    name: Range<usize>,
-    value: Range<usize>,
+/// Where a header stands. Half as large as ranges of `usize`: heads are made and looked at for every
+/// message.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderSpans {
+    /// The whole line, foldings and line end included.
+    pub line: Span,
+    /// Its name.
+    pub name: Span,
+    /// Its value without spaces around.
+    pub value: Span,
+}
+
+/// A range of bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// The bytes in what was parsed.
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(Range::from(self)).unwrap_or_default()
+    }
+
+    /// How many bytes.
+    pub fn bytes(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+}
+
+impl From<Range<usize>> for Span {
+    /// A place past 4 GiB, which no buffer of ours has, is none of the bytes.
+    fn from(range: Range<usize>) -> Self {
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: place(range.start), end: place(range.end) }
+    }
+}
+
+impl From<Span> for Range<usize> {
+    fn from(span: Span) -> Self {
+        span.start as usize..span.end as usize
+    }
 }
 
 /// One header.
@@ -77,10 +115,9 @@ impl<'a> Head<'a> {
             }
             if matches!(bytes.get(at), Some(b' ' | b'\t')) {
                 if let Some(last) = headers.last_mut() {
-                    last.line.end = next;
+                    last.line = (last.line.start as usize..next).into();
                     // A line of spaces alone folds nothing in.
-                    let kept = trimmed(bytes, last.value.start..end);
-                    last.value = kept;
+                    last.value = trimmed(bytes, last.value.start as usize..end).into();
                 }
             } else {
                 let spans = header(bytes, at..end, next)?;
@@ -146,13 +183,21 @@ impl<'a> Head<'a> {
 
     /// All headers, in order.
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> {
-        self.headers.iter().map(|spans| Header {
-            name: self.slice(&spans.name),
-            value: self.slice(&spans.value),
-            name_span: spans.name.clone(),
-            value_span: spans.value.clone(),
-            line_span: spans.line.clone(),
+        self.headers.iter().map(|spans| {
+            let (name_span, value_span) = (spans.name.into(), spans.value.into());
+            Header {
+                name: self.slice(&name_span),
+                value: self.slice(&value_span),
+                name_span,
+                value_span,
+                line_span: spans.line.into(),
+            }
         })
+    }
+
+    /// Where all headers stand, in order.
+    pub fn header_spans(&self) -> &[HeaderSpans] {
+        &self.headers
     }
 
     /// The first header of that name, in any case.
@@ -213,7 +258,7 @@ impl<'a> Head<'a> {
 }
 
 /// A decimal number with spaces around it, leading zeros allowed.
-pub(super) fn decimal(text: &[u8]) -> Option<u32> {
+pub(crate) fn decimal(text: &[u8]) -> Option<u32> {
     let text = text.trim_ascii();
     if text.is_empty() {
         return None;
@@ -233,16 +278,16 @@ pub(super) fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
 
 /// Where the line that begins at `at` ends, without and with its line end.
 fn line(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let feed = at + bytes.get(at..)?.iter().position(|byte| *byte == b'\n')?;
+    let feed = at + memchr::memchr(b'\n', bytes.get(at..)?)?;
     let end = if feed > at && bytes.get(feed - 1) == Some(&b'\r') { feed - 1 } else { feed };
     Some((end, feed + 1))
 }
 
 fn trimmed(bytes: &[u8], span: Range<usize>) -> Range<usize> {
     let part = bytes.get(span.clone()).unwrap_or_default();
-    let from = span.start + (part.len() - part.trim_ascii_start().len());
-    let len = part.trim_ascii().len();
-    from.min(span.end)..from.min(span.end) + len
+    let begun = part.trim_ascii_start();
+    let from = span.start + (part.len() - begun.len());
+    from.min(span.end)..from.min(span.end) + begun.trim_ascii_end().len()
 }
 
 fn start_line(bytes: &[u8], end: usize) -> Result<StartSpans, ParseError> {
@@ -285,12 +330,13 @@ impl Iterator for Words<'_> {
 
 fn header(bytes: &[u8], span: Range<usize>, next: usize) -> Result<HeaderSpans, ParseError> {
     let text = bytes.get(span.clone()).unwrap_or_default();
+    // Names are short: a call would take longer.
     let Some(colon) = text.iter().position(|byte| *byte == b':') else {
         return Err(ParseError { offset: span.start, rule: Rule::HeaderName });
     };
     let name = trimmed(bytes, span.start..span.start + colon);
     let value = trimmed(bytes, span.start + colon + 1..span.end);
-    Ok(HeaderSpans { line: span.start..next, name, value })
+    Ok(HeaderSpans { line: (span.start..next).into(), name: name.into(), value: value.into() })
 }
 
 #[cfg(test)]

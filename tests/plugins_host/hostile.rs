@@ -53,9 +53,15 @@ fn fails_later(deed: &str, hook: &str, words: &str) {
 /// The guest misbehaves at once: its install is refused at that step.
 #[track_caller]
 fn refused_at_once(deed: &str, hook: &str, words: &str) {
+    refused_from(deed, hook, 1, words);
+}
+
+/// The same from this call of the hook on.
+#[track_caller]
+fn refused_from(deed: &str, hook: &str, from_call: u32, words: &str) {
     let place = Place::warm();
     let before = place.files();
-    let refusal = place.install_misbehaving("bad", &does(deed, hook, 1)).unwrap_err();
+    let refusal = place.install_misbehaving("bad", &does(deed, hook, from_call)).unwrap_err();
     let step = if hook == "interests" { "init" } else { hook };
     assert_eq!(refusal.step, step, "{refusal}");
     assert!(refusal.reason.contains(words), "{refusal}");
@@ -96,14 +102,30 @@ fn a_trap_in_snapshot_counts_as_nothing_to_say() {
 #[test]
 fn endless_loop() {
     refused_at_once("loop", "init", "100 ms of CPU time");
-    refused_at_once("loop", "on-message", "5 ms of CPU time");
+    // The first call of a trial has longer.
+    refused_at_once("loop", "on-message", "100 ms of CPU time");
+    refused_from("loop", "on-message", 2, "5 ms of CPU time");
     fails_later("loop", "pick-upstream", "2 ms of CPU time");
     fails_later("loop", "authenticate", "5 ms of CPU time");
 }
 
 #[test]
+fn a_cold_first_call_is_reported_and_a_later_one_that_slow_is_refused() {
+    for (hook, budget_ms) in [("pick-upstream", 2), ("on-message", 5)] {
+        let place = Place::warm();
+        let report = place.install_misbehaving("b", &does("slow-once", hook, 1)).unwrap();
+        let of_hook = |sample: &&edgeweir::plugin::Sample| sample.hook == hook;
+        let cold = report.samples.iter().find(of_hook).unwrap();
+        assert!(cold.first_ns > budget_ms * 1_000_000, "{cold:?}: it was not slow");
+        assert!(cold.mean_ns < budget_ms * 1_000_000, "{cold:?}");
+        refused_from("slow-once", hook, 2, &format!("{budget_ms} ms of CPU time"));
+    }
+}
+
+#[test]
 fn endless_loop_of_host_calls() {
-    refused_at_once("host-loop", "authenticate", "5 ms of CPU time");
+    refused_at_once("host-loop", "authenticate", "100 ms of CPU time");
+    refused_from("host-loop", "authenticate", 2, "5 ms of CPU time");
     fails_later("host-loop", "on-message", "5 ms of CPU time");
 }
 

@@ -1,5 +1,5 @@
 //! What plugins have in common: reading a configuration, with errors that name the key and what is
-//! allowed, and the [`lifecycle!`] around settings that are read once.
+//! allowed, the [`lifecycle!`] around settings that are read once, and the [`MEMORY`] of calls.
 //!
 //! The reader is our own, because what there is does one of two things: it weighs more than a whole guest
 //! (serde_json: 40 KB), or it says neither which key is wrong nor that one is unknown (miniserde,
@@ -8,14 +8,16 @@
 //! Not in here: numbers with a fraction (no setting has one), writing JSON, the bindings (each guest
 //! generates its own, for its world).
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod json;
 mod lifecycle;
+mod memory;
 
 use std::ops::RangeInclusive;
 
 pub use json::Value;
+pub use memory::{CallMemory, MEMORY};
 
 /// A plugin's configuration: take each key once, then [`finish`](Config::finish).
 #[derive(Debug)]

@@ -54,6 +54,7 @@ macro_rules! lifecycle {
                 let read = <$settings>::parse(&config)
                     .map_err(exports::edgeweir::plugin::lifecycle::InitError::BadConfig)?;
                 let _ = SETTINGS.with(|settings| settings.set(read)); // `init` is called once
+                $crate::MEMORY.from_now();
                 Ok(())
             }
 

@@ -40,6 +40,7 @@ impl Lifecycle for Plugin {
         let read = Settings::parse(&config).map_err(InitError::BadConfig)?;
         host_log::log(Level::Info, &format!("{}: {} is added", read.name, read.value));
         let _ = SETTINGS.with(|settings| settings.set(read)); // `init` is called once
+        edgeweir_kit::MEMORY.from_now(); // what hooks allocate is gone when they return
         Ok(())
     }
 

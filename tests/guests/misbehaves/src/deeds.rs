@@ -1,6 +1,9 @@
 //! The misdeeds that need no message.
 
-use core::hint::black_box;
+use core::{
+    hint::black_box,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use crate::guest::edgeweir::plugin::{host_clock, host_kv, host_log, host_metrics, host_random};
 
@@ -9,6 +12,7 @@ pub(crate) fn anywhere(deed: &str) -> bool {
     match deed {
         "trap" => core::arch::wasm32::unreachable(),
         "loop" => spin(),
+        "slow-once" => slow_once(),
         "host-loop" => spin_in_the_host(),
         "grow" => {
             grow();
@@ -41,6 +45,17 @@ fn spin() {
     let mut at = 0_u64;
     loop {
         at = black_box(at.wrapping_add(1));
+    }
+}
+
+/// As long as a cold start: more than a hook has, less than a warm-up.
+fn slow_once() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.swap(true, Ordering::Relaxed) {
+        let mut at = 0_u64;
+        while at < 15_000_000 {
+            at = black_box(at.wrapping_add(1));
+        }
     }
 }
 
