@@ -71,11 +71,16 @@ fn gateway(call: &Call) -> Result<(), Failure> {
     if secrets.is_some() && config.is_none() {
         return Err(call.wrong("--secrets goes with --config; a store holds secrets of its own"));
     }
+    let first_config = call.path("first-config");
+    if first_config.is_some() && config.is_some() {
+        return Err(call.wrong("--first-config goes with --flash; --config is no store"));
+    }
     start_log(call, "info")?;
     let healthy_after = call.number("healthy-after", 1..=3600)?.unwrap_or(60);
     Ok(proxy::run(RunOptions {
         config,
         flash,
+        first_config,
         secrets,
         control: call.control(),
         data: call.path("data"),

@@ -70,6 +70,7 @@ static COMMANDS: &[Spec] = &[
         options: &[
             opt("config", "FILE.toml", "configuration as text; changes are not kept"),
             opt("flash", "DEVICE_OR_FILE", "store with configuration and secrets [EDGEWEIR_FLASH]"),
+            opt("first-config", "FILE.toml", "what a store that never held a configuration takes"),
             opt("secrets", "FILE.toml", "users and credentials as text, beside --config"),
             opt("data", "DIR", "where plugins are kept [STATE_DIRECTORY, or beside the store]"),
             opt(
@@ -89,8 +90,7 @@ static COMMANDS: &[Spec] = &[
 
 Examples:
   edgeweir run --config gateway.toml --control /tmp/edgeweir.sock --log debug
-  edgeweir flash format store.bin && edgeweir config import gateway.toml --flash store.bin &&
-    edgeweir run --flash store.bin
+  edgeweir run --flash store.bin --first-config gateway.toml
 ",
     },
     Spec {

@@ -69,6 +69,16 @@ pub fn create(path: &Path, size: Option<u32>, force: bool) -> Result<Box<dyn Nor
     Ok(nor)
 }
 
+/// Whether this is a device that nothing was ever written to. A file has been, by whoever made it.
+pub fn is_blank(path: &Path) -> bool {
+    let blank = |nor: &mut dyn Nor| matches!(holds(nor), Ok(None));
+    match kind(path) {
+        Ok(Kind::Disk { device }) => disk(path, device).is_ok_and(|mut nor| blank(&mut nor)),
+        Ok(Kind::Mtd { number }) => mtd(path, number).is_ok_and(|mut nor| blank(&mut nor)),
+        Ok(Kind::File) | Err(_) => false,
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     File,

@@ -10,6 +10,8 @@ pub struct RunOptions {
     pub config: Option<PathBuf>,
     /// Store with configuration and secrets.
     pub flash: Option<PathBuf>,
+    /// Configuration as text for a store that never held one; only beside `flash`.
+    pub first_config: Option<PathBuf>,
     /// Users and credentials as text; only beside `config`.
     pub secrets: Option<PathBuf>,
     /// Place of the control socket.
