@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use edgeweir::config::{Config, print, text};
+use edgeweir::{
+    config::{Config, print, text},
+    limits,
+};
 use harness::{
     Bench, free_port,
     peer::{Peer, Signal},
@@ -319,6 +322,21 @@ fn a_first_configuration_that_is_wrong_is_named_and_makes_no_store() {
     flash.file(5);
     assert!(run(&wrong).contains("not a store"));
     assert_eq!(fs::read(&flash.store).unwrap(), b"diary");
+}
+
+#[test]
+fn what_the_starter_notes_is_in_the_log_and_in_the_status() {
+    let flash = OnFlash::new("note");
+    flash.save(1);
+    let most = "n".repeat(limits::NOTE_MAX_BYTES);
+    let gateway = flash.start(&["--note", &most]);
+    assert_eq!(flash.events(), [most.as_str()]);
+    assert!(stop(gateway, Signal::Term).contains(&most));
+    for wrong in [format!("{most}n"), "two\nlines".to_owned()] {
+        let store = flash.store.to_str().unwrap();
+        let told = flash.tell(&["run", "--flash", store, "--note", &wrong]).unwrap_err();
+        assert!(told.contains("--note takes a line of up to 256 bytes"), "{told}");
+    }
 }
 
 #[test]

@@ -79,6 +79,7 @@ static COMMANDS: &[Spec] = &[
                 "plugins compiled with the image [/usr/lib/edgeweir/plugins]",
             ),
             opt("watchdog", "DEVICE", "hardware watchdog, as /dev/watchdog, fed while all is well"),
+            opt("note", "TEXT", "said in the log and in `status`, for whoever looks there"),
             opt("healthy-after", "S", "a start that lives so long was good, 1 to 3600 [60]"),
             opt("syslog", "", "the log to /dev/log too"),
             LOG,

@@ -197,9 +197,8 @@ fn holds(nor: &mut dyn Nor) -> Result<Option<&'static str>, StoreError> {
 /// are only bits that an empty store has programmed there.
 fn is_torn_store(start: &[u8], erase_size: u32) -> bool {
     let fresh = SimNor::new(Geometry { size: STORE_MIN_BYTES, erase_size });
-    store::Store::format(Box::new(fresh.clone())).is_ok_and(|_| {
-        start.iter().zip(fresh.bytes()).all(|(found, empty)| found & empty == empty)
-    })
+    store::Store::format(Box::new(fresh.clone()))
+        .is_ok_and(|_| start.iter().zip(fresh.bytes()).all(|(found, empty)| found & empty == empty))
 }
 
 /// What begins like this.

@@ -22,6 +22,8 @@ pub struct RunOptions {
     pub image_plugins: Option<PathBuf>,
     /// Device of a hardware watchdog.
     pub watchdog: Option<PathBuf>,
+    /// What whoever starts the gateway has to say to operators.
+    pub note: Option<String>,
     /// A start that lives so long is a good one.
     pub healthy_after: Duration,
 }

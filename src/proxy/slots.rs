@@ -155,6 +155,7 @@ mod tests {
             config: Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")),
             flash: None,
             first_config: None,
+            note: None,
             secrets: None,
             control: PathBuf::new(),
             data: None,
