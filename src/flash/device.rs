@@ -186,7 +186,8 @@ fn holds(nor: &mut dyn Nor) -> Result<Option<&'static str>, StoreError> {
         // Disks are delivered with zeros, flash with ones.
         let [first, ..] = start;
         let blank = matches!(first, 0 | 0xff) && start.iter().all(|byte| *byte == first);
-        if !blank && !(offset == 0 && is_torn_store(&start, nor.geometry().erase_size)) {
+        let torn = || offset == 0 && is_torn_store(&start, nor.geometry().erase_size);
+        if !blank && !torn() {
             return Ok(Some("data of an unknown kind"));
         }
     }
