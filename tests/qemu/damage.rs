@@ -10,7 +10,7 @@ use crate::{
         player::{Ffmpeg, Player, Tcp},
         wait_for,
     },
-    image::{Board, one_at_a_time},
+    image::Board,
 };
 
 /// Bytes of a page of the store: an erase block of the board's chip.
@@ -28,7 +28,7 @@ fn armv7_serves_from_a_damaged_store_and_says_so() {
 
 fn check(board: Board) {
     board.image();
-    let _turn = one_at_a_time();
+    let _turn = board.turn();
     let bench = Bench::new(&format!("{}-damage", board.name()));
     let device = Device::new(&bench, board);
     let origin = GstOrigin::start(&bench, "origin");
@@ -43,7 +43,7 @@ fn check(board: Board) {
         }
     });
     let mut guest = device.boot(Way::Direct);
-    let (_, status) = wait_for("status", Duration::from_secs(20), || {
+    let (_, status) = wait_for("status", Duration::from_secs(120), || {
         device.control("GET", "/v1/status", "").ok().filter(|(status, _)| *status == 200)
     });
     let log = guest.must("logread");

@@ -74,19 +74,22 @@ fn build_one(command: Command) -> PathBuf {
     PathBuf::from(run(command))
 }
 
-/// A test that has the machine for itself. At its end it notes how long it took, in the file that
+/// A test's turn on its board's lane. At its end it notes how long it took, in the file that
 /// `EDGEWEIR_TIMES` names.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    _lock: MutexGuard<'static, ()>,
+    _lane: MutexGuard<'static, ()>,
     began: Instant,
 }
 
-/// One guest at a time: two would only take the processor from each other.
-pub(crate) fn one_at_a_time() -> Turn {
-    static TURN: Mutex<()> = Mutex::new(());
-    let lock = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    Turn { _lock: lock, began: Instant::now() }
+impl Board {
+    /// Waits for the tests of this board that run. One guest of each board at a time: QEMU keeps one
+    /// processor busy, and more guests would only take them from each other.
+    pub(crate) fn turn(self) -> Turn {
+        static LANES: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+        let lane = LANES[usize::from(self == Self::Armv7)].lock();
+        Turn { _lane: lane.unwrap_or_else(PoisonError::into_inner), began: Instant::now() }
+    }
 }
 
 impl Drop for Turn {

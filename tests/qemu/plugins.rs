@@ -18,7 +18,7 @@ use crate::{
         player::{Ffmpeg, Player, Tcp, Udp},
         wait_for,
     },
-    image::{Board, one_at_a_time},
+    image::Board,
 };
 
 /// Cuts in the middle of installs on each board.
@@ -41,23 +41,26 @@ fn armv7_compiles_swaps_and_keeps_plugins() {
 
 fn check(board: Board, code: &str) {
     board.image();
-    let _turn = one_at_a_time();
+    let _turn = board.turn();
     let bench = Bench::new(&format!("{}-plugins", board.name()));
     let device = Device::new(&bench, board);
     let origin = GstOrigin::start(&bench, "origin");
     let mut guest = device.boot(Way::Roomy);
     guest.configure(&config(&device, origin.port));
 
+    let installing = Instant::now();
     let first = install(&device, &component("least-loaded"), 1).expect("an install");
+    let installing = installing.elapsed();
     let took = phase_ms(&first, "compile").expect("it is compiled on the board");
     let files = guest.must("ls -l /data/plugins");
     assert!(files.contains(&format!(".{code}.cwasm")), "{files}");
     serves(&bench, &device, "least-loaded");
 
-    // Another one while streams run. What is wrong changes nothing.
+    // Another one while streams run, that last long enough for it. What is wrong changes nothing.
+    let seconds = 4 + 2 * u32::try_from(installing.as_secs()).unwrap();
     let mut streams = [Udp, Tcp]
-        .map(|transport| Player::start(&bench, Ffmpeg, transport, &device.url("/open"), 8));
-    wait_for("two sessions", Duration::from_secs(20), || {
+        .map(|transport| Player::start(&bench, Ffmpeg, transport, &device.url("/open"), seconds));
+    wait_for("two sessions", Duration::from_secs(60), || {
         let (_, text) = device.control("GET", "/v1/sessions", "").ok()?;
         (text.matches("\"playing\"").count() == 2).then_some(())
     });
@@ -107,7 +110,7 @@ fn armv7_loses_no_acknowledged_plugin_to_power_cuts() {
 /// one that was on its way, whole.
 fn cuts(board: Board) {
     board.image();
-    let _turn = one_at_a_time();
+    let _turn = board.turn();
     let bench = &Bench::new(&format!("{}-plugin-cuts", board.name()));
     let device = &Device::new(bench, board);
     let origin = GstOrigin::start(bench, "origin");
@@ -130,7 +133,7 @@ fn cuts(board: Board) {
                 }
             });
             let began = Instant::now();
-            wait_for("acknowledged install", Duration::from_secs(60), || {
+            wait_for("acknowledged install", Duration::from_secs(300), || {
                 (acknowledged.load(Ordering::SeqCst) > first).then_some(())
             });
             // Then anywhere in the one that follows, which takes as long.
@@ -177,7 +180,7 @@ fn calls(slot: &Value) -> u64 {
 
 /// What the device says of the slot.
 fn slot(device: &Device<'_>) -> Value {
-    let (_, text) = wait_for("slots", Duration::from_secs(20), || {
+    let (_, text) = wait_for("slots", Duration::from_secs(120), || {
         device.control("GET", "/v1/plugins", "").ok().filter(|(status, _)| *status == 200)
     });
     let slots: Value = serde_json::from_str(&text).expect("JSON");
