@@ -25,6 +25,7 @@ mod plot;
 mod report;
 mod rig;
 mod scenes;
+mod sessions;
 mod setups;
 
 use std::{env, net::SocketAddr, thread, time::Duration};

@@ -122,12 +122,12 @@ impl Inner {
         let old = self.shared.generation();
         let old = &old.config.gateway.listen;
         for addr in config.gateway.listen.iter().filter(|addr| !old.contains(addr)) {
-            match listener::open(*addr) {
+            match listener::probe(*addr) {
                 Err(error)
                     if error.kind() == io::ErrorKind::AddrInUse
                         && old.iter().any(|ours| ours.port() == addr.port()) => {}
                 Err(error) => return Err(format!("cannot listen on {addr}: {error}")),
-                Ok(_) => {}
+                Ok(()) => {}
             }
         }
         Ok(())
