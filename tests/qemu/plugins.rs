@@ -88,9 +88,18 @@ fn check(board: Board, code: &str) {
     let mut guest = device.boot(Way::Direct);
     serves(&bench, &device, "least-loaded");
     let small = guest.rss_kib();
+    // Compiled or refused for want of memory, but what runs goes on.
+    let process = guest.must("pidof edgeweir");
+    let told = match install(&device, &marked(&component("least-loaded"), 9), 9) {
+        Ok(_) => "a plugin is compiled".to_owned(),
+        Err(refused) => refused,
+    };
+    assert!(told.contains("compiled") || told.contains("422") && told.contains("memory"), "{told}");
+    serves(&bench, &device, "least-loaded");
+    assert_eq!(guest.must("pidof edgeweir"), process, "the gateway was started anew: {told}");
     eprintln!(
         "{}: compiled in {took} ms ({code}), swapped under streams in {swapped:?}, \
-         {rss} KiB resident, {small} KiB with 64 MiB",
+         {rss} KiB resident, {small} KiB with 64 MiB, and there: {told}",
         board.name()
     );
     assert!(small <= ONE_PLUGIN_KIB, "{small} KiB resident with one plugin");
