@@ -14,7 +14,7 @@ use crate::{
         player::{Ffmpeg, Player, Tcp},
         wait_for,
     },
-    image::Board,
+    image::{Board, timed},
 };
 
 /// Cuts on each board; with those in installs (`plugins.rs`), two boards are more than 20 a run.
@@ -34,7 +34,7 @@ fn armv7_loses_no_acknowledged_change_to_power_cuts() {
 
 fn check(board: Board) {
     board.image();
-    let _turn = board.turn();
+    let _timed = timed();
     let bench = Bench::new(&format!("{}-cuts", board.name()));
     let device = Device::new(&bench, board);
     let origin = GstOrigin::start(&bench, "origin");

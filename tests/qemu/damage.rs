@@ -18,7 +18,7 @@ use crate::{
         player::{Ffmpeg, Player, Tcp},
         wait_for,
     },
-    image::Board,
+    image::{Board, timed},
 };
 
 /// Bytes of a page of the store: an erase block of the board's chip.
@@ -36,7 +36,7 @@ fn armv7_serves_from_a_damaged_store_and_says_so() {
 
 fn check(board: Board) {
     board.image();
-    let _turn = board.turn();
+    let _timed = timed();
     let bench = Bench::new(&format!("{}-damage", board.name()));
     let device = Device::new(&bench, board);
     let origin = GstOrigin::start(&bench, "origin");

@@ -13,7 +13,7 @@ use crate::{
         player::{Ffmpeg, Gst, Player, Tcp, Udp},
         wait_for,
     },
-    image::Board,
+    image::{Board, timed},
 };
 
 /// Starts of which the quickest counts: a busy machine is slow, not the image.
@@ -34,7 +34,7 @@ fn armv7_answers_and_relays_pictures_over_udp_and_tcp() {
 
 fn check(board: Board) {
     board.image();
-    let _turn = board.turn();
+    let _timed = timed();
     let bench = Bench::new(&format!("{}-play", board.name()));
     let device = Device::new(&bench, board);
 
@@ -88,7 +88,7 @@ fn armv7_is_reset_when_the_gateway_hangs() {
 
 fn hang(board: Board) {
     board.image();
-    let _turn = board.turn();
+    let _timed = timed();
     let bench = Bench::new(&format!("{}-hang", board.name()));
     let device = Device::new(&bench, board);
     let mut guest = device.boot(Way::Direct);

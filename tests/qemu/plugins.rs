@@ -18,7 +18,7 @@ use crate::{
         player::{Ffmpeg, Player, Tcp, Udp},
         wait_for,
     },
-    image::Board,
+    image::{Board, timed},
 };
 
 /// Cuts in the middle of installs on each board.
@@ -41,7 +41,7 @@ fn armv7_compiles_swaps_and_keeps_plugins() {
 
 fn check(board: Board, code: &str) {
     board.image();
-    let _turn = board.turn();
+    let _timed = timed();
     let bench = Bench::new(&format!("{}-plugins", board.name()));
     let device = Device::new(&bench, board);
     let origin = GstOrigin::start(&bench, "origin");
@@ -119,7 +119,7 @@ fn armv7_loses_no_acknowledged_plugin_to_power_cuts() {
 /// one that was on its way, whole.
 fn cuts(board: Board) {
     board.image();
-    let _turn = board.turn();
+    let _timed = timed();
     let bench = &Bench::new(&format!("{}-plugin-cuts", board.name()));
     let device = &Device::new(bench, board);
     let origin = GstOrigin::start(bench, "origin");

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     guest::{Device, Guest, Served, Way},
     harness::Bench,
-    image::Board,
+    image::{Board, timed},
 };
 
 /// Byte of the disk where the root image of slot a starts, as in `board/base/lib.sh`.
@@ -32,7 +32,7 @@ fn armv7_takes_a_signed_update_and_comes_back_from_a_bad_one() {
 
 fn check(board: Board) {
     let image = board.image();
-    let _turn = board.turn();
+    let _timed = timed();
     let bench = Bench::new(&format!("{}-update", board.name()));
     let good = variant(&bench, board, "good", &[], &[]);
     let sick = variant(
@@ -126,7 +126,7 @@ fn armv7_leaves_a_slot_whose_root_image_is_damaged() {
 
 fn leave(board: Board) {
     board.image();
-    let _turn = board.turn();
+    let _timed = timed();
     let bench = Bench::new(&format!("{}-leave", board.name()));
     let device = Device::new(&bench, board);
     // As if its writing had been cut short: all behind the first 64 KiB is missing.
