@@ -66,7 +66,8 @@ pub fn run(options: RunOptions) -> Result<(), String> {
     let start = smol::block_on(source.begin());
     let loaded = smol::block_on(source.load())?;
     let (seed, nonce_key) = random()?;
-    let notes: Vec<String> = start.notes.iter().chain(&loaded.notes).cloned().collect();
+    let notes = options.note.iter().chain(&start.notes).chain(&loaded.notes);
+    let notes: Vec<String> = notes.cloned().collect();
     let generation = Generation::first(loaded, seed, nonce_key);
     let gateway = &generation.config.gateway;
     let workers = match gateway.workers {
