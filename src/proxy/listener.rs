@@ -57,35 +57,50 @@ pub(super) struct Listening {
 
 impl Listening {
     /// Opens a listen address.
+    ///
+    /// # Errors
+    /// The system's reason why not, or a worker that takes no more jobs; nothing stays open then.
     pub(super) fn open(shared: &Arc<Shared>, addr: SocketAddr) -> io::Result<Self> {
         // Sockets of one address that let others in would let in a second gateway as well.
         probe(addr)?;
-        let (mut addr, mut doors) = (addr, Vec::new());
+        let (mut addr, mut opened) = (addr, Self { doors: Vec::new() });
         for handle in shared.pool.handles() {
             let listener = open(addr, true)?;
             addr = listener.local_addr()?; // port 0 is chosen once
-            let token = Arc::new(OnceLock::new());
-            doors.push((handle.clone(), Arc::clone(&token)));
-            let shared = Arc::clone(shared);
-            handle.run(Box::new(move |worker| Door::open(shared, listener, &token, worker)))?;
+            let (token, shared) = (Arc::new(OnceLock::new()), Arc::clone(shared));
+            let place = Arc::clone(&token);
+            handle.run(Box::new(move |worker| Door::open(shared, listener, &place, worker)))?;
+            opened.doors.push((handle.clone(), token));
         }
         info!("listening on {addr}");
-        Ok(Self { doors })
+        Ok(opened)
     }
 
     /// Returns when all sockets are closed: only then is the port free, for the same one at a wider
     /// address.
-    pub(super) async fn close(self) {
+    pub(super) async fn close(mut self) {
         let (closing, closed) = channel::bounded::<()>(1);
-        for (handle, token) in self.doors {
+        self.shut(&closing);
+        drop(closing);
+        let _ = closed.recv().await; // never sent on; ends with the last sender
+    }
+
+    /// Each worker closes its socket and then drops its clone.
+    fn shut(&mut self, closing: &channel::Sender<()>) {
+        for (handle, token) in self.doors.drain(..) {
             let closing = closing.clone();
             handle.run_surely(Box::new(move |worker| {
                 token.get().inspect(|token| worker.release(**token));
                 drop(closing);
             }));
         }
-        drop(closing);
-        let _ = closed.recv().await; // never sent on; ends with the last sender
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let (closing, _) = channel::bounded(1);
+        self.shut(&closing);
     }
 }
 
