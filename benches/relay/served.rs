@@ -39,6 +39,7 @@ pub(crate) fn run(length: Length) -> String {
             "policy = \"first\"\norigin_transport = \"udp\"",
         );
         setup.gateway = "workers = 1".to_owned();
+        setup.limits = "sessions_per_client = 64".to_owned();
         let gateway = Gateway::start(&bench, &setup);
         let ports = Ports::new();
         let measure = |url: &str, players: usize| {
