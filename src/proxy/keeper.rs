@@ -62,13 +62,16 @@ impl Keep for Stored {
 
 impl Keeper {
     /// Loads the plugins that were kept. What an operator should know comes back as notes.
+    ///
+    /// # Errors
+    /// When code is to be taken from a directory that others may write to.
     pub(super) async fn start(
         source: &Source,
         options: &RunOptions,
         start: &Start,
         config: &Config,
         secrets: &Arc<Secrets>,
-    ) -> (Self, Vec<String>) {
+    ) -> Result<(Self, Vec<String>), String> {
         let data = data_directory(options);
         let store = source.slots(&data);
         let mut notes = Vec::new();
@@ -91,7 +94,12 @@ impl Keeper {
         let keep = Stored { store, fallbacks: start.fallbacks, sequence };
         let mut places = Places::new(data);
         if let Some(dir) = &options.image_plugins {
+            plugin::check_image(dir).map_err(|wrong| format!("--image-plugins: {wrong}"))?;
             places.image_dir.clone_from(dir);
+        } else if places.image_dir.exists()
+            && let Err(wrong) = plugin::check_image(&places.image_dir)
+        {
+            notes.push(format!("plugins of the image: {wrong}"));
         }
         let host = Host::new(places, Box::new(keep));
         let (wake, woken) = channel::bounded(1);
@@ -108,7 +116,7 @@ impl Keeper {
             smol::unblock(move || host.boot(slots, &|slot| told(&configs, slot))).await;
         }
         notes.extend(keeper.host.take_events().into_iter().map(|event| event.text));
-        (keeper, notes)
+        Ok((keeper, notes))
     }
 
     /// Makes the hooks of workers.
