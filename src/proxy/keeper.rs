@@ -11,7 +11,7 @@ use log::{info, warn};
 use smol::{Timer, channel, future::FutureExt};
 
 use super::{
-    RunOptions,
+    RunOptions, connection,
     plugins::HookMeters,
     shared::{Shared, lock},
     slots::{Image, SlotStore, data_directory},
@@ -173,6 +173,13 @@ impl Keeper {
     /// Unloads the slots that neither the configuration nor a running session names.
     async fn unload(&self, shared: &Arc<Shared>) {
         lock(&self.past).retain(|table| table.strong_count() > 0);
+        let table = Arc::clone(&shared.generation().table);
+        if self.host.known().iter().any(|slot| table.slot_names().all(|name| name != slot)) {
+            // Those without a session need not keep a slot waiting. A busy worker does it next time.
+            for worker in shared.pool.handles() {
+                let _ = worker.run(Box::new(connection::rest));
+            }
+        }
         let (host, shared, past) =
             (Arc::clone(&self.host), Arc::clone(shared), Arc::clone(&self.past));
         let needed = move |slot: &str| {
