@@ -1,4 +1,4 @@
-//! Guests that misbehave in a running gateway, while others stream.
+//! Guests that misbehave in a running gateway: what players see, what the log says, and that others go on.
 
 use std::fs;
 
@@ -10,30 +10,31 @@ use crate::{
         player::{Ffmpeg, Player, Tcp},
         raw::Raw,
     },
-    plugins::{LATER, install},
+    plugins::{LATER, install, slot},
 };
 
-/// What a misbehaving filter means for the one who asks: (deed, with on_fault pass, with reject).
+/// What a misbehaving filter means for the one who asks, and for who reads the log: (deed, with
+/// on_fault pass, with reject, what the log says).
 /// Floods are bounded by quotas and, on a slow machine, by the hook's budget first: then 0, either
 /// will do.
-const FILTER_DEEDS: [(&str, u16, u16); 17] = [
-    ("nothing", 200, 200),
-    ("trap", 200, 503),
-    ("loop", 200, 503),
-    ("host-loop", 200, 503),
-    ("grow", 200, 503),
-    ("grow-politely", 200, 200),
-    ("recurse", 200, 503),
-    ("huge", 200, 503),
-    ("bad-status", 200, 503),
-    ("inject", 200, 200),
-    ("inject-reply", 200, 503),
-    ("own-reply", 200, 503),
-    ("edit-then-trap", 200, 503),
-    ("log-flood", 200, 0),
-    ("metric-flood", 200, 0),
-    ("kv-flood", 200, 0),
-    ("random-flood", 200, 503),
+const FILTER_DEEDS: [(&str, u16, u16, &str); 17] = [
+    ("nothing", 200, 200, ""),
+    ("trap", 200, 503, "unreachable"),
+    ("loop", 200, 503, "5 ms of CPU time"),
+    ("host-loop", 200, 503, "5 ms of CPU time"),
+    ("grow", 200, 503, ""),
+    ("grow-politely", 200, 200, ""),
+    ("recurse", 200, 503, "stack"),
+    ("huge", 200, 503, "fault in call"),
+    ("bad-status", 200, 503, "status 200"),
+    ("inject", 200, 200, ""),
+    ("inject-reply", 200, 503, "CR, LF or NUL"),
+    ("own-reply", 200, 503, "belongs to the gateway"),
+    ("edit-then-trap", 200, 503, "unreachable"),
+    ("log-flood", 200, 0, "of a flood"),
+    ("metric-flood", 200, 0, ""),
+    ("kv-flood", 200, 0, ""),
+    ("random-flood", 200, 503, "at most 256"),
 ];
 
 #[test]
@@ -56,7 +57,7 @@ fn a_filter_that_misbehaves_hurts_its_own_route_only() {
     let others = Player::start(&bench, Ffmpeg, Tcp, &gateway.url("/open"), 15);
     let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
     let head = head.split("[[origin]]").next().expect("its head").to_owned();
-    for (deed, passes, rejects) in FILTER_DEEDS {
+    for (deed, passes, rejects, _) in FILTER_DEEDS {
         // Another number makes another generation, with its own trial.
         for (on_fault, expected, from) in [("pass", passes, LATER), ("reject", rejects, LATER + 1)]
         {
@@ -90,6 +91,10 @@ fn a_filter_that_misbehaves_hurts_its_own_route_only() {
     let log = gateway.peer.stderr();
     let lines = log.lines().count();
     assert!(lines < 1000, "the log has {lines} lines: a guest has flooded it");
+    for (deed, _, _, words) in FILTER_DEEDS {
+        let of_plugin = |line: &str| line.contains("plugin bad: ") && line.contains(words);
+        assert!(words.is_empty() || log.lines().any(of_plugin), "{deed}: {words} is not in {log}");
+    }
     gateway.finish();
 }
 
@@ -122,5 +127,52 @@ fn an_authenticator_that_misbehaves_lets_nobody_in() {
         assert!(seen.iter().all(|status| matches!(status, 200 | 503)), "{deed}: {seen:?}");
         assert!(seen.contains(&503), "{deed}: {seen:?}");
     }
+    gateway.finish();
+}
+
+#[test]
+fn a_balancer_that_misbehaves_leaves_the_choice_to_the_built_in_policy() {
+    let bench = Bench::new("plugins-hostile-balancer");
+    let origin = GstOrigin::start(&bench, "origin");
+    let tables = |deed: &str| {
+        let mut setup = Setup::default()
+            .origin("nvr", &origin.base(), "")
+            .route("/av", &["nvr"], "policy = \"plugin:bad\"")
+            .route("/open", &["nvr"], "");
+        setup.tables += &format!(
+            "[[plugin]]\nslot = \"bad\"\n[plugin.config]\ndo = \"{deed}\"\nin = \
+             \"pick-upstream\"\nfrom_call = {LATER}\n"
+        );
+        setup
+    };
+    let gateway = Gateway::start(&bench, &tables("nothing"));
+    install(&gateway, "hostile/misbehaves", "bad");
+    let others = Player::start(&bench, Ffmpeg, Tcp, &gateway.url("/open"), 10);
+    let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
+    let head = head.split("[[origin]]").next().expect("its head").to_owned();
+    for (deed, words) in [
+        ("trap", "unreachable"),
+        ("loop", "2 ms of CPU time"),
+        ("recurse", "stack"),
+        ("bad-id", "upstream 4000000000, which is not in the list"),
+    ] {
+        let file = bench.write("next.toml", &(head.clone() + &tables(deed).tables));
+        gateway.tell(&["config", "import", &file.display().to_string()], true);
+        let faults = || slot(&gateway, "bad")["faults"].as_u64();
+        let before = faults();
+        // Each worker has an instance, which counts its own calls.
+        for at in 0..10 * LATER {
+            let answer = Raw::connect(gateway.at()).ask("OPTIONS", &gateway.url("/av"), &[]);
+            assert_eq!(answer.status, 200, "{deed}");
+            if at % 20 == 0 && faults() > before {
+                break;
+            }
+        }
+        let line = "plugin bad: fault in call: ";
+        let log = gateway.peer.stderr();
+        let said = log.lines().any(|said| said.contains(line) && said.contains(words));
+        assert!(said, "{deed}: {words} is not in {log}");
+    }
+    others.finish().expect_whole();
     gateway.finish();
 }

@@ -38,7 +38,7 @@ fn refused(gateway: &Gateway, file: &str, slot: &str) -> String {
     gateway.tell(&["plugin", "install", file, "--slot", slot], false)
 }
 
-fn slot(gateway: &Gateway, name: &str) -> Value {
+pub(crate) fn slot(gateway: &Gateway, name: &str) -> Value {
     let slots = gateway.ask(&["plugin", "list"]);
     let slots = slots.as_array().cloned().unwrap_or_default();
     slots.into_iter().find(|slot| slot["slot"] == name).expect("the slot is listed")
