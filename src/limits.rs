@@ -304,6 +304,9 @@ pub const GUEST_CREDENTIAL_MAX_BYTES: usize = 4096;
 
 // --- Plugins: life cycle ------------------------------------------------------------------------
 
+/// How long a silent client's next SETUP goes by the configuration of the DESCRIBE before it; then the
+/// connection takes up a newer one, and plugins that are in that one no more need not wait for it.
+pub const DESCRIBED_HOLDS_MS: u64 = 10_000;
 /// How long after an install few faults bring back the plugin from before.
 pub const TRIAL_MS: u64 = 60_000;
 /// So many faults during the trial do.

@@ -95,6 +95,14 @@ fn damaged_code_code_for_another_machine_and_code_that_others_may_write_is_never
         let refusal = host(&place, &image, Code::HERE).install("b", upload(&wasm)).unwrap_err();
         assert_eq!(refusal.step, "compile", "{what}: {refusal}");
     };
+    let distrusted = |what: &str| {
+        let refusal = host(&place, &image, Code::HERE).install("b", upload(&wasm)).unwrap_err();
+        let step = if cfg!(feature = "compiler") { "compile" } else { "image" };
+        assert_eq!(refusal.step, step, "{what}: {refusal}");
+        if !cfg!(feature = "compiler") {
+            assert!(refusal.to_string().contains("chmod go-w"), "{refusal}");
+        }
+    };
     for at in [0, 31, 32, good.len() / 2, good.len() - 1] {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
@@ -111,10 +119,35 @@ fn damaged_code_code_for_another_machine_and_code_that_others_may_write_is_never
     fs::write(&file, &good).unwrap();
     let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
     allow(&file, 0o664).unwrap();
-    refused("writable by a group");
+    distrusted("writable by a group");
     allow(&file, 0o644).unwrap();
     allow(&image, 0o777).unwrap();
-    refused("in a directory that is writable by all");
+    distrusted("in a directory that is writable by all");
     allow(&image, 0o755).unwrap();
     host(&place, &image, Code::HERE).install("b", upload(&wasm)).unwrap();
+}
+
+#[test]
+fn a_gateway_that_is_to_take_code_from_where_others_may_write_does_not_start() {
+    let (place, image) = places();
+    let file = compile("least-loaded", Code::HERE, &image);
+    let config = place.dir.join("gateway.toml");
+    fs::write(&config, "[gateway]\nlisten = [\"127.0.0.1:18554\"]\n").unwrap();
+    let refused = |what: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_edgeweir"));
+        command.arg("run").arg("--config").arg(&config).arg("--image-plugins").arg(&image);
+        command.arg("--control").arg(place.dir.join("socket"));
+        let output = command.output().unwrap();
+        let line = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{line}");
+        for word in ["--image-plugins", &format!("chmod go-w {}", what.display())] {
+            assert!(line.contains(word), "{word} is not in {line}");
+        }
+    };
+    let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    allow(&file, 0o666).unwrap();
+    refused(&file);
+    allow(&file, 0o644).unwrap();
+    allow(&image, 0o775).unwrap();
+    refused(&image);
 }

@@ -139,6 +139,32 @@ fn a_configuration_that_changes_between_describe_and_setup_does_not_end_the_set_
 }
 
 #[test]
+fn a_changed_configuration_is_taken_up_after_a_while_without_a_request_and_never_within_a_session()
+{
+    let mut session = session(&["/cam/**"]);
+    let described = "RTSP/1.0 200 OK\nCSeq: 1\n\n";
+    feed(&mut session, Side::Client, "DESCRIBE rtsp://gw/cam/x RTSP/1.0\nCSeq: 1\n\n", at(1), true);
+    session.set_table(table(&["/cam/**"]));
+    assert!(!session.rest(at(60_000)), "an answer is awaited");
+    feed(&mut session, Side::Origin, described, at(2), true);
+    assert!(!session.rest(at(10_000)), "its SETUP may come");
+    assert!(session.rest(at(10_001)));
+    assert!(settle(&mut session, at(10_001), true).contains(&Output::DropOrigin));
+    assert!(!session.rest(at(10_002)), "it has the newest");
+    // A set-up of later, without another DESCRIBE, is one of the new table.
+    let setup = "SETUP rtsp://gw/cam/x/t1 RTSP/1.0\nCSeq: 2\nTransport: RTP/AVP/TCP\n\n";
+    for side in [Side::Client, Side::Origin] {
+        said(&mut session, side);
+    }
+    feed(&mut session, Side::Client, setup, at(20_000), true);
+    assert!(said(&mut session, Side::Origin).starts_with("SETUP "));
+    feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 2\nSession: S\n\n", at(20_001), true);
+    assert!(said(&mut session, Side::Client).contains("Session: "), "it is set up");
+    session.set_table(table(&["/other/**"]));
+    assert!(!session.rest(at(1_000_000)), "the session keeps its own");
+}
+
+#[test]
 fn a_request_put_off_does_not_spin_while_its_origin_is_connected_to() {
     let mut session = session(&["/**"]);
     feed(&mut session, Side::Client, "DESCRIBE rtsp://gw/x RTSP/1.0\nCSeq: 1\n\n", at(1), true);

@@ -300,9 +300,10 @@ Examples:
             opt("code", "KIND", "native (this kind of machine), pulley32 or pulley64 [native]"),
         ],
         text: "A build without compiler runs a component only if its code lies in the image, in\n\
-               /usr/lib/edgeweir/plugins (run --image-plugins), writable by its owner only. It fits \
-               the\nversion of the program that made it. armv7 runs pulley32, which any machine can \
-               make.\nThe component itself is installed as ever.
+               /usr/lib/edgeweir/plugins (run --image-plugins), to which only root or the user of the\n\
+               gateway may write, as to all directories above. It fits the version of the program\n\
+               that made it. armv7 runs pulley32, which any machine can make.\n\
+               The component itself is installed as ever.
 
 Examples:
   edgeweir plugin compile least-loaded.wasm --code pulley32 --to rootfs/usr/lib/edgeweir/plugins

@@ -12,15 +12,14 @@
 //!
 //! Code that comes with the image lies in a directory of its own, which nothing here writes to while
 //! a gateway runs. It is as much to be trusted as the program beside it, so its seal has no key: it
-//! tells damage and another program. A directory or file that others than its owner may write to is
-//! no part of an image.
+//! tells damage and another program. What others may write to is no part of an image (`trust`).
 //!
 //! Files are written under another name, synced and renamed: there is a whole one or none.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -30,6 +29,7 @@ use super::{
     engine::{Code, compatibility},
     keys::hmac_sha256,
     slot::Hash,
+    trust,
 };
 use crate::{
     auth::digest::{hex, same},
@@ -91,19 +91,38 @@ impl Files {
     pub(super) fn code(&self, of: &Hash, code: Code) -> Option<Vec<u8>> {
         let key = self.key(false).ok()?;
         let path = self.code_path(of, code);
-        let mut sealed = read(&path, SEAL_BYTES + COMPILED_MAX_BYTES).ok()?;
         let ignored = |why: &str| log::warn!("{} is ignored: {why}", path.display());
+        let file = File::open(&path).ok()?;
+        // Of the very file that is read.
+        if let Err(why) = self.trusted(&path, &file) {
+            ignored(&why);
+            return None;
+        }
+        let mut sealed = read_all(file, SEAL_BYTES + COMPILED_MAX_BYTES).ok()?;
         let (seal, body) = sealed.split_at_checked(SEAL_BYTES)?;
         if !same(seal, &sealed_by(&key, of, code, body)) {
             ignored("it is not as it was stored, or of another program");
             return None;
         }
-        if self.of == Of::Image && (others_may_write(&self.dir) || others_may_write(&path)) {
-            ignored("others than its owner may write there, so it is no part of the image");
-            return None;
-        }
         sealed.drain(..SEAL_BYTES);
         Some(sealed)
+    }
+
+    /// Whether compiled code is there that must not be run, and why not.
+    #[cfg(not(feature = "compiler"))]
+    pub(super) fn distrusted(&self, of: &Hash, code: Code) -> Option<String> {
+        let path = self.code_path(of, code);
+        let file = File::open(&path).ok()?;
+        self.trusted(&path, &file).err()
+    }
+
+    fn trusted(&self, path: &Path, file: &File) -> Result<(), String> {
+        if self.of == Of::Device {
+            return Ok(());
+        }
+        let meta = file.metadata().map_err(|error| error.to_string())?;
+        trust::directory(&self.dir)?;
+        trust::one(path, &meta, false)
     }
 
     /// Stores compiled code.
@@ -181,13 +200,13 @@ impl Files {
 }
 
 fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+    read_all(File::open(path)?, most)
 }
 
-fn others_may_write(path: &Path) -> bool {
-    fs::metadata(path).map_or(true, |meta| meta.permissions().mode() & 0o022 != 0)
+fn read_all(file: File, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 fn sealed_by(key: &[u8; 32], of: &Hash, code: Code, body: &[u8]) -> [u8; 32] {
@@ -199,6 +218,8 @@ fn sealed_by(key: &[u8; 32], of: &Hash, code: Code, body: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn files(name: &str) -> Files {

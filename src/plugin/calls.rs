@@ -187,7 +187,7 @@ impl types::HostMessage for State {
     }
 
     fn remove_header(&mut self, _: Resource<Lent>, name: String) -> Said<Result<(), EditError>> {
-        Ok(self.message.remove_header(name))
+        Ok(self.message.remove_header(&name))
     }
 
     fn remove_headers(
@@ -195,7 +195,7 @@ impl types::HostMessage for State {
         _: Resource<Lent>,
         names: Vec<String>,
     ) -> Said<Result<(), EditError>> {
-        Ok(self.message.remove_headers(names))
+        Ok(self.message.remove_headers(&names))
     }
 
     fn set_uri(&mut self, _: Resource<Lent>, uri: String) -> Said<Result<(), EditError>> {

@@ -227,6 +227,7 @@ impl Instance {
                     None => Err(wasmtime::Error::msg("no filter")),
                 })?;
             self.interest = Arc::new(Interest::checked(said).map_err(Fault::Value)?);
+            self.store.data_mut().message.set_interest(self.interest.clone());
         }
         Ok(Ok(()))
     }
@@ -343,8 +344,7 @@ impl Instance {
             Direction::ClientToUpstream => types::Direction::ClientToUpstream,
             Direction::UpstreamToClient => types::Direction::UpstreamToClient,
         };
-        let borrower = Borrower::Filter(self.interest.clone());
-        self.store.data_mut().message.lend(&message, borrower);
+        self.store.data_mut().message.lend(&message, Borrower::Filter);
         let said = self.call(HOOK_BUDGET_MS, |store, exported| match &exported.filter {
             Some(hook) => hook.call_on_message(store, client, direction, Resource::new_borrow(0)),
             None => Err(Absent("filter").into()),

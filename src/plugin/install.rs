@@ -309,6 +309,9 @@ impl Host {
 #[cfg(not(feature = "compiler"))]
 impl Host {
     fn compile(&self, of: &Hash, _: &[u8]) -> Result<Vec<u8>, Refusal> {
+        if let Some(reason) = self.image.distrusted(of, self.places.code) {
+            return Err(Refusal::new("image", reason, "then install again"));
+        }
         let file = self.image.code_path(of, self.places.code);
         let reason = format!("this build has no compiler, and there is no {}", file.display());
         Err(Refusal::new("compile", reason, "take it into the image: `edgeweir plugin compile`"))

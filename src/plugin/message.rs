@@ -32,13 +32,13 @@ use crate::{
 pub struct Lent;
 
 /// Who is lent a message.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Borrower {
     /// An authenticator: nothing to edit, no body.
     #[default]
     Authenticator,
-    /// A filter with what it wants to see.
-    Filter(Arc<Interest>),
+    /// A filter.
+    Filter,
 }
 
 /// The message of the current call.
@@ -48,6 +48,8 @@ pub(super) struct Current {
     head: usize,
     method: String,
     borrower: Borrower,
+    /// What a filter wants to see.
+    interest: Arc<Interest>,
     parsed: Option<Parsed>,
     /// Kept for its capacity.
     spare: Vec<HeaderSpans>,
@@ -66,20 +68,23 @@ struct Parsed {
 
 #[derive(Debug, Default)]
 struct Staged {
-    edits: Vec<Edit>,
+    /// Headers that go, one bit each, the first one lowest.
+    gone: u64,
+    /// Headers that come after those that stay, in order.
+    added: Vec<Header>,
     uri: Option<String>,
     body: Option<(String, Vec<u8>)>,
     count: usize,
 }
 
-#[derive(Debug)]
-enum Edit {
-    Set(Header),
-    Add(Header),
-    Remove(String),
-}
+const _: () = assert!(HEADERS_MAX <= u64::BITS as usize);
 
 impl Current {
+    /// From now on a filter is shown what it wants to see.
+    pub(super) fn set_interest(&mut self, interest: Arc<Interest>) {
+        self.interest = interest;
+    }
+
     /// Takes a message for one call.
     pub(super) fn lend(&mut self, message: &Message<'_>, borrower: Borrower) {
         self.bytes.clear();
@@ -182,9 +187,12 @@ impl Current {
     }
 
     pub(super) fn body(&mut self) -> Vec<u8> {
-        let Borrower::Filter(interest) = self.borrower.clone() else { return Vec::new() };
         let kind = self.body_type().unwrap_or_default();
-        if !interest.in_body(&kind, self.body_len()) {
+        let shown = match self.borrower {
+            Borrower::Authenticator => false,
+            Borrower::Filter => self.interest.in_body(&kind, self.body_len()),
+        };
+        if !shown {
             return Vec::new();
         }
         self.bytes.get(self.head..).unwrap_or_default().to_vec()
@@ -193,44 +201,51 @@ impl Current {
     pub(super) fn set_header(&mut self, header: Header) -> Result<(), EditError> {
         self.may_edit(&header.name)?;
         may_stand(&header.value)?;
-        self.stage(Edit::Set(header))
+        self.count()?;
+        let before = (self.staged.gone, self.staged.added.clone());
+        self.take_out(&header.name);
+        self.staged.added.push(header);
+        self.fits().inspect_err(|_| (self.staged.gone, self.staged.added) = before)
     }
 
     pub(super) fn add_header(&mut self, header: Header) -> Result<(), EditError> {
         self.may_edit(&header.name)?;
         may_stand(&header.value)?;
-        self.stage(Edit::Add(header))
+        self.count()?;
+        self.staged.added.push(header);
+        self.fits().inspect_err(|_| {
+            self.staged.added.pop();
+        })
     }
 
-    pub(super) fn remove_header(&mut self, name: String) -> Result<(), EditError> {
-        self.may_edit(&name)?;
-        self.remove_checked(name)
+    pub(super) fn remove_header(&mut self, name: &str) -> Result<(), EditError> {
+        self.may_edit(name)?;
+        self.count()?;
+        self.take_out(name);
+        Ok(())
     }
 
-    fn remove_checked(&mut self, name: String) -> Result<(), EditError> {
-        let adds = self.staged.edits.iter().any(|edit| !matches!(edit, Edit::Remove(_)));
-        if !adds && !name.is_empty() && self.find(&name).is_none() {
-            // Nothing is there to go: the usual case of a filter that goes through its list.
-            return self.count();
-        }
-        self.stage(Edit::Remove(name))
-    }
-
-    pub(super) fn remove_headers(&mut self, names: Vec<String>) -> Result<(), EditError> {
-        for name in &names {
-            self.may_edit(name)?;
-            if name.is_empty() {
-                return Err(EditError::BadName);
-            }
-        }
+    pub(super) fn remove_headers(&mut self, names: &[String]) -> Result<(), EditError> {
+        names.iter().try_for_each(|name| self.may_edit(name))?;
         if names.len() > GUEST_EDITS_MAX - self.staged.count {
             return Err(EditError::TooLarge);
         }
-        names.into_iter().try_for_each(|name| self.remove_checked(name))
+        self.staged.count += names.len();
+        names.iter().for_each(|name| self.take_out(name));
+        Ok(())
+    }
+
+    /// Takes out all headers of this name, those that were added among them.
+    fn take_out(&mut self, name: &str) {
+        self.parsed();
+        let headers = self.parsed.iter().flat_map(|parsed| &parsed.headers);
+        let same = headers.enumerate().filter(|(_, spans)| self.is(spans, name));
+        self.staged.gone |= same.fold(0, |all, (at, _)| all | 1 << at);
+        self.staged.added.retain(|other| !other.name.eq_ignore_ascii_case(name));
     }
 
     pub(super) fn set_uri(&mut self, uri: String) -> Result<(), EditError> {
-        self.may_edit("")?;
+        self.may_edit_at_all()?;
         if !self.is_request() {
             return Err(EditError::NotARequest);
         }
@@ -248,7 +263,7 @@ impl Current {
     }
 
     pub(super) fn replace_body(&mut self, kind: String, body: Vec<u8>) -> Result<(), EditError> {
-        self.may_edit("")?;
+        self.may_edit_at_all()?;
         let parts = kind.split(';').next().unwrap_or_default().trim().split_once('/');
         let known = parts.is_some_and(|(major, minor)| is_name(major) && is_name(minor));
         if !known || !is_value(kind.as_bytes()) || kind.len() > 256 {
@@ -262,12 +277,21 @@ impl Current {
         self.fits().inspect_err(|_| self.staged.body = before)
     }
 
-    /// Whether this borrower may edit this header; `""`: anything at all.
-    fn may_edit(&self, name: &str) -> Result<(), EditError> {
-        if matches!(self.borrower, Borrower::Authenticator) || is_owned(name) {
-            return Err(EditError::ForbiddenHeader);
+    fn may_edit_at_all(&self) -> Result<(), EditError> {
+        match self.borrower {
+            Borrower::Authenticator => Err(EditError::ForbiddenHeader),
+            Borrower::Filter => Ok(()),
         }
-        if name.is_empty() || is_name(name) { Ok(()) } else { Err(EditError::BadName) }
+    }
+
+    /// Whether this borrower may edit headers of this name.
+    fn may_edit(&self, name: &str) -> Result<(), EditError> {
+        self.may_edit_at_all()?;
+        match (is_owned(name), is_name(name)) {
+            (true, _) => Err(EditError::ForbiddenHeader),
+            (_, false) => Err(EditError::BadName),
+            _ => Ok(()),
+        }
     }
 
     fn count(&mut self) -> Result<(), EditError> {
@@ -278,33 +302,15 @@ impl Current {
         Ok(())
     }
 
-    fn stage(&mut self, edit: Edit) -> Result<(), EditError> {
-        if let Edit::Set(Header { name, .. }) | Edit::Add(Header { name, .. }) | Edit::Remove(name) =
-            &edit
-            && name.is_empty()
-        {
-            return Err(EditError::BadName);
-        }
-        self.count()?;
-        let grows = !matches!(edit, Edit::Remove(_));
-        self.staged.edits.push(edit);
-        if grows && self.fits().is_err() {
-            self.staged.edits.pop();
-            return Err(EditError::TooLarge);
-        }
-        Ok(())
-    }
-
     /// Whether the edited head stays within the bounds of one that comes in.
     fn fits(&mut self) -> Result<(), EditError> {
         self.parsed();
         let Some(parsed) = &self.parsed else { return Ok(()) };
-        let added = self.added();
-        let removed = parsed.headers.iter().filter(|spans| self.goes(spans));
+        let added = &self.staged.added;
         let (mut lines, mut bytes) = (parsed.headers.len() + added.len(), self.head);
         bytes +=
             added.iter().map(|header| header.name.len() + header.value.len() + 4).sum::<usize>();
-        for spans in removed {
+        for spans in self.going(parsed) {
             lines -= 1;
             bytes -= spans.line.bytes();
         }
@@ -323,37 +329,22 @@ impl Current {
         }
     }
 
-    /// Headers that the edits leave at the end, in order.
-    fn added(&self) -> Vec<&Header> {
-        let mut added: Vec<&Header> = Vec::new();
-        for edit in &self.staged.edits {
-            match edit {
-                Edit::Add(header) => added.push(header),
-                Edit::Set(header) => {
-                    added.retain(|other| !other.name.eq_ignore_ascii_case(&header.name));
-                    added.push(header);
-                }
-                Edit::Remove(name) => added.retain(|other| !other.name.eq_ignore_ascii_case(name)),
-            }
-        }
-        added
-    }
-
-    /// Whether a line that came in goes.
-    fn goes(&self, spans: &HeaderSpans) -> bool {
-        let same = |other: &str| self.is(spans, other);
-        let edited = self.staged.edits.iter().any(|edit| match edit {
-            Edit::Set(header) => same(&header.name),
-            Edit::Remove(gone) => same(gone),
-            Edit::Add(_) => false,
-        });
-        edited || (self.staged.body.is_some() && (same("Content-Type") || same("Content-Length")))
+    /// Headers that came in and go.
+    fn going<'a>(&'a self, parsed: &'a Parsed) -> impl Iterator<Item = &'a HeaderSpans> {
+        let of_body = |spans: &HeaderSpans| {
+            self.staged.body.is_some()
+                && (self.is(spans, "Content-Type") || self.is(spans, "Content-Length"))
+        };
+        let all = parsed.headers.iter().enumerate();
+        let going =
+            all.filter(move |(at, spans)| self.staged.gone >> at & 1 == 1 || of_body(spans));
+        going.map(|(_, spans)| spans)
     }
 
     /// The message with its edits and the length of its head; none when nothing was edited.
     pub(super) fn edited(&mut self) -> Option<(Vec<u8>, usize)> {
-        let Staged { edits, uri, body, .. } = &self.staged;
-        if edits.is_empty() && uri.is_none() && body.is_none() {
+        let Staged { gone, added, uri, body, .. } = &self.staged;
+        if *gone == 0 && added.is_empty() && uri.is_none() && body.is_none() {
             return None;
         }
         self.parsed();
@@ -363,7 +354,7 @@ impl Current {
         if let Some(uri) = &self.staged.uri {
             edits.replace(parsed.uri.clone(), uri.as_bytes());
         }
-        for spans in parsed.headers.iter().filter(|spans| self.goes(spans)) {
+        for spans in self.going(parsed) {
             edits.remove(spans.line.into());
         }
         let mut tail = Vec::new();
@@ -372,7 +363,7 @@ impl Current {
                 tail.extend_from_slice(part);
             }
         };
-        for header in self.added() {
+        for header in &self.staged.added {
             if self.staged.body.is_some() && header.name.eq_ignore_ascii_case("Content-Type") {
                 continue;
             }
@@ -384,9 +375,6 @@ impl Current {
         }
         if !tail.is_empty() {
             edits.insert(parsed.end_of_headers, tail);
-        }
-        if edits.is_empty() {
-            return None;
         }
         let mut out = Vec::with_capacity(self.bytes.len() + 256);
         edits.apply(self.bytes.get(..self.head).unwrap_or_default(), &mut out);

@@ -16,8 +16,8 @@
 //!   `told`, `message`, `values`: what it is told, lent and says, checked;  `calls`, `kv`, `meters`,
 //!   `keys`: what it may ask of the host;  `slot`, `worker`: which generation serves, and swaps.
 //! * `host`, `install`, `kept`, `inspect`, `shadow`, `child`, `cache`, [`state`], `report`: from an
-//!   upload to a plugin that serves, and what is kept of it;  `image`: code for a build without
-//!   compiler.
+//!   upload to a plugin that serves, and what is kept of it;  `image`, `trust`: code for a build
+//!   without compiler, and whose files it may lie in.
 //!
 //! A fault (a trap, a budget, a value that breaks a rule) drops the instance; the session goes on
 //! as if nobody had answered. Several in the first minute bring back the plugin from before.
@@ -68,6 +68,8 @@ mod slot;
 #[cfg(feature = "plugins")]
 mod told;
 #[cfg(feature = "plugins")]
+mod trust;
+#[cfg(feature = "plugins")]
 mod values;
 #[cfg(feature = "plugins")]
 mod worker;
@@ -81,5 +83,6 @@ pub use self::{
     meters::{Metric, OWN_METRICS, Value},
     report::{Event, Phase, Refusal, Report, SlotInfo, Upload},
     shadow::{Costs, Sample},
+    trust::check_image,
     worker::Guests,
 };

@@ -201,6 +201,19 @@ fn come_back(id: u64, stream: TcpStream, bytes: &[u8], worker: &Worker) {
     inner.settle(token, worker);
 }
 
+/// Connections between two sessions take up a newer configuration; called on their worker.
+pub(super) fn rest(worker: &Worker) {
+    let all: Vec<_> = HERE.with_borrow(|here| here.values().filter_map(Weak::upgrade).collect());
+    for connection in all {
+        let Some(token) = connection.token.get() else { continue };
+        let mut inner = connection.inner.borrow_mut();
+        inner.take_up_config();
+        if inner.session.rest(worker.now()) {
+            inner.settle(token, worker);
+        }
+    }
+}
+
 /// Ends a session for a reason of the operator's; called on its worker.
 pub(super) fn close(id: u64, fault: Fault, worker: &Worker) {
     let found = HERE.with_borrow(|here| here.get(&id).and_then(Weak::upgrade));

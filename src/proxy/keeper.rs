@@ -11,7 +11,7 @@ use log::{info, warn};
 use smol::{Timer, channel, future::FutureExt};
 
 use super::{
-    RunOptions,
+    RunOptions, connection,
     plugins::HookMeters,
     shared::{Shared, lock},
     slots::{Image, SlotStore, data_directory},
@@ -62,13 +62,16 @@ impl Keep for Stored {
 
 impl Keeper {
     /// Loads the plugins that were kept. What an operator should know comes back as notes.
+    ///
+    /// # Errors
+    /// When code is to be taken from a directory that others may write to.
     pub(super) async fn start(
         source: &Source,
         options: &RunOptions,
         start: &Start,
         config: &Config,
         secrets: &Arc<Secrets>,
-    ) -> (Self, Vec<String>) {
+    ) -> Result<(Self, Vec<String>), String> {
         let data = data_directory(options);
         let store = source.slots(&data);
         let mut notes = Vec::new();
@@ -91,7 +94,12 @@ impl Keeper {
         let keep = Stored { store, fallbacks: start.fallbacks, sequence };
         let mut places = Places::new(data);
         if let Some(dir) = &options.image_plugins {
+            plugin::check_image(dir).map_err(|wrong| format!("--image-plugins: {wrong}"))?;
             places.image_dir.clone_from(dir);
+        } else if places.image_dir.exists()
+            && let Err(wrong) = plugin::check_image(&places.image_dir)
+        {
+            notes.push(format!("plugins of the image: {wrong}"));
         }
         let host = Host::new(places, Box::new(keep));
         let (wake, woken) = channel::bounded(1);
@@ -108,7 +116,7 @@ impl Keeper {
             smol::unblock(move || host.boot(slots, &|slot| told(&configs, slot))).await;
         }
         notes.extend(keeper.host.take_events().into_iter().map(|event| event.text));
-        (keeper, notes)
+        Ok((keeper, notes))
     }
 
     /// Makes the hooks of workers.
@@ -165,6 +173,13 @@ impl Keeper {
     /// Unloads the slots that neither the configuration nor a running session names.
     async fn unload(&self, shared: &Arc<Shared>) {
         lock(&self.past).retain(|table| table.strong_count() > 0);
+        let table = Arc::clone(&shared.generation().table);
+        if self.host.known().iter().any(|slot| table.slot_names().all(|name| name != slot)) {
+            // Those without a session need not keep a slot waiting. A busy worker does it next time.
+            for worker in shared.pool.handles() {
+                let _ = worker.run(Box::new(connection::rest));
+            }
+        }
         let (host, shared, past) =
             (Arc::clone(&self.host), Arc::clone(shared), Arc::clone(&self.past));
         let needed = move |slot: &str| {

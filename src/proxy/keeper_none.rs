@@ -26,9 +26,9 @@ impl Keeper {
         _: &Start,
         config: &Config,
         _: &Arc<Secrets>,
-    ) -> (Self, Vec<String>) {
+    ) -> Result<(Self, Vec<String>), String> {
         let named = !config.plugins.slots.is_empty();
-        (Self, named.then(|| format!("slots stay empty: {NO_PLUGINS}")).into_iter().collect())
+        Ok((Self, named.then(|| format!("slots stay empty: {NO_PLUGINS}")).into_iter().collect()))
     }
 
     /// Hooks that fail; only asked for where a slot is named.

@@ -85,7 +85,7 @@ pub fn run(options: RunOptions) -> Result<(), String> {
         &start,
         &generation.config,
         &generation.secrets,
-    ));
+    ))?;
     let hooks = keeper.make_hooks();
     let shared = Arc::new(Shared::new(generation, pool, ports, seed, nonce_key, hooks));
     let notes = notes.into_iter().chain(said);

@@ -41,6 +41,7 @@ mod rewrite;
 mod tracks;
 mod words;
 
+use core::time::Duration;
 use std::{collections::VecDeque, sync::Arc};
 
 use self::{cseq::Outstanding, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping};
@@ -54,7 +55,7 @@ pub use self::{
 pub use crate::pipe::{Kind as Flow, Side};
 use crate::{
     clock::Instant,
-    limits::REPLY_QUEUE_SOFT_BYTES,
+    limits::{DESCRIBED_HOLDS_MS, REPLY_QUEUE_SOFT_BYTES},
     origin::Table,
     pipe::says_bye,
     rtsp::{Method, Version},
@@ -339,6 +340,17 @@ impl Session {
         self.unbind();
         self.granted = None;
         self.table = table;
+    }
+
+    /// A connection that rests between two sessions takes up the newest table without being asked;
+    /// whether it did.
+    pub fn rest(&mut self, now: Instant) -> bool {
+        let holds = Duration::from_millis(DESCRIBED_HOLDS_MS);
+        let waits = self.next_table.is_some() && self.last_client + holds <= now;
+        if waits {
+            self.take_up_table(Method::Other);
+        }
+        waits && self.next_table.is_none()
     }
 
     /// The table that this session goes by.

@@ -16,6 +16,7 @@ mod harness;
 mod auth;
 mod baseline;
 mod failure;
+mod hostile;
 mod hosts;
 mod play;
 mod plugins;

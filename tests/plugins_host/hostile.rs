@@ -29,24 +29,28 @@ fn failed(hook: &str) -> &'static str {
 /// next call is served by a new instance; another slot does not notice.
 #[track_caller]
 fn fails_later(deed: &str, hook: &str, words: &str) {
+    let log = Log::start();
     let place = Place::warm();
-    place.install_misbehaving("bad", &does(deed, hook, FROM)).unwrap();
+    let bad = &format!("{deed}-{hook}");
+    place.install_misbehaving(bad, &does(deed, hook, FROM)).unwrap();
     place.install("good", &component("least-loaded")).unwrap();
     let mut hooks = place.host.guests();
     let good = pick(&mut hooks, "good");
     assert!(good.is_some());
     for _ in 1..FROM {
-        ask(&mut hooks, hook, "bad");
+        ask(&mut hooks, hook, bad);
     }
-    assert_eq!(place.info("bad").faults, 0, "{:?}", place.info("bad"));
+    assert_eq!(place.info(bad).faults, 0, "{:?}", place.info(bad));
     let since = Instant::now();
-    assert_eq!(ask(&mut hooks, hook, "bad"), failed(hook), "{deed} in {hook}");
+    assert_eq!(ask(&mut hooks, hook, bad), failed(hook), "{deed} in {hook}");
     assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
-    let info = place.info("bad");
+    let info = place.info(bad);
     assert_eq!(info.faults, 1);
     assert!(info.last_fault.contains(words), "{deed} in {hook}: {}", info.last_fault);
-    ask(&mut hooks, hook, "bad");
-    assert_eq!((place.info("bad").faults, place.info("bad").state), (1, "trial"));
+    let said = format!("plugin {bad}: fault in call: {}", info.last_fault);
+    assert_eq!(log.with(&format!("plugin {bad}: fault")), [said]);
+    ask(&mut hooks, hook, bad);
+    assert_eq!((place.info(bad).faults, place.info(bad).state), (1, "trial"));
     assert_eq!(pick(&mut hooks, "good"), good);
 }
 

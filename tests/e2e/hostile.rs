@@ -1,0 +1,178 @@
+//! Guests that misbehave in a running gateway: what players see, what the log says, and that others go on.
+
+use std::fs;
+
+use crate::{
+    harness::{
+        Bench,
+        gateway::{Gateway, Setup},
+        origin::GstOrigin,
+        player::{Ffmpeg, Player, Tcp},
+        raw::Raw,
+    },
+    plugins::{LATER, install, slot},
+};
+
+/// What a misbehaving filter means for the one who asks, and for who reads the log: (deed, with
+/// on_fault pass, with reject, what the log says).
+/// Floods are bounded by quotas and, on a slow machine, by the hook's budget first: then 0, either
+/// will do.
+const FILTER_DEEDS: [(&str, u16, u16, &str); 17] = [
+    ("nothing", 200, 200, ""),
+    ("trap", 200, 503, "unreachable"),
+    ("loop", 200, 503, "5 ms of CPU time"),
+    ("host-loop", 200, 503, "5 ms of CPU time"),
+    ("grow", 200, 503, ""),
+    ("grow-politely", 200, 200, ""),
+    ("recurse", 200, 503, "stack"),
+    ("huge", 200, 503, "fault in call"),
+    ("bad-status", 200, 503, "status 200"),
+    ("inject", 200, 200, ""),
+    ("inject-reply", 200, 503, "CR, LF or NUL"),
+    ("own-reply", 200, 503, "belongs to the gateway"),
+    ("edit-then-trap", 200, 503, "unreachable"),
+    ("log-flood", 200, 0, "of a flood"),
+    ("metric-flood", 200, 0, ""),
+    ("kv-flood", 200, 0, ""),
+    ("random-flood", 200, 503, "at most 256"),
+];
+
+#[test]
+fn a_filter_that_misbehaves_hurts_its_own_route_only() {
+    let bench = Bench::new("plugins-hostile-filter");
+    let origin = GstOrigin::start(&bench, "origin");
+    let tables = |deed: &str, on_fault: &str, from_call: u32| {
+        let mut setup = Setup::default()
+            .origin("nvr", &origin.base(), "")
+            .route("/av", &["nvr"], "filters = [\"bad\"]")
+            .route("/open", &["nvr"], "");
+        setup.tables += &format!(
+            "[[plugin]]\nslot = \"bad\"\non_fault = \"{on_fault}\"\n[plugin.config]\ndo = \
+             \"{deed}\"\nin = \"on-message\"\nfrom_call = {from_call}\n"
+        );
+        setup
+    };
+    let gateway = Gateway::start(&bench, &tables("nothing", "pass", LATER));
+    install(&gateway, "hostile/misbehaves", "bad");
+    let others = Player::start(&bench, Ffmpeg, Tcp, &gateway.url("/open"), 15);
+    let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
+    let head = head.split("[[origin]]").next().expect("its head").to_owned();
+    for (deed, passes, rejects, _) in FILTER_DEEDS {
+        // Another number makes another generation, with its own trial.
+        for (on_fault, expected, from) in [("pass", passes, LATER), ("reject", rejects, LATER + 1)]
+        {
+            let text = head.clone() + &tables(deed, on_fault, from).tables;
+            let file = bench.write("next.toml", &text);
+            let said = gateway.tell(&["config", "import", &file.display().to_string()], true);
+            assert!(!said.contains("goes on with"), "{deed}: {said}");
+            let mut raw = Raw::connect(gateway.at());
+            let mut seen = Vec::new();
+            // Two messages a request; a few more than are needed to get to the deed.
+            for _ in 0..LATER / 2 + 5 {
+                let answer = raw.ask("OPTIONS", &gateway.url("/av"), &["X-Mine: 1"]);
+                for never in ["X-Accepted", "X-Edited", "X-B", "X-A"] {
+                    assert!(!answer.head.contains(never), "{deed}: {}", answer.head);
+                }
+                seen.push(answer.status);
+                if answer.status != 200 {
+                    break;
+                }
+            }
+            let last = seen.pop().expect("an answer");
+            let fits = match expected {
+                0 => matches!(last, 200 | 502 | 503),
+                503 => matches!(last, 502 | 503),
+                expected => last == expected,
+            };
+            assert!(fits, "{deed} {on_fault}: {last} after {} answers", seen.len());
+        }
+    }
+    others.finish().expect_whole();
+    let log = gateway.peer.stderr();
+    let lines = log.lines().count();
+    assert!(lines < 1000, "the log has {lines} lines: a guest has flooded it");
+    for (deed, _, _, words) in FILTER_DEEDS {
+        let of_plugin = |line: &str| line.contains("plugin bad: ") && line.contains(words);
+        assert!(words.is_empty() || log.lines().any(of_plugin), "{deed}: {words} is not in {log}");
+    }
+    gateway.finish();
+}
+
+#[test]
+fn an_authenticator_that_misbehaves_lets_nobody_in() {
+    let bench = Bench::new("plugins-hostile-auth");
+    let origin = GstOrigin::start(&bench, "origin");
+    let tables = |deed: &str| {
+        let mut setup = Setup::default().origin("nvr", &origin.base(), "").route(
+            "/av",
+            &["nvr"],
+            "auth = \"plugin:bad\"",
+        );
+        setup.tables += &format!(
+            "[[plugin]]\nslot = \"bad\"\non_fault = \"pass\"\n[plugin.config]\ndo = \"{deed}\"\n\
+             in = \"authenticate\"\nfrom_call = {LATER}\n"
+        );
+        setup
+    };
+    let gateway = Gateway::start(&bench, &tables("nothing"));
+    install(&gateway, "hostile/misbehaves", "bad");
+    let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
+    let head = head.split("[[origin]]").next().expect("its head").to_owned();
+    for deed in ["trap", "loop", "deny-ok", "bad-status", "huge", "inject-reply", "own-reply"] {
+        let file = bench.write("next.toml", &(head.clone() + &tables(deed).tables));
+        gateway.tell(&["config", "import", &file.display().to_string()], true);
+        let mut raw = Raw::connect(gateway.at());
+        let ask = |raw: &mut Raw| raw.ask("OPTIONS", &gateway.url("/av"), &[]);
+        let seen: Vec<u16> = (0..LATER + 5).map(|_| ask(&mut raw).status).collect();
+        assert!(seen.iter().all(|status| matches!(status, 200 | 503)), "{deed}: {seen:?}");
+        assert!(seen.contains(&503), "{deed}: {seen:?}");
+    }
+    gateway.finish();
+}
+
+#[test]
+fn a_balancer_that_misbehaves_leaves_the_choice_to_the_built_in_policy() {
+    let bench = Bench::new("plugins-hostile-balancer");
+    let origin = GstOrigin::start(&bench, "origin");
+    let tables = |deed: &str| {
+        let mut setup = Setup::default()
+            .origin("nvr", &origin.base(), "")
+            .route("/av", &["nvr"], "policy = \"plugin:bad\"")
+            .route("/open", &["nvr"], "");
+        setup.tables += &format!(
+            "[[plugin]]\nslot = \"bad\"\n[plugin.config]\ndo = \"{deed}\"\nin = \
+             \"pick-upstream\"\nfrom_call = {LATER}\n"
+        );
+        setup
+    };
+    let gateway = Gateway::start(&bench, &tables("nothing"));
+    install(&gateway, "hostile/misbehaves", "bad");
+    let others = Player::start(&bench, Ffmpeg, Tcp, &gateway.url("/open"), 10);
+    let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
+    let head = head.split("[[origin]]").next().expect("its head").to_owned();
+    for (deed, words) in [
+        ("trap", "unreachable"),
+        ("loop", "2 ms of CPU time"),
+        ("recurse", "stack"),
+        ("bad-id", "upstream 4000000000, which is not in the list"),
+    ] {
+        let file = bench.write("next.toml", &(head.clone() + &tables(deed).tables));
+        gateway.tell(&["config", "import", &file.display().to_string()], true);
+        let faults = || slot(&gateway, "bad")["faults"].as_u64();
+        let before = faults();
+        // Each worker has an instance, which counts its own calls.
+        for at in 0..10 * LATER {
+            let answer = Raw::connect(gateway.at()).ask("OPTIONS", &gateway.url("/av"), &[]);
+            assert_eq!(answer.status, 200, "{deed}");
+            if at % 20 == 0 && faults() > before {
+                break;
+            }
+        }
+        let line = "plugin bad: fault in call: ";
+        let log = gateway.peer.stderr();
+        let said = log.lines().any(|said| said.contains(line) && said.contains(words));
+        assert!(said, "{deed}: {words} is not in {log}");
+    }
+    others.finish().expect_whole();
+    gateway.finish();
+}
