@@ -46,6 +46,7 @@ pub(crate) struct Device<'bench> {
     board: Board,
     dir: PathBuf,
     ports: Ports,
+    steady: bool,
 }
 
 impl<'bench> Device<'bench> {
@@ -54,13 +55,20 @@ impl<'bench> Device<'bench> {
         let image = board.image();
         let dir = bench.file("device");
         fs::create_dir_all(&dir).unwrap();
-        let device = Self { bench, board, dir, ports: Ports::reserve() };
+        let device = Self { bench, board, dir, ports: Ports::reserve(), steady: false };
         for name in ["disk.img", "flash.img"] {
             let mut copy = Command::new("cp");
             copy.arg("--sparse=always").arg(image.join(name)).arg(device.dir.join(name));
             assert!(copy.status().unwrap().success(), "{name} of a new device");
         }
         device
+    }
+
+    /// From now on its clock goes by the instructions that it does: where plugins are held to their
+    /// CPU time, that is theirs, and not what this machine did meanwhile.
+    pub(crate) fn steady(mut self) -> Self {
+        self.steady = true;
+        self
     }
 
     /// Switches it on and waits for the first answer to a player.
@@ -88,6 +96,7 @@ impl<'bench> Device<'bench> {
                 Way::Roomy => &["--direct", "--memory", "128"],
                 Way::BootLoader => &[],
             })
+            .args(self.steady.then_some("--steady"))
             .stdin(Stdio::piped())
             .stdout(File::create(&console).unwrap())
             .stderr(File::create(console.with_extension("err")).unwrap());
@@ -309,22 +318,11 @@ impl Guest<'_> {
         number.unwrap_or_else(|| panic!("no VmRSS in `{said}`"))
     }
 
-    /// When the kernel started, on our clock.
-    pub(crate) fn kernel_start(&mut self) -> Instant {
+    /// How long its kernel has run, on its own clock.
+    pub(crate) fn uptime(&mut self) -> Duration {
         let said = self.must("cat /proc/uptime");
-        let now = Instant::now();
-        let seconds: f64 = said.split(' ').next().and_then(|text| text.parse().ok()).unwrap();
-        now - Duration::from_secs_f64(seconds)
-    }
-
-    /// How long its processor stood still because this machine's was busy with others.
-    pub(crate) fn starved(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads");
-        let delay = |task: std::io::Result<fs::DirEntry>| -> Option<u64> {
-            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            text.split(' ').nth(1)?.parse().ok()
-        };
-        Duration::from_nanos(tasks.filter_map(delay).max().unwrap_or(0))
+        let seconds = said.split(' ').next().and_then(|text| text.parse().ok());
+        Duration::from_secs_f64(seconds.unwrap_or_else(|| panic!("no uptime in `{said}`")))
     }
 
     /// The power is gone.
