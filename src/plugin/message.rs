@@ -115,7 +115,8 @@ impl Current {
     fn parse(&mut self) -> Parsed {
         let mut headers = core::mem::take(&mut self.spare);
         headers.clear();
-        let Ok(head) = Head::parse(self.bytes.get(..self.head).unwrap_or_default()) else {
+        let parsed = Head::parse(self.bytes.get(..self.head).unwrap_or_default());
+        let Ok(head) = &parsed else {
             return Parsed { headers, ..Parsed::default() };
         };
         headers.extend_from_slice(head.header_spans());
