@@ -9,12 +9,12 @@ BOARD ?= qemu-aarch64
 
 help:
 	@echo "make demo      two synthetic cameras, a gateway, players, live figures (DEMO_SECONDS=10 to end by itself)"
-	@echo "make test      everything that must pass: lints, unit, simulation, real peers"
+	@echo "make test      everything that must pass: lints, unit, simulation, real peers, both boards in QEMU"
 	@echo "make cross     the program for both ARM targets, static; sizes in target/cross/sizes.txt"
 	@echo "make cross-check  the same in containers, as cross does it, where an engine and rustup answer"
 	@echo "make firmware  image, signed boot image and signed update for BOARD=qemu-aarch64 or qemu-armv7"
 	@echo "make qemu      boots it: rtsp://127.0.0.1:8554"
-	@echo "make qemu-test boots the boards and cuts their power: builds for both first"
+	@echo "make qemu-test the part of it with the boards: builds for both, boots them, cuts their power"
 	@echo "make unit      the part of it that needs no peer"
 	@echo "make plugins   the guests under plugins/ as components in target/plugins/"
 	@echo "make plugins-test  their own tests, without a gateway"
@@ -28,6 +28,7 @@ demo:
 test: setup lint plugins plugins-test
 	$(CARGO) test --locked
 	$(MAKE) no-compiler
+	$(MAKE) qemu-test
 
 unit: lint
 	$(CARGO) test --locked --lib --test transcripts --test splits --test session_sim --test pipe_sim \

@@ -36,10 +36,10 @@
 //!
 //! # Threads
 //!
-//! One control thread runs on smol: accept, control API, health checks, timers. N workers (one for
-//! each core by default) each own a level-triggered poller and an executor. A connection is given
-//! at accept to the least-loaded worker and stays there; a UDP pipe goes at SETUP to the
-//! least-loaded one, the session's own at a tie. A track with an interleaved side stays with its
+//! One control thread runs on smol: control API, health checks, timers. N workers (one for each core
+//! by default) each own a level-triggered poller, an executor and a listening socket. A connection
+//! stays with the worker that accepted it, unless that one has clearly more to do than another; a
+//! UDP pipe goes at SETUP to the least-loaded one, the session's own at a tie. A track with an interleaved side stays with its
 //! connection, so that no frame changes threads. Sockets' readiness is told straight to the state
 //! that owns them, not through tasks: an executor's queue allocates, and the path of a packet must
 //! not.

@@ -207,6 +207,8 @@ pub const CONTROL_ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
 
 // --- Log ----------------------------------------------------------------------------------------
 
+/// Bytes of `edgeweir run --note`.
+pub const NOTE_MAX_BYTES: usize = 256;
 /// Lines waiting for a slow stderr; later ones are dropped and counted.
 pub const LOG_QUEUE_LINES: usize = 1024;
 /// Longest log line; longer ones are cut.

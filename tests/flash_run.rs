@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use edgeweir::config::{Config, print, text};
+use edgeweir::{
+    config::{Config, print, text},
+    limits,
+};
 use harness::{
     Bench, free_port,
     peer::{Peer, Signal},
@@ -266,6 +269,74 @@ fn what_never_was_a_store_is_refused_with_the_way_to_make_one() {
         .unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("not a store, make one with `edgeweir flash format`"), "{told}");
+}
+
+#[test]
+fn a_store_that_never_held_a_configuration_takes_the_first_one_and_no_other_does() {
+    let flash = OnFlash::new("first-config");
+    let first = ["--first-config", &flash.file(5)];
+    // An empty store, and then none at all.
+    for _ in 0..2 {
+        stop(flash.start(&first), Signal::Term);
+        let gateway = flash.start(&[]);
+        assert_eq!((flash.sessions(), flash.events()), (5, vec![]));
+        stop(gateway, Signal::Term);
+        fs::remove_file(&flash.store).unwrap();
+    }
+    stop(flash.start(&first), Signal::Term);
+    flash.save(6);
+    let gateway = flash.start(&first);
+    assert_eq!(flash.sessions(), 6);
+    stop(gateway, Signal::Term);
+    // Where the store is fine, a file that is wrong is not even read.
+    flash.bench.write("new.toml", "[gateway]\nlisten = 7\n");
+    let gateway = flash.start(&first);
+    assert_eq!(flash.sessions(), 6);
+    stop(gateway, Signal::Term);
+}
+
+#[test]
+fn a_first_configuration_that_is_wrong_is_named_and_makes_no_store() {
+    let flash = OnFlash::new("wrong-first-config");
+    let wrong = flash.bench.write("new.toml", "[gateway]\nlisten = 7\n");
+    let missing = flash.bench.file("none.toml");
+    let run = |first: &Path| {
+        let words = ["run", "--flash", flash.store.to_str().unwrap(), "--first-config"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_edgeweir"));
+        let output = command.args(words).arg(first).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let empty = fs::read(&flash.store).unwrap();
+    assert!(run(&wrong).contains("new.toml:2: "));
+    assert!(run(&missing).contains("none.toml: No such file"));
+    // That start is counted; the configuration is not there.
+    let info = flash.tell(&["flash", "info", flash.store.to_str().unwrap()]).unwrap();
+    assert!(info.contains("configurations   0,"), "{info}");
+    assert_eq!(fs::read(&flash.store).unwrap().len(), empty.len());
+    fs::remove_file(&flash.store).unwrap();
+    assert!(run(&wrong).contains("new.toml:2: "));
+    assert!(!flash.store.exists());
+    // A file that is no store is its owner's.
+    fs::write(&flash.store, "diary").unwrap();
+    flash.file(5);
+    assert!(run(&wrong).contains("not a store"));
+    assert_eq!(fs::read(&flash.store).unwrap(), b"diary");
+}
+
+#[test]
+fn what_the_starter_notes_is_in_the_log_and_in_the_status() {
+    let flash = OnFlash::new("note");
+    flash.save(1);
+    let most = "n".repeat(limits::NOTE_MAX_BYTES);
+    let gateway = flash.start(&["--note", &most]);
+    assert_eq!(flash.events(), [most.as_str()]);
+    assert!(stop(gateway, Signal::Term).contains(&most));
+    for wrong in [format!("{most}n"), "two\nlines".to_owned()] {
+        let store = flash.store.to_str().unwrap();
+        let told = flash.tell(&["run", "--flash", store, "--note", &wrong]).unwrap_err();
+        assert!(told.contains("--note takes a line of up to 256 bytes"), "{told}");
+    }
 }
 
 #[test]

@@ -279,6 +279,28 @@ fn a_listen_address_is_widened_at_the_same_port_and_one_that_cannot_be_had_is_re
 }
 
 #[test]
+fn a_second_gateway_at_the_same_address_does_not_start_and_takes_no_connection() {
+    let bench = Bench::new("second");
+    let (url, _told) = origin(Torn::Answered);
+    let gateway = gateway(&bench, &url, "");
+    let output = Command::new(env!("CARGO_BIN_EXE_edgeweir"))
+        .args(["run", "--config", bench.file("gateway.toml").to_str().unwrap()])
+        .args(["--control", bench.file("second.sock").to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("another program may have it"), "{said}");
+    let accepted = gateway.counter("connections_accepted");
+    let streams: Vec<_> = (0..8).map(|_| TcpStream::connect(gateway.at()).unwrap()).collect();
+    wait_for("connections", Duration::from_secs(3), || {
+        (gateway.counter("connections_accepted") == accepted + 8).then_some(())
+    });
+    drop(streams);
+    gateway.finish();
+}
+
+#[test]
 fn a_gateway_told_to_stop_does_not_wait_for_stuck_peers() {
     let bench = Bench::new("stuck");
     let (url, _told) = origin(Torn::Ignored);
@@ -351,7 +373,7 @@ fn a_setup_without_describe_gets_media_from_an_origin_of_the_other_family() {
     rtp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let got = rtp.recv(&mut [0; 2048]);
     assert!(got.is_ok(), "no media: {got:?}; {}", gateway.stderr());
-    assert!(!matches!(raw.next(Duration::from_millis(10)), Item::Closed));
+    assert!(!matches!(raw.next(Duration::from_millis(10)), Item::Closed(_)));
 }
 
 #[test]

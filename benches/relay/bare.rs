@@ -1,7 +1,7 @@
 //! The bounds: relay loops that do nothing but relay, in a process of their own.
 //!
 //! `relay bare KIND PAUSE_US` reads an address a line from its input: where each stream goes (or,
-//! for `tcp`, the one server behind it); prints the ports that it listens on and relays until it is
+//! for `tcp` and `sessions`, the one server behind it); prints the ports that it listens on and relays until it is
 //! killed. It asks no question that a gateway has to ask: who sends, what is it, how much was it.
 
 use std::{
@@ -15,7 +15,10 @@ use std::{
 
 use polling::{Event, Events, PollMode, Poller};
 
-use crate::kernel::{self, set, set_option};
+use crate::{
+    kernel::{self, set, set_option},
+    sessions,
+};
 
 const BATCH: usize = 32;
 const BATCHES: usize = 4;
@@ -39,6 +42,7 @@ pub(crate) fn main(kind: &str, pause_us: u64) {
         "mmsg" => datagrams(&targets, false, pause_us),
         "gso" => datagrams(&targets, true, pause_us),
         "tcp" => frames(targets[0]),
+        "sessions" => sessions::main(targets[0]),
         other => panic!("no relay loop is called {other}"),
     }
 }

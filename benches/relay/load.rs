@@ -29,7 +29,7 @@ pub(crate) const PACKET: usize = 1200;
 /// RTP's head, the head of a fragment of H.264, and the stamp behind them.
 const HEAD: usize = 22;
 /// Sockets that the players share.
-const PLAYER_SOCKETS: usize = 8;
+pub(crate) const PLAYER_SOCKETS: usize = 8;
 /// The origin's shortest sleep.
 const TICK: Duration = Duration::from_micros(100);
 const SWEEP: Duration = Duration::from_millis(1);
@@ -286,6 +286,20 @@ impl Ports {
         let (_, rtcp) = &self.0[0];
         rtcp.set_read_timeout(Some(Duration::from_secs(5))).expect("a time");
         rtcp
+    }
+
+    /// Datagrams of RTP that come within a time.
+    pub(crate) fn count(&self, seconds: f64) -> u64 {
+        let mut reader = kernel::Reader::<BATCH, HEAD>::new();
+        let until = now_ns() + (seconds * 1e9) as u64;
+        let mut all = 0;
+        while now_ns() < until {
+            for (rtp, _) in &self.0 {
+                all += reader.read(rtp.as_raw_fd(), |_, _| {}) as u64;
+            }
+            thread::sleep(SWEEP);
+        }
+        all
     }
 
     /// Where the player of a stream receives RTP.

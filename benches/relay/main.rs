@@ -25,6 +25,8 @@ mod plot;
 mod report;
 mod rig;
 mod scenes;
+mod served;
+mod sessions;
 mod setups;
 
 use std::{env, net::SocketAddr, thread, time::Duration};
@@ -43,6 +45,12 @@ pub(crate) struct Length {
     pub(crate) seconds: f64,
 }
 
+/// Measures, and gives the text of its table.
+type Part = fn(Length) -> String;
+
+/// What has a table of its own, under its name.
+const PARTS: [(&str, Part); 2] = [("setups", setups::run), ("served", served::run)];
+
 fn main() {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
     if let [bare, kind, pause] = &words[..]
@@ -57,10 +65,12 @@ fn main() {
     };
     let writes = words.iter().any(|word| word == "--write");
     let named = words.iter().any(|word| !word.starts_with("--") && word.parse::<f64>().is_err());
-    if !named || words.iter().any(|word| word == "setups") {
-        let text = setups::run(length);
-        if writes {
-            setups::write(&text);
+    for (part, run) in PARTS {
+        if !named || words.iter().any(|word| word == part) {
+            let text = run(length);
+            if writes {
+                report::write_part(part, &text);
+            }
         }
     }
     let mut results = Vec::new();
@@ -85,7 +95,7 @@ fn run(scene: &Scene, length: Length) -> Vec<(Contender, Vec<Figures>)> {
         scene.contenders.iter().map(|contender| (contender.clone(), vec![])).collect();
     for round in 0..length.runs {
         for (contender, figures) in &mut all {
-            let one = measure(scene, contender, length.seconds);
+            let one = measure(scene, contender, scene.seconds(length.seconds));
             eprintln!("{} {}/{}: {contender}: {one}", scene.name, round + 1, length.runs);
             figures.push(one);
         }

@@ -126,6 +126,19 @@ pub(crate) fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     (at(values.len() / 2), at(0), at(values.len().saturating_sub(1)))
 }
 
+/// A line of a table of figures of their own kind.
+pub(crate) fn row(name: &str, figures: Vec<f64>) -> String {
+    let (middle, low, high) = spread(figures);
+    let digits = if middle < 10.0 { 2 } else { 0 };
+    format!("| {name} | {middle:.digits$} | {low:.digits$} to {high:.digits$} |\n")
+}
+
+/// Keeps the table of a part that has one of its own, for [`write`].
+pub(crate) fn write_part(part: &str, text: &str) {
+    fs::create_dir_all(folder()).expect("a folder for the results");
+    fs::write(folder().join(format!("{part}.md")), text).expect("the figures of a part");
+}
+
 /// What was measured in one scene.
 pub(crate) type Results = Vec<(Contender, Vec<Figures>)>;
 
@@ -220,8 +233,10 @@ pub(crate) fn write(results: &[(Scene, Results)], command: &str) {
             panels.push((scene.title, rows));
         }
     }
-    if let Ok(set_ups) = fs::read_to_string(folder().join("setups.md")) {
-        text += &format!("\n{set_ups}");
+    for (part, _) in crate::PARTS {
+        if let Ok(table) = fs::read_to_string(folder().join(format!("{part}.md"))) {
+            text += &format!("\n{table}");
+        }
     }
     fs::write(folder().join("relay.md"), text).expect("the table");
     fs::write(folder().join("relay.svg"), plot::bars(&panels)).expect("the plot");

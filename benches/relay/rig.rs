@@ -134,7 +134,7 @@ pub(crate) fn start(
     }
 }
 
-fn spawn_bare(
+pub(crate) fn spawn_bare(
     kind: &str,
     pause: u64,
     targets: &[SocketAddr],

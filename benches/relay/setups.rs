@@ -1,12 +1,9 @@
 //! Sessions from OPTIONS to TEARDOWN, as many as can be: how many a second, and the gateway's CPU
-//! time for each, beside that of the player and the origin together. Those make the same calls of
-//! the kernel as a gateway between them, but for the four UDP sockets: what is above their figure is
-//! the gateway's own.
+//! time for each, beside that of a bare loop ([`crate::sessions`]) which passes the same bytes and
+//! opens the same sockets, and that of the player and the origin together.
 
 use std::{
-    fs,
     net::SocketAddr,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -25,7 +22,7 @@ use crate::{
     kernel,
     load::Ports,
     origin::TinyOrigin,
-    report::spread,
+    report::row,
     rig,
 };
 
@@ -35,14 +32,18 @@ const PLAYERS: usize = 4;
 /// Measures and prints; the text for the table.
 pub(crate) fn run(length: Length) -> String {
     let (mut rates, mut direct, mut costs, mut ends) = (vec![], vec![], vec![], vec![]);
+    let (mut bounds, mut ratios) = (vec![], vec![]);
     for _ in 0..length.runs {
         let origin = TinyOrigin::start();
         let at: SocketAddr = origin.url()["rtsp://".len()..].parse().expect("an address");
-        let cpu = kernel::cpu_ns(std::process::id());
-        let rate = churn(at, length.seconds);
-        let cpu = kernel::cpu_ns(std::process::id()) - cpu;
-        ends.push(cpu as f64 / 1000.0 / (rate * length.seconds));
+        let (rate, cost) = measure(at, std::process::id(), length.seconds);
+        ends.push(cost);
         direct.push(rate);
+        let (bare, listens) = rig::spawn_bare("sessions", 0, &[at], 1);
+        churn(listens[0], 0.3);
+        let (_, bound) = measure(listens[0], bare.0.id(), length.seconds);
+        bounds.push(bound);
+        drop(bare);
         let bench = Bench::new("setups");
         let mut setup = Setup::default().origin("tiny", &origin.url(), "check = \"off\"").route(
             "/**",
@@ -55,34 +56,32 @@ pub(crate) fn run(length: Length) -> String {
         setup.first_port = Some(10_000);
         let gateway = Gateway::start(&bench, &setup);
         churn(gateway.at(), 0.3);
-        let cpu = kernel::cpu_ns(gateway.peer.pid());
-        let rate = churn(gateway.at(), length.seconds);
-        let cpu = kernel::cpu_ns(gateway.peer.pid()) - cpu;
-        costs.push(cpu as f64 / 1000.0 / (rate * length.seconds));
+        let (rate, cost) = measure(gateway.at(), gateway.peer.pid(), length.seconds);
+        costs.push(cost);
+        ratios.push(cost / bound);
         rates.push(rate);
     }
-    let row = |name: &str, (middle, low, high): (f64, f64, f64)| {
-        format!("| {name} | {middle:.0} | {low:.0} to {high:.0} |\n")
-    };
     let mut text = format!(
         "## Sessions from OPTIONS to TEARDOWN ({} runs)\n\n{PLAYERS} players, one track over UDP: two \
          TCP connections and four UDP sockets are opened and closed for each session; players and \
          origin run on the same cores.\n\n| | median | spread |\n|---|---|---|\n",
         length.runs
     );
-    text += &row("sessions a second, through the gateway on 2 workers", spread(rates));
-    text += &row("sessions a second, player and origin alone", spread(direct));
-    text += &row("the gateway's CPU time for each, us", spread(costs));
-    text += &row("player's and origin's CPU time for each, alone, us", spread(ends));
+    text += &row("sessions a second, through the gateway on 2 workers", rates);
+    text += &row("sessions a second, player and origin alone", direct);
+    text += &row("the gateway's CPU time for each, us", costs);
+    text += &row("a bare loop's with the same bytes and sockets, us", bounds);
+    text += &row("the gateway's as a multiple of the bare loop's", ratios);
+    text += &row("player's and origin's CPU time for each, alone, us", ends);
     println!("\n{text}");
     text
 }
 
-/// Puts it where the table is made.
-pub(crate) fn write(text: &str) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
-    fs::create_dir_all(&folder).expect("a folder for the results");
-    fs::write(folder.join("setups.md"), text).expect("the figures of the set-ups");
+/// Whole sessions a second, and CPU time that a process spent for each, in microseconds.
+fn measure(at: SocketAddr, pid: u32, seconds: f64) -> (f64, f64) {
+    let before = kernel::cpu_ns(pid);
+    let rate = churn(at, seconds);
+    (rate, (kernel::cpu_ns(pid) - before) as f64 / 1000.0 / (rate * seconds))
 }
 
 /// Whole sessions a second.

@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     control::model::SessionStatus,
-    flash, logger,
+    flash,
+    limits::NOTE_MAX_BYTES,
+    logger,
     proxy::{self, RunOptions},
 };
 
@@ -71,11 +73,24 @@ fn gateway(call: &Call) -> Result<(), Failure> {
     if secrets.is_some() && config.is_none() {
         return Err(call.wrong("--secrets goes with --config; a store holds secrets of its own"));
     }
+    let first_config = call.path("first-config");
+    if first_config.is_some() && config.is_some() {
+        return Err(call.wrong("--first-config goes with --flash; --config is no store"));
+    }
+    let note = call.text("note")?.map(str::to_owned);
+    if note
+        .as_ref()
+        .is_some_and(|note| note.len() > NOTE_MAX_BYTES || note.contains(char::is_control))
+    {
+        return Err(call.wrong(&format!("--note takes a line of up to {NOTE_MAX_BYTES} bytes")));
+    }
     start_log(call, "info")?;
     let healthy_after = call.number("healthy-after", 1..=3600)?.unwrap_or(60);
     Ok(proxy::run(RunOptions {
         config,
         flash,
+        first_config,
+        note,
         secrets,
         control: call.control(),
         data: call.path("data"),

@@ -70,6 +70,7 @@ static COMMANDS: &[Spec] = &[
         options: &[
             opt("config", "FILE.toml", "configuration as text; changes are not kept"),
             opt("flash", "DEVICE_OR_FILE", "store with configuration and secrets [EDGEWEIR_FLASH]"),
+            opt("first-config", "FILE.toml", "what a store that never held a configuration takes"),
             opt("secrets", "FILE.toml", "users and credentials as text, beside --config"),
             opt("data", "DIR", "where plugins are kept [STATE_DIRECTORY, or beside the store]"),
             opt(
@@ -78,6 +79,7 @@ static COMMANDS: &[Spec] = &[
                 "plugins compiled with the image [/usr/lib/edgeweir/plugins]",
             ),
             opt("watchdog", "DEVICE", "hardware watchdog, as /dev/watchdog, fed while all is well"),
+            opt("note", "TEXT", "said in the log and in `status`, for whoever looks there"),
             opt("healthy-after", "S", "a start that lives so long was good, 1 to 3600 [60]"),
             opt("syslog", "", "the log to /dev/log too"),
             LOG,
@@ -89,8 +91,7 @@ static COMMANDS: &[Spec] = &[
 
 Examples:
   edgeweir run --config gateway.toml --control /tmp/edgeweir.sock --log debug
-  edgeweir flash format store.bin && edgeweir config import gateway.toml --flash store.bin &&
-    edgeweir run --flash store.bin
+  edgeweir run --flash store.bin --first-config gateway.toml
 ",
     },
     Spec {

@@ -20,9 +20,11 @@ use std::{
 use super::{
     file::{DEFAULT_SIZE, FileNor},
     mtd::MtdNor,
-    nor::Nor,
+    nor::{Geometry, Nor},
+    sim::SimNor,
     store::{self, StoreError},
 };
+use crate::limits::STORE_MIN_BYTES;
 
 /// Major numbers of linux `devices.txt`.
 const MTD_CHARACTER_MAJOR: u32 = 90;
@@ -67,6 +69,16 @@ pub fn create(path: &Path, size: Option<u32>, force: bool) -> Result<Box<dyn Nor
         return Err(StoreError::Holds(what));
     }
     Ok(nor)
+}
+
+/// Whether this is a device that nothing was ever written to. A file has been, by whoever made it.
+pub fn is_blank(path: &Path) -> bool {
+    let blank = |nor: &mut dyn Nor| matches!(holds(nor), Ok(None));
+    match kind(path) {
+        Ok(Kind::Disk { device }) => disk(path, device).is_ok_and(|mut nor| blank(&mut nor)),
+        Ok(Kind::Mtd { number }) => mtd(path, number).is_ok_and(|mut nor| blank(&mut nor)),
+        Ok(Kind::File) | Err(_) => false,
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -173,11 +185,21 @@ fn holds(nor: &mut dyn Nor) -> Result<Option<&'static str>, StoreError> {
         nor.read(offset, &mut start)?;
         // Disks are delivered with zeros, flash with ones.
         let [first, ..] = start;
-        if !matches!(first, 0 | 0xff) || start.iter().any(|byte| *byte != first) {
+        let blank = matches!(first, 0 | 0xff) && start.iter().all(|byte| *byte == first);
+        let torn = || offset == 0 && is_torn_store(&start, nor.geometry().erase_size);
+        if !blank && !torn() {
             return Ok(Some("data of an unknown kind"));
         }
     }
     Ok(None)
+}
+
+/// Whether a device that begins like this was about to become a store when the power went: programmed
+/// are only bits that an empty store has programmed there.
+fn is_torn_store(start: &[u8], erase_size: u32) -> bool {
+    let fresh = SimNor::new(Geometry { size: STORE_MIN_BYTES, erase_size });
+    store::Store::format(Box::new(fresh.clone()))
+        .is_ok_and(|_| start.iter().zip(fresh.bytes()).all(|(found, empty)| found & empty == empty))
 }
 
 /// What begins like this.
@@ -204,7 +226,7 @@ fn known(start: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flash::{nor::Geometry, sim::SimNor, store::Store, tests::Scratch};
+    use crate::flash::{store::Store, tests::Scratch};
 
     #[test]
     fn faces_of_an_mtd_are_told_apart_by_name() {
@@ -259,6 +281,28 @@ mod tests {
         let nor = SimNor::new(geometry);
         drop(Store::format(Box::new(nor.clone())).unwrap());
         assert_eq!(holds(&mut nor.clone()).unwrap(), Some("a store"));
+    }
+
+    #[test]
+    fn a_store_that_was_cut_short_while_it_was_made_holds_nothing() {
+        for erase_size in [4 << 10, 256 << 10] {
+            let geometry = Geometry { size: 1 << 20, erase_size };
+            let whole = SimNor::new(geometry);
+            drop(Store::format(Box::new(whole.clone())).unwrap());
+            for cut in 0..=whole.steps() {
+                let nor = SimNor::new(geometry);
+                nor.dies_after(cut);
+                drop(Store::format(Box::new(nor.clone())));
+                let mut torn = SimNor::with_bytes(geometry, nor.bytes());
+                let opens = Store::open(Box::new(torn.clone())).is_ok();
+                assert!(opens || holds(&mut torn).unwrap().is_none(), "cut {cut}");
+            }
+        }
+        // An address of a network card, as such partitions hold, is not torn.
+        let mut bytes = vec![0xff; 512 << 10];
+        bytes[..6].copy_from_slice(&[2, 0, 0x5e, 0x10, 0, 1]);
+        let mut nor = SimNor::with_bytes(Geometry { size: 512 << 10, erase_size: 4096 }, bytes);
+        assert!(holds(&mut nor).unwrap().is_some());
     }
 
     #[test]

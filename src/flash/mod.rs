@@ -10,6 +10,7 @@
 //! in here: what the bytes mean ([`crate::config`]).
 
 use std::{
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -44,6 +45,27 @@ impl Flash {
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let path = path.into();
         smol::unblock(move || Store::open_path(&path)).await.map(Self::new)
+    }
+
+    /// Whether [`Self::open`] failed with `wrong` for want of anything to open: no file, or a device
+    /// that was never written.
+    pub async fn is_nothing_at(path: impl Into<PathBuf>, wrong: &StoreError) -> bool {
+        let path = path.into();
+        match wrong {
+            StoreError::Io(error) => error.kind() == io::ErrorKind::NotFound,
+            StoreError::NotAStore => smol::unblock(move || device::is_blank(&path)).await,
+            _ => false,
+        }
+    }
+
+    /// Makes an empty store where there is nothing.
+    ///
+    /// # Errors
+    /// Those of [`device::create`] and [`Store::format`].
+    pub async fn make(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let path = path.into();
+        let made = move || device::create(&path, None, false).and_then(Store::format);
+        smol::unblock(made).await.map(Self::new)
     }
 
     /// A handle for a store that is open.

@@ -62,7 +62,7 @@ pub struct UdpLeg {
 impl UdpLeg {
     /// `side`: which peer is on UDP; the other one is interleaved.
     pub fn new(bound: BoundPair, leg: Leg, side: Side) -> Self {
-        let v6 = bound.rtp.local_addr().is_ok_and(|address| address.is_ipv6());
+        let v6 = bound.is_v6();
         Self {
             bound,
             v6,

@@ -18,6 +18,9 @@ use crate::limits::{COALESCE_US_MAX, MAILBOX_MAX};
 /// Packets a second that a new seat is taken to bring, until the measured rate shows it.
 const EXPECTED_PPS: u32 = 100;
 
+/// Seats that one worker may have above another before something moves for it.
+const NEAR_SEATS: u64 = 8;
+
 /// How busy a worker is. Any thread reads; counts of seats are kept by [`Hold`].
 #[derive(Debug, Default)]
 pub struct Load {
@@ -254,7 +257,7 @@ impl Handle {
 
     /// Like [`Handle::run`] for jobs that give something back: they are bounded by what there is to
     /// give back, and must not be lost to a full mailbox.
-    pub(super) fn run_surely(&self, job: Job) {
+    pub fn run_surely(&self, job: Job) {
         // A stopped worker has given back everything already.
         let _ = self.shared.send(job, usize::MAX);
     }
@@ -311,6 +314,20 @@ impl Pool {
             .filter(|handle| handle.load().rate() <= tie)
             .min_by_key(|handle| (handle.load().seats(), Some(handle.id) != prefer, handle.id))
             .unwrap_or(&self.handles[0])
+    }
+
+    /// The worker `here`, unless another has clearly less to do than it: by more than [`NEAR_SEATS`]
+    /// seats and the traffic expected of them. For what is already on that worker's thread and would
+    /// wake another one.
+    pub fn near(&self, here: u16) -> &Handle {
+        let least = self.least_loaded(Some(here));
+        let near = |handle: &&Handle| {
+            let (mine, other) = (handle.load(), least.load());
+            let traffic = NEAR_SEATS * u64::from(EXPECTED_PPS);
+            mine.seats() <= other.seats() + other.seats() / 8 + NEAR_SEATS
+                && mine.rate() <= other.rate() + other.rate() / 8 + traffic
+        };
+        self.handles.get(usize::from(here)).filter(near).unwrap_or(least)
     }
 
     /// How long a worker may let a burst gather before it reads on, in microseconds; 0: not at all.
@@ -398,6 +415,26 @@ mod tests {
         }
         drop(holds);
         assert_eq!(pool.handles()[0].load().pipes.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn what_is_on_a_worker_stays_until_another_has_clearly_less_to_do() {
+        let pool = Pool::start(2).unwrap();
+        let [a, b] = pool.handles() else { panic!("two workers") };
+        let mut seats: Vec<Hold> =
+            (0..NEAR_SEATS).map(|_| pool.near(0).load().hold(Seat::Connection)).collect();
+        assert_eq!((a.load().seats(), pool.near(0).id()), (NEAR_SEATS, 0));
+        seats.push(pool.near(0).load().hold(Seat::Connection));
+        assert_eq!((pool.near(0).id(), pool.near(1).id()), (1, 1));
+        seats.clear();
+        a.load().expected_pps.store(0, Relaxed);
+        for (rate_a, rate_b, chosen) in [(800, 0, 0), (801, 0, 1), (9800, 8000, 0), (9801, 8000, 1)]
+        {
+            a.load().packets_per_s.store(rate_a, Relaxed);
+            b.load().packets_per_s.store(rate_b, Relaxed);
+            assert_eq!(pool.near(0).id(), chosen, "{rate_a} against {rate_b}");
+        }
+        assert_eq!(pool.near(7).id(), 1, "no such worker: the least loaded");
     }
 
     #[test]

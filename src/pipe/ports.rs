@@ -97,18 +97,32 @@ pub struct BoundPair {
     pub rtcp: UdpSocket,
     /// The ports.
     pub pair: PortPair,
+    v6: bool,
 }
 
 impl BoundPair {
+    /// Whether both are IPv6 sockets.
+    pub const fn is_v6(&self) -> bool {
+        self.v6
+    }
+
     /// The same ports on another address.
     ///
     /// # Errors
     /// Another program holds them there, or no descriptor; the pair is free again then.
     pub fn move_to(self, ip: IpAddr) -> io::Result<Self> {
-        let Self { rtp, rtcp, pair } = self;
+        let Self { rtp, rtcp, pair, .. } = self;
         drop((rtp, rtcp));
-        let (rtp, rtcp) = (socket(ip, pair.rtp())?, socket(ip, pair.rtcp())?);
-        Ok(Self { rtp, rtcp, pair })
+        Self::on(ip, pair).map_err(|(error, _)| error)
+    }
+
+    fn on(ip: IpAddr, pair: PortPair) -> Result<Self, (io::Error, PortPair)> {
+        let both = media_socket(ip, pair.rtp())
+            .and_then(|rtp| socket(ip, pair.rtcp()).map(|rtcp| (rtp, rtcp)));
+        match both {
+            Ok((rtp, rtcp)) => Ok(Self { rtp, rtcp, pair, v6: ip.is_ipv6() }),
+            Err(error) => Err((error, pair)),
+        }
     }
 }
 
@@ -184,11 +198,9 @@ pub fn bind(pool: &Arc<PortPool>, ip: IpAddr) -> Result<BoundPair, PortError> {
                 tries => PortError::Held { tries },
             });
         };
-        let both = media_socket(ip, pair.rtp())
-            .and_then(|rtp| socket(ip, pair.rtcp()).map(|rtcp| (rtp, rtcp)));
-        match both {
-            Ok((rtp, rtcp)) => return Ok(BoundPair { rtp, rtcp, pair }),
-            Err(error) => match error.raw_os_error() {
+        match BoundPair::on(ip, pair) {
+            Ok(bound) => return Ok(bound),
+            Err((error, pair)) => match error.raw_os_error() {
                 Some(libc::EADDRINUSE | libc::EACCES) => held.push(pair),
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                     return Err(PortError::Descriptors(error));

@@ -130,7 +130,7 @@ struct Pair {
 
 impl Pair {
     fn new(bound: BoundPair) -> Self {
-        let v6 = bound.rtp.local_addr().is_ok_and(|address| address.is_ipv6());
+        let v6 = bound.is_v6();
         Self { bound, v6, segments: Default::default(), frames: Cell::default() }
     }
 

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)] // limits of a process are set by system calls
 
 use std::{
+    fs,
     io::{self, Read, Write},
     path::Path,
     process::{Command, ExitStatus, Stdio},
@@ -24,6 +25,8 @@ use crate::limits::{
 pub const COMMAND: &str = "compile-plugin";
 /// Politeness of the child: behind everything else.
 const NICE: libc::c_int = 15;
+/// Address space that costs the child no memory: the text of the program, which the gateway has too.
+const PROGRAM_BYTES: u64 = 12 * 1024 * 1024;
 
 /// What the child may take; told to it on its command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,16 @@ pub struct Bounds {
     pub wall_s: u64,
 }
 
+impl Bounds {
+    /// Those of a device: no more memory than is free there now, so that a board too small for the
+    /// compiler refuses a plugin and does not choke on it.
+    pub fn here() -> Self {
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let free = available(&meminfo).map_or(u64::MAX, |free| free.saturating_add(PROGRAM_BYTES));
+        Self { memory_bytes: free.min(COMPILE_MEMORY_MAX_BYTES), ..Self::default() }
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self {
@@ -44,6 +57,13 @@ impl Default for Bounds {
             wall_s: COMPILE_WALL_MAX_S,
         }
     }
+}
+
+/// Bytes that can be had without pushing out what runs, by the text of `/proc/meminfo` (proc(5)).
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// Compiles in a child. `program` is this program; the code fits the engine of `code`.
@@ -95,12 +115,16 @@ fn why(status: ExitStatus, said: &[u8], bounds: &Bounds) -> String {
     let said = String::from_utf8_lossy(said);
     let line: String = said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     match status.signal() {
-        Some(libc::SIGXCPU | libc::SIGKILL) => {
+        Some(libc::SIGXCPU) => {
             format!("compiling took more than {} s of CPU time", bounds.cpu_s)
         }
+        Some(libc::SIGKILL) => "the system killed the compiler: it is short of memory".to_owned(),
         Some(libc::SIGALRM) => format!("compiling took more than {} s", bounds.wall_s),
         Some(libc::SIGABRT) => {
-            format!("compiling took more than {} MiB of memory", bounds.memory_bytes / 1024 / 1024)
+            let most = bounds.memory_bytes / 1024 / 1024;
+            format!(
+                "compiling took more than {most} MiB of memory, all that is free or allowed here"
+            )
         }
         Some(signal) => format!("the compiler ended by signal {signal} {line}"),
         None => line,
@@ -139,15 +163,18 @@ fn to_code(code: Code, wasm: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn bound_this_process(bounds: &Bounds) {
-    let limit = |resource, most: u64| {
+    // Where memory runs out all the same, this is the process that goes.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    let between = |resource, soft: u64, hard: u64| {
         #[allow(clippy::unnecessary_cast)] // narrower on 32-bit machines
-        let most = most as libc::rlim_t;
-        let both = libc::rlimit { rlim_cur: most, rlim_max: most };
+        let both = libc::rlimit { rlim_cur: soft as libc::rlim_t, rlim_max: hard as libc::rlim_t };
         // SAFETY: the kernel reads one rlimit. A limit that it refuses was lower before.
         unsafe { libc::setrlimit(resource, &raw const both) };
     };
+    let limit = |resource, most| between(resource, most, most);
     limit(libc::RLIMIT_AS, bounds.memory_bytes);
-    limit(libc::RLIMIT_CPU, bounds.cpu_s);
+    // The soft limit tells itself from the kernel's way out of a shortage of memory: SIGKILL.
+    between(libc::RLIMIT_CPU, bounds.cpu_s, bounds.cpu_s.saturating_add(1));
     limit(libc::RLIMIT_CORE, 0);
     limit(libc::RLIMIT_FSIZE, 0);
     limit(libc::RLIMIT_NPROC, 0);
@@ -155,5 +182,21 @@ fn bound_this_process(bounds: &Bounds) {
     unsafe {
         libc::nice(NICE);
         libc::alarm(bounds.wall_s as libc::c_uint);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_gives_the_compiler_what_it_has_free() {
+        let meminfo = "MemTotal:  61000 kB\nMemFree:  900 kB\nMemAvailable:   20480 kB\n";
+        assert_eq!(available(meminfo), Some(20 << 20));
+        // Kernels before 3.14 do not tell.
+        for text in ["", "MemTotal: 61000 kB\n", "MemAvailable: many kB\n"] {
+            assert_eq!(available(text), None, "{text}");
+        }
+        assert!((PROGRAM_BYTES..=COMPILE_MEMORY_MAX_BYTES).contains(&Bounds::here().memory_bytes));
     }
 }

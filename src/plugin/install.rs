@@ -299,7 +299,7 @@ impl Host {
 impl Host {
     fn compile(&self, _: &Hash, wasm: &[u8]) -> Result<Vec<u8>, Refusal> {
         let Places { program, code, .. } = &self.places;
-        let compiled = child::compile(program, *code, wasm, &child::Bounds::default());
+        let compiled = child::compile(program, *code, wasm, &child::Bounds::here());
         compiled.map_err(|reason| {
             Refusal::new("compile", reason, "run `edgeweir plugin check` on it where it is built")
         })

@@ -122,12 +122,12 @@ impl Inner {
         let old = self.shared.generation();
         let old = &old.config.gateway.listen;
         for addr in config.gateway.listen.iter().filter(|addr| !old.contains(addr)) {
-            match listener::open(*addr) {
+            match listener::probe(*addr) {
                 Err(error)
                     if error.kind() == io::ErrorKind::AddrInUse
                         && old.iter().any(|ours| ours.port() == addr.port()) => {}
                 Err(error) => return Err(format!("cannot listen on {addr}: {error}")),
-                Ok(_) => {}
+                Ok(()) => {}
             }
         }
         Ok(())
@@ -194,7 +194,7 @@ impl Inner {
     }
 
     async fn history(&self) -> Result<Vec<HistoryEntry>, Problem> {
-        let Source::Flash(flash) = &*self.source.lock().await else {
+        let Source::Flash { flash, .. } = &*self.source.lock().await else {
             return Err(Problem::new(409, NO_HISTORY));
         };
         let entries = flash.history().await.map_err(|wrong| not_stored(wrong.to_string()))?;
@@ -214,7 +214,9 @@ impl Inner {
 
     async fn rollback(&self, back: u8) -> Result<String, Problem> {
         let source = self.source.lock().await;
-        let Source::Flash(flash) = &*source else { return Err(Problem::new(409, NO_HISTORY)) };
+        let Source::Flash { flash, .. } = &*source else {
+            return Err(Problem::new(409, NO_HISTORY));
+        };
         let (config, sequence) = flash
             .rollback(back.into())
             .await

@@ -119,7 +119,6 @@ fn try_begin(
     worker: &Worker,
 ) -> io::Result<()> {
     stream.set_nonblocking(true)?;
-    stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let generation = shared.generation();
     let config = &generation.config;

@@ -1,88 +1,190 @@
-//! Accepts players and hands each to the worker with the least to do.
+//! Accepts players on every worker: each has a listening socket of its own, and the kernel spreads
+//! connections among them (`SO_REUSEPORT`). A connection stays where it was accepted, and no other
+//! thread is woken for it, unless another worker has clearly less to do.
 
-use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
-use std::{io, net::TcpListener, sync::Arc};
+use core::{cell::Cell, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    io,
+    net::{TcpListener, TcpStream},
+    rc::Rc,
+    sync::{Arc, OnceLock},
+};
 
-use log::{info, warn};
-use smol::{Async, Timer};
+use log::{error, info, warn};
+use smol::channel;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     connection,
     shared::{HalfOpen, Shared},
 };
-use crate::pipe::Seat;
+use crate::pipe::{Driven, Handle, Interest, Ready, Seat, Token, Worker};
 
-/// Connections that wait to be accepted, kept by the kernel.
+/// Connections that wait to be accepted, kept by the kernel for each worker.
 const BACKLOG: i32 = 1024;
 
 /// How long to wait when descriptors have run out: some will have been closed by then.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(200);
 
-/// Opens a listen address.
-pub(super) fn open(addr: SocketAddr) -> io::Result<Async<TcpListener>> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+/// Whether an address can be listened on: no other program has it, nor this one.
+///
+/// # Errors
+/// The system's reason why not.
+pub(super) fn probe(addr: SocketAddr) -> io::Result<()> {
+    open(addr, false).map(drop)
+}
+
+fn open(addr: SocketAddr, one_of_many: bool) -> io::Result<TcpListener> {
+    // `Type::nonblocking` and close-on-exec cost no calls of their own.
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new_raw(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(one_of_many)?;
+    // Connections inherit it from the socket that accepts them.
+    socket.set_tcp_nodelay(true)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
-    Async::new(socket.into())
+    Ok(socket.into())
 }
 
-/// Accepts for ever; dropped when the address is no longer listened on.
-pub(super) async fn accept(shared: Arc<Shared>, listener: Async<TcpListener>) {
-    if let Ok(addr) = listener.get_ref().local_addr() {
+/// An address that all workers listen on.
+pub(super) struct Listening {
+    doors: Vec<(Handle, Arc<OnceLock<Token>>)>,
+}
+
+impl Listening {
+    /// Opens a listen address.
+    ///
+    /// # Errors
+    /// The system's reason why not, or a worker that takes no more jobs; nothing stays open then.
+    pub(super) fn open(shared: &Arc<Shared>, addr: SocketAddr) -> io::Result<Self> {
+        // Sockets of one address that let others in would let in a second gateway as well.
+        probe(addr)?;
+        let (mut addr, mut opened) = (addr, Self { doors: Vec::new() });
+        for handle in shared.pool.handles() {
+            let listener = open(addr, true)?;
+            addr = listener.local_addr()?; // port 0 is chosen once
+            let (token, shared) = (Arc::new(OnceLock::new()), Arc::clone(shared));
+            let place = Arc::clone(&token);
+            handle.run(Box::new(move |worker| Door::open(shared, listener, &place, worker)))?;
+            opened.doors.push((handle.clone(), token));
+        }
         info!("listening on {addr}");
+        Ok(opened)
     }
-    let mut exhausted = false;
-    loop {
-        match listener.accept().await {
+
+    /// Returns when all sockets are closed: only then is the port free, for the same one at a wider
+    /// address.
+    pub(super) async fn close(mut self) {
+        let (closing, closed) = channel::bounded::<()>(1);
+        self.shut(&closing);
+        drop(closing);
+        let _ = closed.recv().await; // never sent on; ends with the last sender
+    }
+
+    /// Each worker closes its socket and then drops its clone.
+    fn shut(&mut self, closing: &channel::Sender<()>) {
+        for (handle, token) in self.doors.drain(..) {
+            let closing = closing.clone();
+            handle.run_surely(Box::new(move |worker| {
+                token.get().inspect(|token| worker.release(**token));
+                drop(closing);
+            }));
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let (closing, _) = channel::bounded(1);
+        self.shut(&closing);
+    }
+}
+
+/// The listening socket of one worker.
+struct Door {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    token: Cell<Token>,
+    exhausted: Cell<bool>,
+}
+
+impl Door {
+    /// Called on its worker.
+    fn open(shared: Arc<Shared>, listener: TcpListener, place: &OnceLock<Token>, worker: &Worker) {
+        let (token, exhausted) = (Cell::new(Token::NONE), Cell::new(false));
+        let door = Rc::new(Self { shared, listener, token, exhausted });
+        let token = worker.adopt(Rc::clone(&door) as Rc<dyn Driven>);
+        door.token.set(token);
+        let _ = place.set(token);
+        if let Err(error) = worker.register(token, 0, &door.listener, Interest::Read) {
+            error!("worker {} accepts no connections: {error}", worker.id());
+            worker.release(token);
+        }
+    }
+
+    fn watch(&self, interest: Interest, worker: &Worker) {
+        if let Err(error) = worker.modify(self.token.get(), 0, &self.listener, interest) {
+            error!("worker {}: its listening socket: {error}", worker.id());
+        }
+    }
+
+    fn hand_over(&self, stream: TcpStream, addr: SocketAddr, here: &Worker) {
+        let shared = &self.shared;
+        let limits = &shared.generation().config.limits;
+        let connections_max = 2 * u32::from(limits.sessions) + u32::from(limits.half_open);
+        if shared.half_open.load(Relaxed) >= limits.half_open.into() {
+            return shared.count("refused_half_open");
+        }
+        if shared.connections.load(Relaxed) >= connections_max {
+            return shared.count("refused_connections");
+        }
+        shared.count("connections_accepted");
+        let half_open = HalfOpen::new(shared);
+        let worker = shared.pool.near(here.id());
+        let theirs = Arc::clone(shared);
+        let seat = worker.load().hold(Seat::Connection);
+        let counted = (seat, half_open);
+        let job =
+            Box::new(move |worker: &_| connection::begin(theirs, stream, addr, counted, worker));
+        if worker.run(job).is_err() {
+            shared.count("refused_busy");
+        }
+    }
+}
+
+impl Driven for Door {
+    /// One connection for each turn: those that are there already have theirs in between.
+    fn ready(self: Rc<Self>, _: Ready, worker: &Worker) {
+        match self.listener.accept() {
             Ok((stream, addr)) => {
-                exhausted = false;
-                match stream.into_inner() {
-                    Ok(stream) => hand_over(&shared, stream, addr),
-                    Err(error) => warn!("{addr}: {error}"),
-                }
+                self.exhausted.set(false);
+                self.hand_over(stream, addr, worker);
             }
             Err(error) if is_exhaustion(&error) => {
                 // Said once for each time that it happens, not for each connection that waits.
-                if !exhausted {
-                    exhausted = true;
-                    shared.count("accept_exhausted");
+                if !self.exhausted.replace(true) {
+                    self.shared.count("accept_exhausted");
                     warn!("no connection can be accepted: {error}; raise the limit on open files");
                 }
-                Timer::after(EXHAUSTED_WAIT).await;
+                self.watch(Interest::None, worker);
+                worker.wake_at(self.token.get(), Some(worker.now() + EXHAUSTED_WAIT));
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // The client was gone before it was accepted.
-            Err(_) => shared.count("accept_failed"),
+            Err(_) => self.shared.count("accept_failed"),
         }
+    }
+
+    fn timeout(self: Rc<Self>, worker: &Worker) {
+        self.watch(Interest::Read, worker);
     }
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     matches!(code, Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
-}
-
-fn hand_over(shared: &Arc<Shared>, stream: std::net::TcpStream, addr: SocketAddr) {
-    let limits = &shared.generation().config.limits;
-    let connections_max = 2 * u32::from(limits.sessions) + u32::from(limits.half_open);
-    if shared.half_open.load(Relaxed) >= limits.half_open.into() {
-        return shared.count("refused_half_open");
-    }
-    if shared.connections.load(Relaxed) >= connections_max {
-        return shared.count("refused_connections");
-    }
-    shared.count("connections_accepted");
-    let half_open = HalfOpen::new(shared);
-    let worker = shared.pool.least_loaded(None);
-    let theirs = Arc::clone(shared);
-    let seat = worker.load().hold(Seat::Connection);
-    let counted = (seat, half_open);
-    let job = Box::new(move |worker: &_| connection::begin(theirs, stream, addr, counted, worker));
-    if worker.run(job).is_err() {
-        shared.count("refused_busy");
-    }
 }

@@ -1,7 +1,7 @@
 //! The running gateway: accepts, drives sessions, checks origins, answers the control API.
 //!
-//! One control thread runs on smol (accept, health checks, control API, timers); media and RTSP
-//! connections live on the workers of [`crate::pipe`].
+//! One control thread runs on smol (health checks, control API, timers); RTSP connections, from accept
+//! on, and media live on the workers of [`crate::pipe`].
 
 mod admin;
 mod connection;
@@ -29,11 +29,12 @@ use std::{
 };
 
 use log::{info, warn};
-use smol::{LocalExecutor, Task, Timer, channel, future::FutureExt};
+use smol::{LocalExecutor, Timer, channel, future::FutureExt};
 
 use self::{
     admin::Admin,
     keeper::Keeper,
+    listener::Listening,
     shared::{Generation, Shared},
     signals::Signal,
     source::Source,
@@ -65,7 +66,8 @@ pub fn run(options: RunOptions) -> Result<(), String> {
     let start = smol::block_on(source.begin());
     let loaded = smol::block_on(source.load())?;
     let (seed, nonce_key) = random()?;
-    let notes: Vec<String> = start.notes.iter().chain(&loaded.notes).cloned().collect();
+    let notes = options.note.iter().chain(&start.notes).chain(&loaded.notes);
+    let notes: Vec<String> = notes.cloned().collect();
     let generation = Generation::first(loaded, seed, nonce_key);
     let gateway = &generation.config.gateway;
     let workers = match gateway.workers {
@@ -131,7 +133,7 @@ async fn control(
     let watched = Arc::clone(shared);
     let _plugins = executor.spawn(async move { keeper.watch(&watched).await });
     let mut listeners = Listeners::default();
-    listeners.follow(executor, shared, &listen).await.map_err(|(addr, error)| {
+    listeners.follow(shared, &listen).await.map_err(|(addr, error)| {
         format!("cannot listen on {addr}: {error}: another program may have it; see gateway.listen")
     })?;
     let gateway: Arc<dyn Gateway> = Arc::new(admin.clone());
@@ -182,7 +184,7 @@ async fn control(
             News::Signal(Signal::Reload) => admin.reload().await,
             News::Signal(Signal::Stop) => break,
             News::Listen(listen) => {
-                if let Err((addr, error)) = listeners.follow(executor, shared, &listen).await {
+                if let Err((addr, error)) = listeners.follow(shared, &listen).await {
                     warn!("cannot listen on {addr}: {error}");
                     shared.event(format!("cannot listen on {addr}: {error}"));
                 }
@@ -190,7 +192,7 @@ async fn control(
         }
     }
     info!("stopping: {} sessions", shared.admitted());
-    drop(listeners);
+    let _ = listeners.follow(shared, &[]).await;
     drain(shared).await;
     admin.settle().await;
     Ok(())
@@ -217,36 +219,30 @@ fn close_session(shared: &Shared, id: u64, fault: Fault) -> bool {
     })
 }
 
-/// Addresses listened on, by address.
+/// Addresses listened on, by address as configured.
 #[derive(Default)]
-struct Listeners {
-    tasks: HashMap<SocketAddr, Task<()>>,
-}
+struct Listeners(HashMap<SocketAddr, Listening>);
 
 impl Listeners {
     /// Closes what is gone, opens what is new; what stays is not touched. An address that cannot be
     /// had does not keep the others from being opened.
     async fn follow(
         &mut self,
-        executor: &LocalExecutor<'static>,
         shared: &Arc<Shared>,
         listen: &[SocketAddr],
     ) -> Result<(), (SocketAddr, std::io::Error)> {
-        let gone: Vec<_> =
-            self.tasks.extract_if(|addr, _| !listen.contains(addr)).map(|(_, task)| task).collect();
-        for task in gone {
-            // Only then is its port free, for the same one at a wider address.
-            task.cancel().await;
+        let gone: Vec<_> = self.0.extract_if(|addr, _| !listen.contains(addr)).collect();
+        for (_, listening) in gone {
+            listening.close().await;
         }
         let mut result = Ok(());
         for addr in listen {
-            if self.tasks.contains_key(addr) {
+            if self.0.contains_key(addr) {
                 continue;
             }
-            match listener::open(*addr) {
-                Ok(listener) => {
-                    let task = executor.spawn(listener::accept(Arc::clone(shared), listener));
-                    self.tasks.insert(*addr, task);
+            match Listening::open(shared, *addr) {
+                Ok(listening) => {
+                    self.0.insert(*addr, listening);
                 }
                 Err(error) => result = Err((*addr, error)),
             }

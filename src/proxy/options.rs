@@ -10,6 +10,8 @@ pub struct RunOptions {
     pub config: Option<PathBuf>,
     /// Store with configuration and secrets.
     pub flash: Option<PathBuf>,
+    /// Configuration as text for a store that never held one; only beside `flash`.
+    pub first_config: Option<PathBuf>,
     /// Users and credentials as text; only beside `config`.
     pub secrets: Option<PathBuf>,
     /// Place of the control socket.
@@ -20,6 +22,8 @@ pub struct RunOptions {
     pub image_plugins: Option<PathBuf>,
     /// Device of a hardware watchdog.
     pub watchdog: Option<PathBuf>,
+    /// What whoever starts the gateway has to say to operators.
+    pub note: Option<String>,
     /// A start that lives so long is a good one.
     pub healthy_after: Duration,
 }

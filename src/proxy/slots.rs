@@ -154,6 +154,8 @@ mod tests {
         let mut options = RunOptions {
             config: Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")),
             flash: None,
+            first_config: None,
+            note: None,
             secrets: None,
             control: PathBuf::new(),
             data: None,

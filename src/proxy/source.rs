@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use log::info;
 use serde::Deserialize;
 
 use super::RunOptions;
@@ -40,7 +41,11 @@ pub(super) enum Source {
         config: PathBuf,
         secrets: Option<PathBuf>,
     },
-    Flash(Flash),
+    Flash {
+        flash: Flash,
+        /// What an empty store takes as its configuration.
+        first: Option<PathBuf>,
+    },
     /// A store that cannot be opened, and why.
     Lost {
         path: PathBuf,
@@ -54,8 +59,8 @@ impl Source {
             (Some(config), None) => {
                 Ok(Self::Files { config: config.clone(), secrets: options.secrets.clone() })
             }
-            (None, Some(path)) => match Flash::open(path.clone()).await {
-                Ok(flash) => Ok(Self::Flash(flash)),
+            (None, Some(path)) => match open_flash(path, options.first_config.as_deref()).await? {
+                Ok(flash) => Ok(Self::Flash { flash, first: options.first_config.clone() }),
                 Err(error) if is_damage(&error) => {
                     Ok(Self::Lost { path: path.clone(), why: error.to_string() })
                 }
@@ -73,9 +78,12 @@ impl Source {
                 secrets: Box::new(secrets.as_deref().map_or(Ok(Secrets::default()), read_secrets)?),
                 notes: Vec::new(),
             }),
-            Self::Flash(flash) => match load(flash).await {
+            Self::Flash { flash, first } => match load(flash).await {
                 Ok(loaded) => Ok(loaded),
-                Err(Unloaded::Empty) => Err(EMPTY.to_owned()),
+                Err(Unloaded::Empty) => match first {
+                    Some(file) => begin_with(flash, file).await,
+                    None => Err(EMPTY.to_owned()),
+                },
                 Err(Unloaded::Damaged(mut notes)) => {
                     notes.push("a search through the flash is made".to_owned());
                     Ok(salvaged(flash.salvage().await, notes))
@@ -95,7 +103,7 @@ impl Source {
 
     /// Counts this start of the gateway, see [`crate::flash::store::Store::begin`].
     pub(super) async fn begin(&self) -> Start {
-        let Self::Flash(flash) = self else { return Start::default() };
+        let Self::Flash { flash, .. } = self else { return Start::default() };
         flash.begin().await.unwrap_or_else(|error| Start {
             notes: vec![format!("this start cannot be counted on flash: {error}")],
             ..Start::default()
@@ -104,7 +112,7 @@ impl Source {
 
     /// This start was a good one, or is ended on purpose.
     pub(super) async fn settled(&self) -> Result<(), String> {
-        let Self::Flash(flash) = self else { return Ok(()) };
+        let Self::Flash { flash, .. } = self else { return Ok(()) };
         flash.settled().await.map_err(|error| error.to_string())
     }
 
@@ -113,7 +121,7 @@ impl Source {
     pub(super) fn slots(&self, data: &Path) -> SlotStore {
         match self {
             Self::Files { .. } => SlotStore::in_directory(data),
-            Self::Flash(flash) => SlotStore::Flash(flash.clone()),
+            Self::Flash { flash, .. } => SlotStore::Flash(flash.clone()),
             Self::Lost { why, .. } => SlotStore::Lost(lost(why)),
         }
     }
@@ -123,7 +131,7 @@ impl Source {
     pub(super) async fn keep(&self, config: &Config, sequence: u64) -> Result<u64, String> {
         match self {
             Self::Files { .. } => Ok(sequence),
-            Self::Flash(flash) => {
+            Self::Flash { flash, .. } => {
                 let config = Box::new(config.clone());
                 flash.save_config(config).await.map_err(|error| error.to_string())
             }
@@ -134,7 +142,7 @@ impl Source {
     pub(super) async fn keep_secrets(&self, secrets: &Secrets) -> Result<(), String> {
         match self {
             Self::Files { .. } => Ok(()),
-            Self::Flash(flash) => {
+            Self::Flash { flash, .. } => {
                 let secrets = Box::new(secrets.clone());
                 flash.save_secrets(secrets).await.map(drop).map_err(|error| error.to_string())
             }
@@ -145,6 +153,32 @@ impl Source {
 
 const EMPTY: &str =
     "the store holds no configuration: edgeweir config import FILE.toml --flash DEVICE_OR_FILE";
+
+/// Opens the store. Where nothing is at all it is made, if there is a first configuration for it.
+async fn open_flash(
+    path: &Path,
+    first: Option<&Path>,
+) -> Result<Result<Flash, StoreError>, String> {
+    match (Flash::open(path).await, first) {
+        (Err(wrong), Some(first)) if Flash::is_nothing_at(path, &wrong).await => {
+            read_config(first)?;
+            Ok(Flash::make(path).await)
+        }
+        (opened, _) => Ok(opened),
+    }
+}
+
+/// Stores and uses the first configuration of a store that never held one.
+async fn begin_with(flash: &Flash, file: &Path) -> Result<Loaded, String> {
+    let config = Box::new(read_config(file)?);
+    let place = file.display();
+    let sequence = flash
+        .save_config(config.clone())
+        .await
+        .map_err(|error| format!("{place} cannot be stored as the first configuration: {error}"))?;
+    info!("the store was empty: its configuration is that of {place} from now on");
+    Ok(Loaded { config, sequence, secrets: Box::default(), notes: Vec::new() })
+}
 
 fn lost(why: &str) -> String {
     format!("the store cannot be used: {why}")

@@ -125,6 +125,10 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
+        // What it has to say about a test that fails is on its way from a thread of its own.
+        if thread::panicking() {
+            thread::sleep(Duration::from_millis(200));
+        }
         self.signal(Signal::Kill);
         let _ = self.child.wait();
     }

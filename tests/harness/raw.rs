@@ -38,7 +38,8 @@ pub(crate) struct Frame {
 pub(crate) enum Item {
     Answer(Answer),
     Frame(Frame),
-    Closed,
+    /// Closed by the peer, or reset (then how).
+    Closed(Option<ErrorKind>),
     /// Nothing came in time.
     Silence,
 }
@@ -137,10 +138,10 @@ impl Raw {
             self.stream.set_read_timeout(Some(left)).expect("a timeout");
             let mut bytes = [0; 16 * 1024];
             match self.stream.read(&mut bytes) {
-                Ok(0) => return Item::Closed,
+                Ok(0) => return Item::Closed(None),
                 Ok(count) => self.buffer.extend_from_slice(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Item::Silence,
-                Err(_) => return Item::Closed,
+                Err(error) => return Item::Closed(Some(error.kind())),
             }
         }
     }
@@ -161,7 +162,7 @@ impl Raw {
         loop {
             let left = deadline.saturating_sub(began.elapsed());
             assert!(!left.is_zero(), "the connection is still open after {deadline:?}");
-            if matches!(self.next(left), Item::Closed) {
+            if matches!(self.next(left), Item::Closed(_)) {
                 return began.elapsed();
             }
         }

@@ -6,7 +6,7 @@ Usage: gst_origin.py [--address 127.0.0.1] [--port 0]
 Mounts:
   /open     H.264, 320x240, 25 frames a second, a key frame each half second
   /av       the same with a second track, G.711 audio; /av2 is the same once more
-  /big      raw video, about 23 Mbit/s
+  /big      raw video, about 23 Mbit/s; /crowd the same, from one pipeline for all players
   /digest   as /open, for user "viewer" with password "letmein" (RTSP digest)
   /record   accepts ANNOUNCE and RECORD of one H.264 track
   /watch    what is being recorded into /record
@@ -89,6 +89,7 @@ class Origin:
         everyone = [("/open", VIDEO), ("/av", two), ("/av2", two), ("/big", BIG)]
         for path, launch in everyone:
             self.mount(path, launch)
+        self.mount("/crowd", BIG, shared=True)
         self.mount("/watch", WATCH.format(port=port), shared=True)
         self.mount("/digest", VIDEO, private=True)
         self.mount("/record", RECORD.format(port=port), record=True)

@@ -14,7 +14,7 @@ use crate::{
         player::{Ffmpeg, Player, Tcp},
         wait_for,
     },
-    image::{Board, one_at_a_time},
+    image::{Board, timed},
 };
 
 /// Cuts on each board; with those in installs (`plugins.rs`), two boards are more than 20 a run.
@@ -34,7 +34,7 @@ fn armv7_loses_no_acknowledged_change_to_power_cuts() {
 
 fn check(board: Board) {
     board.image();
-    let _turn = one_at_a_time();
+    let _timed = timed();
     let bench = Bench::new(&format!("{}-cuts", board.name()));
     let device = Device::new(&bench, board);
     let origin = GstOrigin::start(&bench, "origin");
@@ -75,7 +75,7 @@ fn check(board: Board) {
                 }
             });
             // At least one change went through; then the cut falls anywhere into the following.
-            wait_for("acknowledged change", Duration::from_secs(30), || {
+            wait_for("acknowledged change", Duration::from_secs(120), || {
                 (acknowledged.load(Ordering::SeqCst) > first).then_some(())
             });
             thread::sleep(Duration::from_millis(u64::from(cut * 37 % 190)));
@@ -86,7 +86,7 @@ fn check(board: Board) {
         total += sure - first;
 
         guest = device.boot(Way::Direct);
-        let (_, text) = wait_for("configuration after the cut", Duration::from_secs(20), || {
+        let (_, text) = wait_for("configuration after the cut", Duration::from_secs(120), || {
             device.control("GET", "/v1/config", "").ok().filter(|(status, _)| *status == 200)
         });
         let found: u32 = text

@@ -3,16 +3,16 @@
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::atomic::{AtomicU16, AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
-    harness::{Bench, free_port, wait_for},
+    harness::{Bench, wait_for},
     image::Board,
 };
 
@@ -24,7 +24,9 @@ const CONFIG_BYTES: usize = 1 << 20;
 /// UDP ports of one device, enough for three sessions of two tracks.
 const MEDIA_PORTS: u16 = 48;
 /// Until the first answer; a start takes 2 to 5 s where nothing else runs.
-const BOOT: Duration = Duration::from_secs(90);
+const BOOT: Duration = Duration::from_secs(240);
+/// Until a command typed on a device has ended, or the control API has answered.
+const COMMAND: Duration = Duration::from_secs(300);
 
 /// How it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,26 +45,30 @@ pub(crate) struct Device<'bench> {
     bench: &'bench Bench,
     board: Board,
     dir: PathBuf,
-    pub(crate) rtsp: u16,
-    control: u16,
-    media: u16,
+    ports: Ports,
+    steady: bool,
 }
 
 impl<'bench> Device<'bench> {
     /// One fresh from the factory.
     pub(crate) fn new(bench: &'bench Bench, board: Board) -> Self {
-        static NEXT: AtomicU16 = AtomicU16::new(21_000);
         let image = board.image();
         let dir = bench.file("device");
         fs::create_dir_all(&dir).unwrap();
-        let media = NEXT.fetch_add(MEDIA_PORTS, Ordering::Relaxed);
-        let device = Self { bench, board, dir, rtsp: free_port(), control: free_port(), media };
+        let device = Self { bench, board, dir, ports: Ports::reserve(), steady: false };
         for name in ["disk.img", "flash.img"] {
             let mut copy = Command::new("cp");
             copy.arg("--sparse=always").arg(image.join(name)).arg(device.dir.join(name));
             assert!(copy.status().unwrap().success(), "{name} of a new device");
         }
         device
+    }
+
+    /// From now on its clock goes by the instructions that it does: where plugins are held to their
+    /// CPU time, that is theirs, and not what this machine did meanwhile.
+    pub(crate) fn steady(mut self) -> Self {
+        self.steady = true;
+        self
     }
 
     /// Switches it on and waits for the first answer to a player.
@@ -80,9 +86,9 @@ impl<'bench> Device<'bench> {
         let mut command = Command::new("board/qemu");
         command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args([self.board.name(), "--rtsp", &self.rtsp.to_string()])
-            .args(["--control", &self.control.to_string(), "--media"])
-            .arg(format!("{}-{}", self.media, self.media + MEDIA_PORTS - 1))
+            .args([self.board.name(), "--rtsp", &self.ports.rtsp().to_string()])
+            .args(["--control", &self.ports.control().to_string(), "--media"])
+            .arg(self.ports.media())
             .arg("--device")
             .arg(&self.dir)
             .args(match way {
@@ -90,6 +96,7 @@ impl<'bench> Device<'bench> {
                 Way::Roomy => &["--direct", "--memory", "128"],
                 Way::BootLoader => &[],
             })
+            .args(self.steady.then_some("--steady"))
             .stdin(Stdio::piped())
             .stdout(File::create(&console).unwrap())
             .stderr(File::create(console.with_extension("err")).unwrap());
@@ -101,9 +108,9 @@ impl<'bench> Device<'bench> {
     /// A configuration: the control API on TCP, one route to one origin outside, and a name that
     /// tells one configuration from another.
     pub(crate) fn config(&self, name: &str, origin_port: u16) -> String {
-        let (first, last) = (self.media, self.media + MEDIA_PORTS - 1);
+        let media = self.ports.media();
         format!(
-            "[gateway]\nlisten = [\"0.0.0.0:8554\"]\nmedia_ports = \"{first}-{last}\"\n\
+            "[gateway]\nlisten = [\"0.0.0.0:8554\"]\nmedia_ports = \"{media}\"\n\
              advertise = \"127.0.0.1\"\nvia = \"{name}\"\ncontrol = \"0.0.0.0:8080\"\n\n\
              [[origin]]\nname = \"outside\"\nurl = \"rtsp://10.0.2.2:{origin_port}\"\n\
              check = \"off\"\n\n\
@@ -113,7 +120,12 @@ impl<'bench> Device<'bench> {
 
     /// A URL of the device.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("rtsp://127.0.0.1:{}{path}", self.rtsp)
+        format!("rtsp://127.0.0.1:{}{path}", self.ports.rtsp())
+    }
+
+    /// Whether it answers a player within this time.
+    pub(crate) fn answers(&self, patience: Duration) -> bool {
+        answers(self.ports.rtsp(), patience)
     }
 
     /// The bytes of the config partition.
@@ -152,9 +164,9 @@ impl<'bench> Device<'bench> {
         body: impl AsRef<[u8]>,
     ) -> std::io::Result<(u16, String)> {
         let body = body.as_ref();
-        let mut stream = connect(self.control)?;
+        let mut stream = connect(self.ports.control())?;
         // A plugin is compiled before the answer.
-        stream.set_read_timeout(Some(Duration::from_secs(90)))?;
+        stream.set_read_timeout(Some(COMMAND))?;
         write!(
             stream,
             "{method} {place} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {TOKEN}\r\n\
@@ -170,6 +182,52 @@ impl<'bench> Device<'bench> {
             (Some(status), Some(end)) => Ok((status, answer[end + 4..].to_owned())),
             _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+}
+
+/// Ports of this machine that lead to one device, over all its boots: a range below those that the
+/// kernel gives away, which no other device has, of this run or of another one.
+#[derive(Debug)]
+struct Ports {
+    first: u16,
+    _reserved: File,
+}
+
+impl Ports {
+    /// Takes a range that is free.
+    fn reserve() -> Self {
+        const RANGES: std::ops::Range<u16> = 10_000..32_000;
+        let size = MEDIA_PORTS + 2;
+        let starts = || RANGES.step_by(size.into()).filter(|first| first + size <= RANGES.end);
+        // Runs that begin at the same time begin at different places.
+        let skipped = std::process::id() as usize % starts().count();
+        for first in starts().cycle().skip(skipped).take(starts().count()) {
+            let name = std::env::temp_dir().join(format!("edgeweir-test-ports-{first}"));
+            let file = File::options().write(true).create(true).truncate(false).open(name);
+            let Ok(file) = file.and_then(|file| Ok(file.try_lock().map(|()| file)?)) else {
+                continue;
+            };
+            let free = |port| {
+                let at = (Ipv4Addr::LOCALHOST, port);
+                UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok()
+            };
+            if (first..first + size).all(free) {
+                return Self { first, _reserved: file };
+            }
+        }
+        panic!("no {size} ports in a row are free in {RANGES:?}");
+    }
+
+    fn media(&self) -> String {
+        format!("{}-{}", self.first, self.first + MEDIA_PORTS - 1)
+    }
+
+    fn rtsp(&self) -> u16 {
+        self.first + MEDIA_PORTS
+    }
+
+    fn control(&self) -> u16 {
+        self.first + MEDIA_PORTS + 1
     }
 }
 
@@ -192,7 +250,8 @@ impl Guest<'_> {
     /// Waits for the first answer to a player.
     pub(crate) fn wait_answer(&self) {
         let began = Instant::now();
-        while !answers(self.device.rtsp) {
+        // The longer it takes, the slower is this machine.
+        while !self.device.answers(QUICK.max(began.elapsed() / 20)) {
             assert!(began.elapsed() < BOOT, "no answer after {BOOT:?}: {}", self.console());
             thread::sleep(Duration::from_millis(20));
         }
@@ -223,7 +282,7 @@ impl Guest<'_> {
             "echo \"\"beg\"\"in:{0}:; {command}; echo \"\"e\"\"nd:{0}:$?:",
             self.asked
         ));
-        wait_for(&format!("answer to `{command}`"), Duration::from_secs(120), || {
+        wait_for(&format!("answer to `{command}`"), COMMAND, || {
             let console = self.console();
             let from = console.rfind(&begin)? + begin.len();
             let to = console[from..].find(&end)? + from;
@@ -259,22 +318,11 @@ impl Guest<'_> {
         number.unwrap_or_else(|| panic!("no VmRSS in `{said}`"))
     }
 
-    /// When the kernel started, on our clock.
-    pub(crate) fn kernel_start(&mut self) -> Instant {
+    /// How long its kernel has run, on its own clock.
+    pub(crate) fn uptime(&mut self) -> Duration {
         let said = self.must("cat /proc/uptime");
-        let now = Instant::now();
-        let seconds: f64 = said.split(' ').next().and_then(|text| text.parse().ok()).unwrap();
-        now - Duration::from_secs_f64(seconds)
-    }
-
-    /// How long its processor stood still because this machine's was busy with others.
-    pub(crate) fn starved(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads");
-        let delay = |task: std::io::Result<fs::DirEntry>| -> Option<u64> {
-            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            text.split(' ').nth(1)?.parse().ok()
-        };
-        Duration::from_nanos(tasks.filter_map(delay).max().unwrap_or(0))
+        let seconds = said.split(' ').next().and_then(|text| text.parse().ok());
+        Duration::from_secs_f64(seconds.unwrap_or_else(|| panic!("no uptime in `{said}`")))
     }
 
     /// The power is gone.
@@ -299,11 +347,14 @@ fn connect(port: u16) -> std::io::Result<TcpStream> {
     TcpStream::connect_timeout(&at, Duration::from_secs(1))
 }
 
+/// Patience with a gateway that has nothing else to do.
+pub(crate) const QUICK: Duration = Duration::from_millis(300);
+
 /// Whether the gateway behind a port answers OPTIONS. QEMU accepts for a guest that is not there
 /// yet, so only the answer counts.
-pub(crate) fn answers(port: u16) -> bool {
+pub(crate) fn answers(port: u16, patience: Duration) -> bool {
     let Ok(mut stream) = connect(port) else { return false };
-    let _ = stream.set_read_timeout(Some(Duration::from_millis(300)));
+    let _ = stream.set_read_timeout(Some(patience));
     let sent = stream.write_all(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n");
     let mut head = [0; 12];
     sent.is_ok() && stream.read_exact(&mut head).is_ok() && &head == b"RTSP/1.0 200"
@@ -319,7 +370,7 @@ impl Served {
     /// Serves the bytes of a file to whoever asks for anything.
     pub(crate) fn file(path: &Path) -> Self {
         let bytes = fs::read(path).unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         thread::spawn(move || {
             for stream in listener.incoming() {

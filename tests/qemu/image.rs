@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::Instant,
 };
 
@@ -74,26 +74,20 @@ fn build_one(command: Command) -> PathBuf {
     PathBuf::from(run(command))
 }
 
-/// A test that has the machine for itself. At its end it notes how long it took, in the file that
-/// `EDGEWEIR_TIMES` names.
+/// A test that runs. At its end it notes how long it took, in the file that `EDGEWEIR_TIMES` names.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    _lock: MutexGuard<'static, ()>,
-    began: Instant,
+pub(crate) struct Timed(Instant);
+
+/// The clock of a test starts.
+pub(crate) fn timed() -> Timed {
+    Timed(Instant::now())
 }
 
-/// One guest at a time: two would only take the processor from each other.
-pub(crate) fn one_at_a_time() -> Turn {
-    static TURN: Mutex<()> = Mutex::new(());
-    let lock = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    Turn { _lock: lock, began: Instant::now() }
-}
-
-impl Drop for Turn {
+impl Drop for Timed {
     fn drop(&mut self) {
         let Some(file) = std::env::var_os("EDGEWEIR_TIMES") else { return };
         let name = std::thread::current().name().unwrap_or_default().to_owned();
-        let line = format!("{:4} s  {name}\n", self.began.elapsed().as_secs());
+        let line = format!("{:4} s  {name}\n", self.0.elapsed().as_secs());
         let noted = OpenOptions::new().append(true).create(true).open(file);
         noted.and_then(|mut file| file.write_all(line.as_bytes())).expect("a line in the table");
     }

@@ -18,15 +18,13 @@ use crate::{
         player::{Ffmpeg, Player, Tcp, Udp},
         wait_for,
     },
-    image::{Board, one_at_a_time},
+    image::{Board, timed},
 };
 
 /// Cuts in the middle of installs on each board.
 const CUTS: u64 = 5;
 /// Resident memory of a gateway with one plugin.
 const ONE_PLUGIN_KIB: u32 = 9 * 1024;
-/// What a plugin is blamed for when the machine under the emulator is busy.
-const BUSY: &str = "of CPU time";
 const SLOT: &str = "balance";
 
 #[test]
@@ -41,23 +39,26 @@ fn armv7_compiles_swaps_and_keeps_plugins() {
 
 fn check(board: Board, code: &str) {
     board.image();
-    let _turn = one_at_a_time();
+    let _timed = timed();
     let bench = Bench::new(&format!("{}-plugins", board.name()));
-    let device = Device::new(&bench, board);
+    let device = Device::new(&bench, board).steady();
     let origin = GstOrigin::start(&bench, "origin");
     let mut guest = device.boot(Way::Roomy);
     guest.configure(&config(&device, origin.port));
 
+    let installing = Instant::now();
     let first = install(&device, &component("least-loaded"), 1).expect("an install");
+    let installing = installing.elapsed();
     let took = phase_ms(&first, "compile").expect("it is compiled on the board");
     let files = guest.must("ls -l /data/plugins");
     assert!(files.contains(&format!(".{code}.cwasm")), "{files}");
     serves(&bench, &device, "least-loaded");
 
-    // Another one while streams run. What is wrong changes nothing.
+    // Another one while streams run, that last long enough for it. What is wrong changes nothing.
+    let seconds = 4 + 2 * u32::try_from(installing.as_secs()).unwrap();
     let mut streams = [Udp, Tcp]
-        .map(|transport| Player::start(&bench, Ffmpeg, transport, &device.url("/open"), 8));
-    wait_for("two sessions", Duration::from_secs(20), || {
+        .map(|transport| Player::start(&bench, Ffmpeg, transport, &device.url("/open"), seconds));
+    wait_for("two sessions", Duration::from_secs(60), || {
         let (_, text) = device.control("GET", "/v1/sessions", "").ok()?;
         (text.matches("\"playing\"").count() == 2).then_some(())
     });
@@ -85,9 +86,18 @@ fn check(board: Board, code: &str) {
     let mut guest = device.boot(Way::Direct);
     serves(&bench, &device, "least-loaded");
     let small = guest.rss_kib();
+    // Compiled or refused for want of memory, but what runs goes on.
+    let process = guest.must("pidof edgeweir");
+    let told = match install(&device, &marked(&component("least-loaded"), 9), 9) {
+        Ok(_) => "a plugin is compiled".to_owned(),
+        Err(refused) => refused,
+    };
+    assert!(told.contains("compiled") || told.contains("422") && told.contains("memory"), "{told}");
+    serves(&bench, &device, "least-loaded");
+    assert_eq!(guest.must("pidof edgeweir"), process, "the gateway was started anew: {told}");
     eprintln!(
         "{}: compiled in {took} ms ({code}), swapped under streams in {swapped:?}, \
-         {rss} KiB resident, {small} KiB with 64 MiB",
+         {rss} KiB resident, {small} KiB with 64 MiB, and there: {told}",
         board.name()
     );
     assert!(small <= ONE_PLUGIN_KIB, "{small} KiB resident with one plugin");
@@ -107,9 +117,9 @@ fn armv7_loses_no_acknowledged_plugin_to_power_cuts() {
 /// one that was on its way, whole.
 fn cuts(board: Board) {
     board.image();
-    let _turn = one_at_a_time();
+    let _timed = timed();
     let bench = &Bench::new(&format!("{}-plugin-cuts", board.name()));
-    let device = &Device::new(bench, board);
+    let device = &Device::new(bench, board).steady();
     let origin = GstOrigin::start(bench, "origin");
     let base = component("least-loaded");
     let mut guest = device.boot(Way::Roomy);
@@ -130,7 +140,7 @@ fn cuts(board: Board) {
                 }
             });
             let began = Instant::now();
-            wait_for("acknowledged install", Duration::from_secs(60), || {
+            wait_for("acknowledged install", Duration::from_secs(300), || {
                 (acknowledged.load(Ordering::SeqCst) > first).then_some(())
             });
             // Then anywhere in the one that follows, which takes as long.
@@ -166,8 +176,7 @@ fn serves(bench: &Bench, device: &Device<'_>, name: &str) {
     Player::start(bench, Ffmpeg, Tcp, &device.url("/open"), 1).finish().expect_pictures();
     let after = slot(device);
     assert!(calls(&after) > calls(&before), "nobody asked the plugin: {before} {after}");
-    let reason = after["reason"].as_str().unwrap();
-    assert!(after["faults"] == 0 || reason.contains(BUSY), "{after}");
+    assert_eq!(after["faults"], 0, "{after}");
 }
 
 fn calls(slot: &Value) -> u64 {
@@ -177,7 +186,7 @@ fn calls(slot: &Value) -> u64 {
 
 /// What the device says of the slot.
 fn slot(device: &Device<'_>) -> Value {
-    let (_, text) = wait_for("slots", Duration::from_secs(20), || {
+    let (_, text) = wait_for("slots", Duration::from_secs(120), || {
         device.control("GET", "/v1/plugins", "").ok().filter(|(status, _)| *status == 200)
     });
     let slots: Value = serde_json::from_str(&text).expect("JSON");
@@ -186,20 +195,11 @@ fn slot(device: &Device<'_>) -> Value {
 
 /// Uploads a component; what was done, or status and reason.
 fn install(device: &Device<'_>, wasm: &[u8], serial: u64) -> Result<Value, String> {
-    change(device, "PUT", &format!("/v1/plugins/{SLOT}?serial={serial}"), wasm)
-}
-
-/// A change of a slot. The emulated processor stands still when this machine is busy, and the guest
-/// takes that for time that the plugin has used: then again.
-fn change(device: &Device<'_>, method: &str, place: &str, body: &[u8]) -> Result<Value, String> {
-    for _ in 0..5 {
-        match device.control(method, place, body) {
-            Ok((200, text)) => return Ok(serde_json::from_str(&text).expect("JSON")),
-            Ok((422, text)) if text.contains(BUSY) => eprintln!("again: {text}"),
-            other => return Err(format!("{other:?}")),
-        }
+    let place = format!("/v1/plugins/{SLOT}?serial={serial}");
+    match device.control("PUT", &place, wasm) {
+        Ok((200, text)) => Ok(serde_json::from_str(&text).expect("JSON")),
+        other => Err(format!("{other:?}")),
     }
-    Err(format!("five times {BUSY}"))
 }
 
 /// Milliseconds of a phase of an install.

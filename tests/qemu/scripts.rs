@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    guest::answers,
+    guest::{QUICK, answers},
     harness::{Bench, free_port, wait_for},
     image::run,
 };
@@ -79,11 +79,11 @@ fn the_busybox_init_script_starts_reloads_and_stops_the_gateway() {
         run(command)
     };
     assert!(script("start").ends_with("OK"));
-    wait_for("answer", Duration::from_secs(20), || answers(port).then_some(()));
+    wait_for("answer", Duration::from_secs(20), || answers(port, QUICK).then_some(()));
     script("reload");
-    wait_for("answer", Duration::from_secs(20), || answers(port).then_some(()));
+    wait_for("answer", Duration::from_secs(20), || answers(port, QUICK).then_some(()));
     assert!(script("stop").ends_with("OK"));
-    assert!(!answers(port), "it still answers");
+    assert!(!answers(port, QUICK), "it still answers");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The unit tests, as programs of the two architectures.
 
-use std::{env, process::Command, thread};
+use std::{env, process::Command};
 
-use crate::image::{Board, one_at_a_time};
+use crate::image::{Board, timed};
 
 /// Rooms that need no device and no network of their own.
 const ROOMS: [&str; 6] = ["rtsp::", "session::", "origin::", "auth::", "config::", "flash::"];
@@ -19,12 +19,11 @@ fn the_core_passes_its_unit_tests_on_armv7() {
 
 fn check(board: Board) {
     let program = board.unit_tests();
-    let _turn = one_at_a_time();
-    let threads = thread::available_parallelism().map_or(2, usize::from);
+    let _timed = timed();
     let output = Command::new(board.emulator())
         .arg(env::current_dir().unwrap().join(program))
         .args(ROOMS)
-        .arg(format!("--test-threads={threads}"))
+        .arg("--test-threads=1") // another test has the other processor
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}: run board/setup.sh", board.emulator()));
     let said = String::from_utf8_lossy(&output.stdout);

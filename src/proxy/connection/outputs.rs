@@ -10,11 +10,10 @@ use crate::{
     auth::Decision,
     clock::Instant,
     config::{Auth, Endpoints},
-    control::model::SessionStatus,
     origin::{Keepalive, Outcome},
     pipe::{Token, Worker},
     proxy::{
-        shared::lock,
+        shared::{Facts, lock},
         tracks::{Peers, Place},
     },
     rtsp::{Head, Method, Url},
@@ -256,21 +255,24 @@ impl Inner {
     pub(super) fn publish(&self) {
         let session = &self.session;
         let first = session.tracks().iter().next().map(|track| track.plan);
-        let name = |leg: Option<&str>| leg.unwrap_or("-").to_owned();
+        let name = |leg: Option<&'static str>| leg.unwrap_or("-");
         let mut facts = lock(&self.entry.facts);
-        if !session.origin_name().is_empty() && facts.served_by != session.origin_name() {
-            session.origin_name().clone_into(&mut facts.served_by);
+        let Facts { status, served_by, .. } = &mut *facts;
+        if !session.origin_name().is_empty() && served_by != session.origin_name() {
+            session.origin_name().clone_into(served_by);
         }
-        facts.status = SessionStatus {
-            user_agent: session.user_agent().to_owned(),
-            path: String::from_utf8_lossy(session.path()).into_owned(),
-            origin: session.origin_name().to_owned(),
-            state: session.state().name().to_owned(),
-            client_transport: name(first.as_ref().map(|plan| plan.client.name())),
-            origin_transport: name(first.as_ref().map(|plan| plan.origin.name())),
-            tracks: u32::try_from(session.tracks().len()).unwrap_or(0),
-            ..SessionStatus::default()
-        };
+        // Told after each message: into the strings that are there.
+        String::from_utf8_lossy(session.path()).as_ref().clone_into(&mut status.path);
+        for (text, place) in [
+            (session.user_agent(), &mut status.user_agent),
+            (session.origin_name(), &mut status.origin),
+            (session.state().name(), &mut status.state),
+            (name(first.as_ref().map(|plan| plan.client.name())), &mut status.client_transport),
+            (name(first.as_ref().map(|plan| plan.origin.name())), &mut status.origin_transport),
+        ] {
+            text.clone_into(place);
+        }
+        status.tracks = u32::try_from(session.tracks().len()).unwrap_or(0);
     }
 }
 
