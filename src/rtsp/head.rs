@@ -44,11 +44,13 @@ pub struct Span {
 
 impl Span {
     /// The bytes in what was parsed.
+    #[inline]
     pub fn of(self, bytes: &[u8]) -> &[u8] {
         bytes.get(Range::from(self)).unwrap_or_default()
     }
 
     /// How many bytes.
+    #[inline]
     pub fn bytes(self) -> usize {
         self.end.saturating_sub(self.start) as usize
     }
