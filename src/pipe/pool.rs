@@ -316,9 +316,8 @@ impl Pool {
             .unwrap_or(&self.handles[0])
     }
 
-    /// The worker `here`, unless another has clearly less to do than it: by more than [`NEAR_SEATS`]
-    /// seats and the traffic expected of them. For what is already on that worker's thread and would
-    /// wake another one.
+    /// The worker `here`, unless another has clearly less to do than it: by more than 8 seats, or the
+    /// traffic expected of them. For what is already on that worker's thread and would wake another.
     pub fn near(&self, here: u16) -> &Handle {
         let least = self.least_loaded(Some(here));
         let near = |handle: &&Handle| {

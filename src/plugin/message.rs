@@ -115,7 +115,8 @@ impl Current {
     fn parse(&mut self) -> Parsed {
         let mut headers = core::mem::take(&mut self.spare);
         headers.clear();
-        let Ok(head) = Head::parse(self.bytes.get(..self.head).unwrap_or_default()) else {
+        let parsed = Head::parse(self.bytes.get(..self.head).unwrap_or_default());
+        let Ok(head) = &parsed else {
             return Parsed { headers, ..Parsed::default() };
         };
         headers.extend_from_slice(head.header_spans());
@@ -136,6 +137,7 @@ impl Current {
     }
 
     /// Whether a header has this name. The lengths first: most differ.
+    #[inline]
     fn is(&self, spans: &HeaderSpans, name: &str) -> bool {
         spans.name.bytes() == name.len()
             && spans.name.of(&self.bytes).eq_ignore_ascii_case(name.as_bytes())
@@ -238,9 +240,12 @@ impl Current {
     /// Takes out all headers of this name, those that were added among them.
     fn take_out(&mut self, name: &str) {
         self.parsed();
-        let headers = self.parsed.iter().flat_map(|parsed| &parsed.headers);
-        let same = headers.enumerate().filter(|(_, spans)| self.is(spans, name));
-        self.staged.gone |= same.fold(0, |all, (at, _)| all | 1 << at);
+        let Some(parsed) = &self.parsed else { return };
+        for (at, spans) in parsed.headers.iter().enumerate() {
+            if self.is(spans, name) {
+                self.staged.gone |= 1 << at;
+            }
+        }
         self.staged.added.retain(|other| !other.name.eq_ignore_ascii_case(name));
     }
 

@@ -202,6 +202,7 @@ fn come_back(id: u64, stream: TcpStream, bytes: &[u8], worker: &Worker) {
 }
 
 /// Connections between two sessions take up a newer configuration; called on their worker.
+#[cfg(feature = "plugins")]
 pub(super) fn rest(worker: &Worker) {
     let all: Vec<_> = HERE.with_borrow(|here| here.values().filter_map(Weak::upgrade).collect());
     for connection in all {

@@ -44,11 +44,13 @@ pub struct Span {
 
 impl Span {
     /// The bytes in what was parsed.
+    #[inline]
     pub fn of(self, bytes: &[u8]) -> &[u8] {
         bytes.get(Range::from(self)).unwrap_or_default()
     }
 
     /// How many bytes.
+    #[inline]
     pub fn bytes(self) -> usize {
         self.end.saturating_sub(self.start) as usize
     }
@@ -107,14 +109,16 @@ impl<'a> Head<'a> {
         let (start_end, first_header_at) =
             line(bytes, 0).ok_or(ParseError { offset: bytes.len(), rule: Rule::StartLine })?;
         let start = start_line(bytes, start_end)?;
-        let mut headers: Bounded<HeaderSpans, HEADERS_MAX> = Bounded::new();
+        // Filled in place: it is large to be moved about.
+        let mut head =
+            Self { bytes, start, headers: Bounded::new(), first_header_at, end_of_headers: 0 };
         let mut at = first_header_at;
         while let Some((end, next)) = line(bytes, at) {
             if end == at {
                 break;
             }
             if matches!(bytes.get(at), Some(b' ' | b'\t')) {
-                if let Some(last) = headers.last_mut() {
+                if let Some(last) = head.headers.last_mut() {
                     last.line = (last.line.start as usize..next).into();
                     // A line of spaces alone folds nothing in.
                     last.value = trimmed(bytes, last.value.start as usize..end).into();
@@ -122,11 +126,12 @@ impl<'a> Head<'a> {
             } else {
                 let spans = header(bytes, at..end, next)?;
                 let full = ParseError { offset: at, rule: Rule::TooManyHeaders };
-                headers.push(spans).map_err(|_| full)?;
+                head.headers.push(spans).map_err(|_| full)?;
             }
             at = next;
         }
-        Ok(Self { bytes, start, headers, first_header_at, end_of_headers: at })
+        head.end_of_headers = at;
+        Ok(head)
     }
 
     /// Whether it is an answer.

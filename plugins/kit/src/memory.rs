@@ -128,15 +128,14 @@ unsafe impl GlobalAlloc for CallMemory {
             return at;
         }
         // SAFETY: the caller keeps to the contract, so the new size is none of 0 and not too large.
-        let new = unsafe {
+        unsafe {
             let new = self.alloc(Layout::from_size_align_unchecked(bytes, layout.align()));
             if !new.is_null() {
                 ptr::copy_nonoverlapping(at, new, layout.size().min(bytes));
                 self.dealloc(at, layout);
             }
             new
-        };
-        new
+        }
     }
 }
 
