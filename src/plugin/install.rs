@@ -233,22 +233,24 @@ impl Host {
             Refusal::new("types", format!("an import or export has other types: {reason}"), remedy)
         })?;
         clock.end("check");
-        let held = Arc::new(Held {
-            slot: plan.slot.to_owned(),
-            keys: self.keys.clone(),
-            lines: Some(std::sync::Mutex::default()),
-            ..Held::default()
-        });
-        let tried = shadow::try_out(
-            &prepared,
-            exports,
-            &runtime.ticker,
-            &held,
-            plan.config,
-            plan.handover.as_ref(),
-            plan.try_hooks,
-        )
-        .map_err(|failed| failed_trial(failed, &held))?;
+        let tried = twice_if_late(|| {
+            let held = Arc::new(Held {
+                slot: plan.slot.to_owned(),
+                keys: self.keys.clone(),
+                lines: Some(std::sync::Mutex::default()),
+                ..Held::default()
+            });
+            shadow::try_out(
+                &prepared,
+                exports,
+                &runtime.ticker,
+                &held,
+                plan.config,
+                plan.handover.as_ref(),
+                plan.try_hooks,
+            )
+            .map_err(|failed| (failed.late, failed_trial(failed, &held)))
+        })?;
         clock.end("try");
         let generation = Generation {
             number: self.next_number(),
@@ -325,6 +327,16 @@ fn handover(slot: &Slot) -> Option<(String, Vec<u8>)> {
     // A fault counts as nothing to say.
     let state = seated.instance.snapshot().ok().filter(|state| !state.is_empty())?;
     Some((version, state))
+}
+
+/// Makes a trial, and once more when it came to nothing for want of time: a plugin that is too slow is
+/// so again.
+fn twice_if_late<T>(mut trial: impl FnMut() -> Result<T, (bool, Refusal)>) -> Result<T, Refusal> {
+    match trial() {
+        Err((true, _)) => trial(),
+        result => result,
+    }
+    .map_err(|(_, refusal)| refusal)
 }
 
 fn failed_trial(failed: shadow::Failed, held: &Held) -> Refusal {

@@ -91,3 +91,23 @@ fn sizes_are_taken_at_their_bound_and_refused_past_it() {
         assert_eq!(found, if taken { Ok(0) } else { Err("config") });
     }
 }
+
+#[test]
+fn a_trial_that_is_late_once_is_made_again_and_only_then_refused() {
+    let refusal = |step| Refusal::new(step, "so it is", "do better");
+    for (outcomes, trials, passes) in [
+        (&[None][..], 1, true),
+        (&[Some((true, "late")), None], 2, true),
+        (&[Some((true, "late")), Some((true, "late"))], 2, false),
+        (&[Some((true, "late")), Some((false, "wrong"))], 2, false),
+        (&[Some((false, "wrong"))], 1, false),
+    ] {
+        let mut made = 0;
+        let result = twice_if_late(|| {
+            let outcome = outcomes[made];
+            made += 1;
+            outcome.map_or(Ok(()), |(late, step)| Err((late, refusal(step))))
+        });
+        assert_eq!((made, result.is_ok()), (trials, passes));
+    }
+}

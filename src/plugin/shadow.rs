@@ -65,11 +65,23 @@ pub(super) struct Tried {
 pub(super) struct Failed {
     pub(super) step: &'static str,
     pub(super) reason: String,
+    /// It took too long. That may be the machine's doing: a host counts the time that it takes from a
+    /// virtual machine as time of whoever ran there.
+    pub(super) late: bool,
 }
 
 impl Failed {
-    fn at<T: core::fmt::Display>(step: &'static str) -> impl Fn(T) -> Self {
-        move |reason| Self { step, reason: reason.to_string() }
+    /// It said so itself.
+    fn said(step: &'static str) -> impl Fn(String) -> Self {
+        move |reason| Self { step, reason, late: false }
+    }
+
+    fn fault(step: &'static str) -> impl Fn(Fault) -> Self {
+        move |fault| Self {
+            step,
+            reason: fault.to_string(),
+            late: matches!(fault, Fault::Budget(_)),
+        }
     }
 }
 
@@ -90,15 +102,15 @@ pub(super) fn try_out(
     let since = thread_cpu_ns();
     let mut guest = Instance::new(prepared, ticker, held.clone(), 0).map_err(|fault| {
         let step = if matches!(fault, Fault::Type(_)) { "types" } else { "instantiate" };
-        Failed::at(step)(fault)
+        Failed::fault(step)(fault)
     })?;
     let instance_ns = timed(since);
-    let info = guest.describe().map_err(Failed::at("describe"))?;
+    let info = guest.describe().map_err(Failed::fault("describe"))?;
     let since = thread_cpu_ns();
-    guest.init(config, handover).map_err(Failed::at("init"))?.map_err(Failed::at("init"))?;
+    guest.init(config, handover).map_err(Failed::fault("init"))?.map_err(Failed::said("init"))?;
     let init_ns = timed(since);
     let since = thread_cpu_ns();
-    guest.probe().map_err(Failed::at("probe"))?.map_err(Failed::at("probe"))?;
+    guest.probe().map_err(Failed::fault("probe"))?.map_err(Failed::said("probe"))?;
     let probe_ns = timed(since);
     let interest = guest.interest().clone();
     let samples = if calls { samples(&mut guest, exports, &interest)? } else { Vec::new() };
@@ -240,7 +252,10 @@ fn sample<T>(
     mut call: impl FnMut(&mut Instance) -> Result<T, Fault>,
     text: impl Fn(&T) -> String,
 ) -> Result<Sample, Failed> {
-    let failed = |fault: Fault| Failed { step: hook, reason: format!("{subject}: {fault}") };
+    let failed = |fault: Fault| {
+        let failed = Failed::fault(hook)(fault);
+        Failed { reason: format!("{subject}: {}", failed.reason), ..failed }
+    };
     let since = thread_cpu_ns();
     let said = guest.warming_up(&mut call).map_err(failed)?;
     let first_ns = thread_cpu_ns().saturating_sub(since);
