@@ -49,7 +49,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Nor>, StoreError> {
 /// Those of [`open`]; [`StoreError::Exists`] or [`StoreError::Holds`] when there is something and
 /// `force` does not say to lose it; [`StoreError::Geometry`] when a size is given for a device.
 pub fn create(path: &Path, size: Option<u32>, force: bool) -> Result<Box<dyn Nor>, StoreError> {
-    let mut nor: Box<dyn Nor> = match kind(path) {
+    let mut nor = match kind(path) {
         Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Box::new(FileNor::create(path, size.unwrap_or(DEFAULT_SIZE), force)?));
         }
@@ -62,8 +62,7 @@ pub fn create(path: &Path, size: Option<u32>, force: bool) -> Result<Box<dyn Nor
                 "a device has the size that it has, leave out --size".to_owned(),
             ));
         }
-        Ok(Kind::Disk { device }) => Box::new(disk(path, device)?),
-        Ok(Kind::Mtd { number }) => Box::new(mtd(path, number)?),
+        Ok(Kind::Disk { .. } | Kind::Mtd { .. }) => open(path)?,
     };
     if !force && let Some(what) = holds(&mut *nor)? {
         return Err(StoreError::Holds(what));
@@ -73,12 +72,8 @@ pub fn create(path: &Path, size: Option<u32>, force: bool) -> Result<Box<dyn Nor
 
 /// Whether this is a device that nothing was ever written to. A file has been, by whoever made it.
 pub fn is_blank(path: &Path) -> bool {
-    let blank = |nor: &mut dyn Nor| matches!(holds(nor), Ok(None));
-    match kind(path) {
-        Ok(Kind::Disk { device }) => disk(path, device).is_ok_and(|mut nor| blank(&mut nor)),
-        Ok(Kind::Mtd { number }) => mtd(path, number).is_ok_and(|mut nor| blank(&mut nor)),
-        Ok(Kind::File) | Err(_) => false,
-    }
+    !matches!(kind(path), Ok(Kind::File) | Err(_))
+        && open(path).is_ok_and(|mut nor| matches!(holds(&mut *nor), Ok(None)))
 }
 
 #[derive(Debug, PartialEq, Eq)]
