@@ -221,19 +221,16 @@ impl Current {
     }
 
     pub(super) fn remove_header(&mut self, name: &str) -> Result<(), EditError> {
-        self.may_edit(name)?;
-        self.count()?;
-        self.take_out(name);
-        Ok(())
+        self.remove_headers(&[name])
     }
 
-    pub(super) fn remove_headers(&mut self, names: &[String]) -> Result<(), EditError> {
-        names.iter().try_for_each(|name| self.may_edit(name))?;
+    pub(super) fn remove_headers(&mut self, names: &[impl AsRef<str>]) -> Result<(), EditError> {
+        names.iter().try_for_each(|name| self.may_edit(name.as_ref()))?;
         if names.len() > GUEST_EDITS_MAX - self.staged.count {
             return Err(EditError::TooLarge);
         }
         self.staged.count += names.len();
-        names.iter().for_each(|name| self.take_out(name));
+        names.iter().for_each(|name| self.take_out(name.as_ref()));
         Ok(())
     }
 
