@@ -39,10 +39,10 @@
 //! One control thread runs on smol: control API, health checks, timers. N workers (one for each core
 //! by default) each own a level-triggered poller, an executor and a listening socket. A connection
 //! stays with the worker that accepted it, unless that one has clearly more to do than another; a
-//! UDP pipe goes at SETUP to the least-loaded one, the session's own at a tie. A track with an interleaved side stays with its
-//! connection, so that no frame changes threads. Sockets' readiness is told straight to the state
-//! that owns them, not through tasks: an executor's queue allocates, and the path of a packet must
-//! not.
+//! UDP pipe goes at SETUP to the least-loaded one, the session's own at a tie. A track with an
+//! interleaved side stays with its connection, so that no frame changes threads. Sockets' readiness
+//! is told straight to the state that owns them, not through tasks: an executor's queue allocates,
+//! and the path of a packet must not.
 //!
 //! # The path of one request
 //!

@@ -35,9 +35,8 @@ pub(super) fn probe(addr: SocketAddr) -> io::Result<()> {
 }
 
 fn open(addr: SocketAddr, one_of_many: bool) -> io::Result<TcpListener> {
-    // `Type::nonblocking` and close-on-exec cost no calls of their own.
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new_raw(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(one_of_many)?;
     // Connections inherit it from the socket that accepts them.
@@ -79,14 +78,12 @@ impl Listening {
     /// Returns when all sockets are closed: only then is the port free, for the same one at a wider
     /// address.
     pub(super) async fn close(mut self) {
-        let (closing, closed) = channel::bounded::<()>(1);
-        self.shut(&closing);
-        drop(closing);
-        let _ = closed.recv().await; // never sent on; ends with the last sender
+        let _ = self.shut().recv().await;
     }
 
-    /// Each worker closes its socket and then drops its clone.
-    fn shut(&mut self, closing: &channel::Sender<()>) {
+    /// Nothing is ever sent; the receiver ends when the last worker has closed its socket.
+    fn shut(&mut self) -> channel::Receiver<()> {
+        let (closing, closed) = channel::bounded(1);
         for (handle, token) in self.doors.drain(..) {
             let closing = closing.clone();
             handle.run_surely(Box::new(move |worker| {
@@ -94,13 +91,13 @@ impl Listening {
                 drop(closing);
             }));
         }
+        closed
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        let (closing, _) = channel::bounded(1);
-        self.shut(&closing);
+        self.shut();
     }
 }
 
