@@ -1,7 +1,5 @@
 //! Guests that misbehave in a running gateway: what players see, what the log says, and that others go on.
 
-use std::fs;
-
 use crate::{
     harness::{
         Bench,
@@ -37,6 +35,14 @@ const FILTER_DEEDS: [(&str, u16, u16, &str); 17] = [
     ("random-flood", 200, 503, "at most 256"),
 ];
 
+/// The slot of a guest that does a deed from one call of a hook on. (`on_fault` is for filters.)
+fn bad(on_fault: &str, deed: &str, hook: &str, from_call: u32) -> String {
+    format!(
+        "[[plugin]]\nslot = \"bad\"\non_fault = \"{on_fault}\"\n[plugin.config]\ndo = \"{deed}\"\n\
+         in = \"{hook}\"\nfrom_call = {from_call}\n"
+    )
+}
+
 #[test]
 fn a_filter_that_misbehaves_hurts_its_own_route_only() {
     let bench = Bench::new("plugins-hostile-filter");
@@ -46,24 +52,17 @@ fn a_filter_that_misbehaves_hurts_its_own_route_only() {
             .origin("nvr", &origin.base(), "")
             .route("/av", &["nvr"], "filters = [\"bad\"]")
             .route("/open", &["nvr"], "");
-        setup.tables += &format!(
-            "[[plugin]]\nslot = \"bad\"\non_fault = \"{on_fault}\"\n[plugin.config]\ndo = \
-             \"{deed}\"\nin = \"on-message\"\nfrom_call = {from_call}\n"
-        );
+        setup.tables += &bad(on_fault, deed, "on-message", from_call);
         setup
     };
     let gateway = Gateway::start(&bench, &tables("nothing", "pass", LATER));
     install(&gateway, "hostile/misbehaves", "bad");
     let others = Player::start(&bench, Ffmpeg, Tcp, &gateway.url("/open"), 15);
-    let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
-    let head = head.split("[[origin]]").next().expect("its head").to_owned();
     for (deed, passes, rejects, _) in FILTER_DEEDS {
         // Another number makes another generation, with its own trial.
         for (on_fault, expected, from) in [("pass", passes, LATER), ("reject", rejects, LATER + 1)]
         {
-            let text = head.clone() + &tables(deed, on_fault, from).tables;
-            let file = bench.write("next.toml", &text);
-            let said = gateway.tell(&["config", "import", &file.display().to_string()], true);
+            let said = gateway.import_tables(&bench, &tables(deed, on_fault, from));
             assert!(!said.contains("goes on with"), "{deed}: {said}");
             let mut raw = Raw::connect(gateway.at());
             let mut seen = Vec::new();
@@ -108,19 +107,13 @@ fn an_authenticator_that_misbehaves_lets_nobody_in() {
             &["nvr"],
             "auth = \"plugin:bad\"",
         );
-        setup.tables += &format!(
-            "[[plugin]]\nslot = \"bad\"\non_fault = \"pass\"\n[plugin.config]\ndo = \"{deed}\"\n\
-             in = \"authenticate\"\nfrom_call = {LATER}\n"
-        );
+        setup.tables += &bad("pass", deed, "authenticate", LATER);
         setup
     };
     let gateway = Gateway::start(&bench, &tables("nothing"));
     install(&gateway, "hostile/misbehaves", "bad");
-    let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
-    let head = head.split("[[origin]]").next().expect("its head").to_owned();
     for deed in ["trap", "loop", "deny-ok", "bad-status", "huge", "inject-reply", "own-reply"] {
-        let file = bench.write("next.toml", &(head.clone() + &tables(deed).tables));
-        gateway.tell(&["config", "import", &file.display().to_string()], true);
+        gateway.import_tables(&bench, &tables(deed));
         let mut raw = Raw::connect(gateway.at());
         let ask = |raw: &mut Raw| raw.ask("OPTIONS", &gateway.url("/av"), &[]);
         let seen: Vec<u16> = (0..LATER + 5).map(|_| ask(&mut raw).status).collect();
@@ -139,25 +132,19 @@ fn a_balancer_that_misbehaves_leaves_the_choice_to_the_built_in_policy() {
             .origin("nvr", &origin.base(), "")
             .route("/av", &["nvr"], "policy = \"plugin:bad\"")
             .route("/open", &["nvr"], "");
-        setup.tables += &format!(
-            "[[plugin]]\nslot = \"bad\"\n[plugin.config]\ndo = \"{deed}\"\nin = \
-             \"pick-upstream\"\nfrom_call = {LATER}\n"
-        );
+        setup.tables += &bad("reject", deed, "pick-upstream", LATER);
         setup
     };
     let gateway = Gateway::start(&bench, &tables("nothing"));
     install(&gateway, "hostile/misbehaves", "bad");
     let others = Player::start(&bench, Ffmpeg, Tcp, &gateway.url("/open"), 10);
-    let head = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
-    let head = head.split("[[origin]]").next().expect("its head").to_owned();
     for (deed, words) in [
         ("trap", "unreachable"),
         ("loop", "2 ms of CPU time"),
         ("recurse", "stack"),
         ("bad-id", "upstream 4000000000, which is not in the list"),
     ] {
-        let file = bench.write("next.toml", &(head.clone() + &tables(deed).tables));
-        gateway.tell(&["config", "import", &file.display().to_string()], true);
+        gateway.import_tables(&bench, &tables(deed));
         let faults = || slot(&gateway, "bad")["faults"].as_u64();
         let before = faults();
         // Each worker has an instance, which counts its own calls.

@@ -331,14 +331,8 @@ fn a_slot_that_leaves_the_configuration_serves_its_sessions_and_is_then_unloaded
     let mut with = nvr.route("/**", &["nvr"], "filters = [\"redact\"]");
     with.tables += "[[plugin]]\nslot = \"redact\"\n[plugin.config]\nheaders = [\"Server\"]\n";
     let gateway = Gateway::start(&bench, &with);
-    let text = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
-    let head = text.split("[[origin]]").next().expect("its head").to_owned();
     let nvr = Setup::default().origin("nvr", &origin.base(), "");
-    let without = head + &nvr.route("/**", &["nvr"], "").tables;
-    let import = |name: &str, text: &str| {
-        let file = bench.write(name, text);
-        gateway.tell(&["config", "import", &file.display().to_string()], true);
-    };
+    let without = nvr.route("/**", &["nvr"], "");
     install(&gateway, "redact", "redact");
     let (rtp, _rtcp) = udp_pair();
     let port = rtp.local_addr().expect("a port").port();
@@ -347,7 +341,7 @@ fn a_slot_that_leaves_the_configuration_serves_its_sessions_and_is_then_unloaded
     let options = |raw: &mut Raw| raw.ask("OPTIONS", &gateway.url("/av"), &[]);
     assert!(options(&mut old).header("Server").is_none());
 
-    import("without.toml", &without);
+    gateway.import_tables(&bench, &without);
     assert_eq!(slot(&gateway, "redact")["state"], "leaving");
     assert!(options(&mut old).header("Server").is_none(), "its session is filtered as before");
     let mut new = Raw::connect(gateway.at());
@@ -358,11 +352,11 @@ fn a_slot_that_leaves_the_configuration_serves_its_sessions_and_is_then_unloaded
     wait_for("unloading", Duration::from_secs(20), unused);
     assert!(slot(&gateway, "redact")["hash"].as_str().is_some_and(|hash| hash.len() == 64));
 
-    import("with.toml", &text);
+    gateway.import_tables(&bench, &with);
     assert_eq!(slot(&gateway, "redact")["state"], "trial");
     assert!(options(&mut Raw::connect(gateway.at())).header("Server").is_none());
     // Out again, with nobody there: at once, and not loaded by the next start either.
-    import("without.toml", &without);
+    gateway.import_tables(&bench, &without);
     wait_for("unloading", Duration::from_secs(20), unused);
     gateway.tell(&["plugin", "remove", "redact"], true);
     let slots = gateway.ask(&["plugin", "list"]);
@@ -384,10 +378,7 @@ fn a_slot_does_not_wait_for_connections_without_a_session() {
     let mut idle = Raw::connect(gateway.at());
     let described = |raw: &mut Raw| raw.ask("DESCRIBE", &gateway.url("/av"), &[]);
     assert!(described(&mut idle).header("Server").is_none());
-    let text = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
-    let head = text.split("[[origin]]").next().expect("its head").to_owned();
-    let file = bench.write("without.toml", &(head + &setup().route("/**", &["nvr"], "").tables));
-    gateway.tell(&["config", "import", &file.display().to_string()], true);
+    gateway.import_tables(&bench, &setup().route("/**", &["nvr"], ""));
     assert_eq!(slot(&gateway, "redact")["state"], "leaving");
     let unused = || (slot(&gateway, "redact")["state"] == "unused").then_some(());
     wait_for("unloading", Duration::from_secs(30), unused);

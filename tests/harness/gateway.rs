@@ -151,6 +151,15 @@ impl Gateway {
         said
     }
 
+    /// Imports its configuration with the origins, routes and plugins of a setup in place of its own;
+    /// what the command says.
+    pub(crate) fn import_tables(&self, bench: &Bench, setup: &Setup) -> String {
+        let text = fs::read_to_string(bench.file("gateway.toml")).expect("the configuration");
+        let head = text.split("[[origin]]").next().expect("its head");
+        let file = bench.write("next.toml", &(head.to_owned() + &setup.tables));
+        self.tell(&["config", "import", &file.display().to_string()], true)
+    }
+
     /// The page of `GET /metrics`.
     pub(crate) fn metrics(&self) -> String {
         edgeweir::control::client::Client::new(&self.control).read_text("/metrics").expect("a page")
