@@ -13,8 +13,9 @@ use smol::LocalExecutor;
 
 use super::{
     epoll::{Event, Events},
+    gather::{Pause, Rhythm},
     pool::{Job, Load, Shared},
-    reactor::{Pause, Ready, Worker},
+    reactor::{Ready, Worker},
     sys,
     table::{Table, Token},
 };
@@ -75,6 +76,7 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     let (mut events, mut first) = (Events::new(), Events::new());
     let mut jobs = VecDeque::new();
     let mut meter = Meter::new(worker.now());
+    let mut rhythm = Rhythm::default();
     while !shared.stopping() {
         run_jobs(&worker, &mut jobs);
         worker.fire_timers();
@@ -98,11 +100,9 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         }
         serve(&worker, &mut events, until);
         // Only when all that was there has been taken.
-        if events.is_empty() && worker.inner.pause.take() == Pause::Wanted {
-            let pause = shared.coalesce_us.load(Relaxed);
-            if pause > 0 {
-                std::thread::sleep(Duration::from_micros(pause.into()));
-            }
+        if events.is_empty() {
+            rhythm.on_round(worker.inner.bursts.take(), worker.now());
+            pause(worker.inner.pause.take(), rhythm, shared.coalesce_us.load(Relaxed));
         }
         let packets = worker.inner.packets.get();
         shared.load.packets.store(packets, Relaxed);
@@ -121,6 +121,18 @@ fn serve(worker: &Worker, events: &mut Events, until: Instant) {
         if events.is_empty() || clock::now() >= until {
             return;
         }
+    }
+}
+
+/// Lets more gather in the kernel where that is worth it.
+fn pause(said: Pause, rhythm: Rhythm, most_us: u32) {
+    let worth = match said {
+        Pause::Wanted => most_us > 0,
+        Pause::AmongBursts => rhythm.fills(most_us),
+        Pause::No | Pause::Never => false,
+    };
+    if worth {
+        std::thread::sleep(Duration::from_micros(most_us.into()));
     }
 }
 

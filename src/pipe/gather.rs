@@ -3,12 +3,18 @@
 //! Pure: no socket, no clock. [`split`] takes apart what the kernel has coalesced (UDP_GRO);
 //! [`first_run`] says how many datagrams leave as segments of one call (UDP_SEGMENT);
 //! [`Frames`] tells from RTP's timestamps and marker bits whether a stream sends frames of many
-//! packets, and whether one is unfinished. Only then does a worker wait a little before it reads
-//! on: a stream of single packets neither waits nor pays.
+//! packets, and whether one is unfinished; [`Rhythm`] how often such bursts come to a worker. Only
+//! for the rest of a frame, or where another burst is likely to come meanwhile, does a worker wait a
+//! little before it reads on ([`Pause`]): where single packets come, none waits or pays.
 //!
 //! Not in here: how long a worker waits (`gateway.coalesce_us`), and the calls themselves (mmsg).
 
-use crate::limits::{DATAGRAM_MAX_BYTES, SEGMENTS_MAX};
+use core::time::Duration;
+
+use crate::{
+    clock::Instant,
+    limits::{DATAGRAM_MAX_BYTES, SEGMENTS_MAX},
+};
 
 /// Frames of so many packets or fewer are not worth a wait.
 const FEW_PACKETS: u16 = 2;
@@ -73,17 +79,70 @@ impl Frames {
         self.packets = self.packets.saturating_add(1);
     }
 
-    /// Whether more packets of a frame are likely to come at once: it has not ended, and it or the
-    /// one before has more than two.
+    /// What the packets so far say about a pause: where frames have more than two packets, an
+    /// unfinished one is likely to go on at once.
     #[must_use]
-    pub const fn expects_more(&self) -> bool {
-        !self.marked && (self.packets > FEW_PACKETS || self.before > FEW_PACKETS)
+    pub const fn pause(&self) -> Pause {
+        if self.packets <= FEW_PACKETS && self.before <= FEW_PACKETS {
+            Pause::No
+        } else if self.marked {
+            Pause::AmongBursts
+        } else {
+            Pause::Wanted
+        }
+    }
+}
+
+/// What a read says about a pause before the next one. Of a round's reads the greatest counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pause {
+    /// Nothing is expected at once.
+    #[default]
+    No,
+    /// A burst came and is whole: worth it if others are likely to come meanwhile.
+    AmongBursts,
+    /// The rest of a frame is expected.
+    Wanted,
+    /// Some is already there: no pause, whoever wants one.
+    Never,
+}
+
+/// How often bursts come to a worker, all streams together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rhythm {
+    since: Instant,
+    bursts: u32,
+    per_s: u64,
+}
+
+impl Rhythm {
+    /// How long they are counted for: too short to miss a change, long enough for an average.
+    const WINDOW: Duration = Duration::from_millis(32);
+
+    /// Takes note of the bursts of one round; `now` may stand still and never goes back.
+    pub fn on_round(&mut self, bursts: u32, now: Instant) {
+        self.bursts = self.bursts.saturating_add(bursts);
+        let elapsed = now.since(self.since);
+        if elapsed >= Self::WINDOW {
+            let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            self.per_s = u64::from(self.bursts) * 1000 / ms;
+            (self.since, self.bursts) = (now, 0);
+        }
+    }
+
+    /// Whether at least one more is likely to come within so many microseconds.
+    #[must_use]
+    pub const fn fills(&self, pause_us: u32) -> bool {
+        self.per_s * pause_us as u64 >= 1_000_000
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        Pause::{AmongBursts, No, Wanted},
+        *,
+    };
 
     fn runs(lengths: &[usize]) -> Vec<usize> {
         let bytes = vec![0; 70_000];
@@ -150,32 +209,59 @@ mod tests {
         packet
     }
 
-    /// What is expected after each packet of a stream: its timestamp, its marker.
-    fn check(stream: &[(u32, bool)], expected: &[bool]) {
+    /// What is said after each packet of a stream: its timestamp, its marker.
+    fn check(stream: &[(u32, bool)], expected: &[Pause]) {
         let mut frames = Frames::default();
-        for (at, ((timestamp, marker), more)) in stream.iter().zip(expected).enumerate() {
+        for (at, ((timestamp, marker), pause)) in stream.iter().zip(expected).enumerate() {
             frames.on_packet(&packet(*timestamp, *marker));
-            assert_eq!(frames.expects_more(), *more, "after packet {at}");
+            assert_eq!(frames.pause(), *pause, "after packet {at}");
         }
     }
 
     #[test]
     fn more_is_expected_within_a_frame_and_not_past_its_end() {
         let stream = [(1, false), (1, false), (1, false), (1, true), (2, false), (2, true)];
-        check(&stream, &[false, false, true, false, true, false]);
+        check(&stream, &[No, No, Wanted, AmongBursts, Wanted, AmongBursts]);
     }
 
     #[test]
     fn single_packets_with_or_without_marker_are_never_waited_for() {
-        check(&[(1, true), (2, true), (3, true)], &[false; 3]);
-        check(&[(160, false), (320, false), (480, false)], &[false; 3]);
-        check(&[(1, false), (1, true), (2, false), (2, true)], &[false; 4]);
+        check(&[(1, true), (2, true), (3, true)], &[No; 3]);
+        check(&[(160, false), (320, false), (480, false)], &[No; 3]);
+        check(&[(1, false), (1, true), (2, false), (2, true)], &[No; 4]);
     }
 
     #[test]
     fn a_stream_that_went_over_to_single_packets_is_not_waited_for_any_more() {
         let stream = [(1, false), (1, false), (1, true), (2, true), (3, false), (4, false)];
-        check(&stream, &[false, false, false, false, false, false]);
+        check(&stream, &[No, No, AmongBursts, AmongBursts, No, No]);
+    }
+
+    #[test]
+    fn whole_bursts_are_worth_a_pause_from_one_in_it_on() {
+        let fills = |bursts_per_ms: u32, pause_us| {
+            let mut rhythm = Rhythm::default();
+            for ms in 1..=100 {
+                rhythm.on_round(bursts_per_ms, Instant::from_millis(ms));
+            }
+            rhythm.fills(pause_us)
+        };
+        assert!(fills(4, 250));
+        assert!(!fills(4, 249));
+        assert!(!fills(0, 500));
+        assert!(!fills(1000, 0), "switched off");
+        assert!(fills(u32::MAX, 1), "no overflow");
+    }
+
+    #[test]
+    fn a_rhythm_is_forgotten_in_an_instant_of_silence() {
+        let mut rhythm = Rhythm::default();
+        rhythm.on_round(1000, Instant::from_millis(32));
+        assert!(rhythm.fills(300));
+        rhythm.on_round(1, Instant::from_millis(63));
+        assert!(rhythm.fills(300), "not before the window's end");
+        rhythm.on_round(0, Instant::from_millis(5000));
+        assert!(!rhythm.fills(300));
     }
 
     #[test]
@@ -187,6 +273,6 @@ mod tests {
         for len in 0..8 {
             frames.on_packet(&packet(9, true)[..len]);
         }
-        assert!(frames.expects_more());
+        assert_eq!(frames.pause(), Wanted);
     }
 }

@@ -11,7 +11,7 @@ use std::{io, net::UdpSocket, sync::Arc};
 
 use super::{
     counters::{PipeCounters, bump},
-    gather::Frames,
+    gather::{Frames, Pause},
     mmsg::{Segments, Sent, Slots, recv_batch, send_all},
     ports::BoundPair,
     reactor::{Interest, Token, Worker},
@@ -28,21 +28,8 @@ use crate::{
 pub struct Taken {
     /// Packets of the peer.
     pub packets: u64,
-    /// A frame is unfinished, and its rest is likely to come at once.
-    pub more: bool,
-    /// The budget ended before the socket was empty.
-    pub left: bool,
-}
-
-impl Taken {
-    /// Tells the worker whether to wait before it reads on.
-    pub fn tell(self, worker: &Worker) {
-        if self.left {
-            worker.left_some();
-        } else if self.more {
-            worker.expect_more();
-        }
-    }
+    /// Whether to wait before the next read.
+    pub pause: Pause,
 }
 
 /// One peer on UDP, its sockets and its counters.
@@ -163,6 +150,7 @@ impl UdpLeg {
                 if kind == Kind::Rtp {
                     self.received.on_packet(bytes);
                     self.frames.on_packet(bytes);
+                    taken.pause = self.frames.pause();
                 }
                 let sent = Sent { datagrams: 1, bytes: bytes.len() as u64, ..Sent::default() };
                 self.counters.relayed(self.side, kind, &sent);
@@ -175,11 +163,10 @@ impl UdpLeg {
             self.counters.set_lost(self.side, self.received.lost());
             if count < BATCH_DATAGRAMS {
                 // Fewer than asked for: the socket is empty.
-                taken.more = taken.packets > 0 && self.frames.expects_more();
                 return Ok(taken);
             }
         }
-        taken.left = true;
+        taken.pause = Pause::Never;
         Ok(taken)
     }
 

@@ -26,10 +26,10 @@
 //! **What it costs.** Four descriptors, under 1.5 KiB in user space, about 12 KiB in the kernel; for
 //! each datagram no allocation and no lock. One call reads up to 32 datagrams, or 32 times what the
 //! kernel has coalesced; one call sends up to 64, those of equal length as segments of one
-//! ([`mmsg`], [`gather`]). While a frame of many packets is unfinished the worker pauses, for
-//! `gateway.coalesce_us` at most, so that its rest takes one call ([`reactor`]); a stream of single
-//! packets never waits. A socket has a budget in each round, so that a flood does not starve others.
-//! `make bench` measures it.
+//! ([`mmsg`], [`gather`]). While a frame of many packets is unfinished, or where such bursts come
+//! close after each other, the worker pauses for `gateway.coalesce_us` at most, so that more is taken
+//! at a time ([`reactor`]); where single packets come it never does. A socket has a budget in each
+//! round, so that a flood does not starve others. `make bench` measures it.
 //!
 //! Not in here: RTSP, sessions, interleaved frames (proxy).
 

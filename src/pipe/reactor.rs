@@ -15,10 +15,11 @@
 //! slice of a few milliseconds is interrupted for all the others and then goes on where it was: a
 //! flood makes media late, and an answer hardly.
 //!
-//! The pause is made when a stream's frame is unfinished ([`Worker::expect_more`]): the rest of it
-//! gathers in the kernel meanwhile and is then read and sent in one call each. The first packet
-//! after idleness leaves at once; nothing that was read is held; no datagram waits longer than the
-//! pause, which is at most `gateway.coalesce_us`.
+//! The pause is made when a stream's frame is unfinished ([`Worker::pause`]): the rest of it gathers
+//! in the kernel meanwhile and is then read and sent in one call each. Where bursts come so often
+//! that another one falls into the pause, it is made after whole ones too. The first packet after
+//! idleness leaves at once; nothing that was read is held; no datagram waits longer than the pause,
+//! which is at most `gateway.coalesce_us`.
 //!
 //! A panic ends the [`Driven`], job or task it happened in; it is counted and logged, the worker
 //! goes on. Not in here: what is done with readiness, and the choice of a worker (pool).
@@ -41,6 +42,7 @@ use smol::{LocalExecutor, future::FutureExt};
 
 use super::{
     epoll::{Event, Turn},
+    gather::Pause,
     mmsg::Slots,
     pool::Shared,
     table::{Table, Watch},
@@ -103,23 +105,13 @@ pub(super) struct Inner {
     pub(super) now: Cell<Instant>,
     pub(super) packets: Cell<u64>,
     pub(super) pause: Cell<Pause>,
+    /// Reads of this round in which one came.
+    pub(super) bursts: Cell<u32>,
     pub(super) shared: Arc<Shared>,
     /// Owned by the driver: tasks hold workers, and would keep the executor alive for ever.
     executor: Weak<LocalExecutor<'static>>,
     pub(super) table: RefCell<Table>,
     scratch: RefCell<Scratch>,
-}
-
-/// What this round says about the pause after it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Pause {
-    /// Nothing is expected at once.
-    #[default]
-    No,
-    /// More of a burst is.
-    Wanted,
-    /// Some is already there: no pause, whoever wants one.
-    Never,
 }
 
 /// A worker, seen from its own thread. Cloning it is cheap.
@@ -140,6 +132,7 @@ impl Worker {
             now: Cell::new(clock::now()),
             packets: Cell::new(0),
             pause: Cell::default(),
+            bursts: Cell::default(),
             shared: Arc::clone(shared),
             executor: Rc::downgrade(executor),
             table: RefCell::default(),
@@ -168,17 +161,13 @@ impl Worker {
         self.inner.packets.set(self.inner.packets.get().wrapping_add(count));
     }
 
-    /// More of a burst is expected at once: the worker lets it gather, for `gateway.coalesce_us` at
-    /// most, before it looks for events again. What was read is to be sent before.
-    pub fn expect_more(&self) {
-        if self.inner.pause.get() == Pause::No {
-            self.inner.pause.set(Pause::Wanted);
+    /// Says what a read found, when all of it has been sent on: the worker lets more gather, for
+    /// `gateway.coalesce_us` at most, before it looks for events again.
+    pub fn pause(&self, pause: Pause) {
+        if pause > Pause::No {
+            self.inner.pause.set(pause.max(self.inner.pause.get()));
+            self.inner.bursts.set(self.inner.bursts.get().saturating_add(1));
         }
-    }
-
-    /// A socket was left before it was empty: no pause after this round.
-    pub fn left_some(&self) {
-        self.inner.pause.set(Pause::Never);
     }
 
     /// Takes something to drive until it is released. Nothing is registered yet.

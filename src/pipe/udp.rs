@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     counters::{PipeCounters, bump},
-    gather::Frames,
+    gather::{Frames, Pause},
     mmsg::{Segments, Sent, Slots, recv_batch, send_all},
     pool::{Busy, Handle, Hold, Pool, Seat},
     ports::{BoundPair, PortError, PortPool, bind},
@@ -205,7 +205,7 @@ impl Pipe {
 
     /// Relays what one socket holds, within its budget; the rest is told again.
     fn pump(&self, side: Side, socket: Kind, slots: &mut Slots, worker: &Worker) {
-        let mut taken = 0;
+        let (mut taken, mut pause) = (0, Pause::No);
         while taken < DATAGRAMS_PER_ROUND {
             let count = match recv_batch(self.pair(side).socket(socket), slots) {
                 Ok(count) => count,
@@ -219,32 +219,33 @@ impl Pipe {
             if icmp > 0 {
                 bump(&self.counters.icmp_errors, icmp);
             }
-            let (seen, sent) = self.relay_batch(side, socket, slots, worker.now());
-            worker.count_packets(sent);
-            taken += seen;
+            let batch = self.relay_batch(side, socket, slots, worker.now());
+            worker.count_packets(batch.sent);
+            taken += batch.seen;
+            if batch.pause > Pause::No {
+                pause = batch.pause; // what the last frame says
+            }
             if count < BATCH_DATAGRAMS {
                 // Fewer than asked for: the socket is empty.
-                if self.pair(side).frames.get().expects_more() && seen > 0 {
-                    worker.expect_more();
-                }
+                worker.pause(pause);
                 return;
             }
         }
-        worker.left_some();
+        worker.pause(Pause::Never);
     }
 
-    /// Datagrams that came, and those that went out.
-    fn relay_batch(&self, side: Side, socket: Kind, slots: &Slots, now: Instant) -> (usize, u64) {
+    fn relay_batch(&self, side: Side, socket: Kind, slots: &Slots, now: Instant) -> Batch {
         let mut relay = self.relay.borrow_mut();
         let mut run = Run::new(self.pair(side.other()), &self.counters, side);
         let mut frames = self.pair(side).frames.get();
-        let mut seen = 0;
+        let (mut seen, mut pause) = (0, Pause::No);
         for (from, bytes) in slots.iter() {
             seen += 1;
             match relay.on_datagram(from, side, socket, bytes, now) {
                 Verdict::Forward { to, via, kind } => {
                     if kind == Kind::Rtp {
                         frames.on_packet(bytes);
+                        pause = frames.pause();
                     }
                     if side == Side::Origin {
                         self.counters.heard_origin(kind, bytes, now);
@@ -260,8 +261,17 @@ impl Pipe {
             self.counters.heard(side, last);
             self.counters.set_lost(side, relay.lost(side));
         }
-        (seen, run.sent)
+        Batch { seen, sent: run.sent, pause }
     }
+}
+
+/// What became of one batch.
+struct Batch {
+    /// Datagrams that came.
+    seen: usize,
+    /// Those that went out.
+    sent: u64,
+    pause: Pause,
 }
 
 impl Driven for Pipe {

@@ -11,7 +11,10 @@ use std::{
 use crate::{
     clock::Instant,
     limits::SEGMENTS_MAX,
-    pipe::{Worker, gather},
+    pipe::{
+        Worker,
+        gather::{self, Pause},
+    },
     proxy::{shared::Entry, tracks::TrackSockets},
     rtsp::framing::{FramingError, Unit},
     session::{Feed, Flow, FrameRoute, Inbox, Session, Side},
@@ -88,7 +91,7 @@ struct Frames<'a> {
     way: Way,
     out: [(Flow, &'a [u8]); SEGMENTS_MAX],
     waiting: usize,
-    more: bool,
+    pause: Pause,
 }
 
 impl<'a> Frames<'a> {
@@ -101,7 +104,7 @@ impl<'a> Frames<'a> {
             way: Way::Datagrams(0),
             out,
             waiting: 0,
-            more: false,
+            pause: Pause::No,
         }
     }
 
@@ -141,7 +144,7 @@ impl<'a> Frames<'a> {
             && !gather::looks_like_rtcp(payload)
         {
             stream.on_packet(payload);
-            self.more = stream.expects_more();
+            self.pause = stream.pause();
         }
     }
 
@@ -210,9 +213,7 @@ impl<'a> Frames<'a> {
             entry.frame_bytes.fetch_add(self.bytes, Relaxed);
             entry.dropped.fetch_add(self.dropped, Relaxed);
             worker.count_packets(self.relayed);
-            if self.more {
-                worker.expect_more();
-            }
+            worker.pause(self.pause);
         }
     }
 }
