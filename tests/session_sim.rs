@@ -394,7 +394,7 @@ impl World {
     /// A filter's verdict by chance, some of them such as no host would let through.
     fn verdict(&mut self) -> Verdict {
         let (_, message) = self.session.filtering().expect("there is a message to ask about");
-        let (bytes, head) = (message.bytes.to_vec(), message.head);
+        let (bytes, head) = (message.bytes.to_vec(), message.outline.len);
         assert!(!message.method.is_empty(), "a method is always known");
         let insert = |at: usize, text: &[u8]| [&bytes[..at], text, &bytes[at..]].concat();
         let end = head - 2;

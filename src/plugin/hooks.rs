@@ -10,6 +10,8 @@
 
 use core::net::IpAddr;
 
+use crate::rtsp::head::Outline;
+
 /// What the gateway asks of plugins. Slots are named as in the configuration.
 pub trait Hooks {
     /// The origin for a new session, by [`Upstream::id`]; none: no opinion, or a fault, and the
@@ -124,17 +126,10 @@ pub struct Client<'a> {
 pub struct Message<'a> {
     /// Head and body.
     pub bytes: &'a [u8],
-    /// How many of them are the head, its empty line included.
-    pub head: usize,
+    /// What the session found in the head: it is not parsed once more.
+    pub outline: &'a Outline,
     /// Of the request; for an answer that of its request.
     pub method: &'a str,
-}
-
-impl Message<'_> {
-    /// Whether it is a request; an answer begins with the version (RFC 2326 7.1).
-    pub fn is_request(&self) -> bool {
-        !self.bytes.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"RTSP/"))
-    }
 }
 
 /// Which way a message goes.

@@ -1,7 +1,7 @@
 //! The message that a guest is lent: getters that copy what is asked for, edits that wait.
 //!
-//! The message is copied once, into a buffer that stays; its head is taken apart at the first
-//! question. Getters show it as it came in. Edits are kept as they are made and applied to spans
+//! The message is copied once, into a buffer that stays, with what the session found in its head.
+//! Getters show it as it came in. Edits are kept as they are made and applied to spans
 //! of the original only when the guest's verdict lets the message go on: all that was not edited
 //! stays byte for byte. After a fault they are forgotten.
 //!
@@ -21,8 +21,8 @@ use crate::{
         URL_MAX_BYTES,
     },
     rtsp::{
-        Edits, Head, Url,
-        head::{HeaderSpans, decimal},
+        Url,
+        head::{HeaderSpans, Outline, decimal},
     },
 };
 
@@ -45,25 +45,12 @@ pub(super) enum Borrower {
 #[derive(Debug, Default)]
 pub(super) struct Current {
     bytes: Vec<u8>,
-    head: usize,
     method: String,
     borrower: Borrower,
     /// What a filter wants to see.
     interest: Arc<Interest>,
-    parsed: Option<Parsed>,
-    /// Kept for its capacity.
-    spare: Vec<HeaderSpans>,
+    outline: Outline,
     staged: Staged,
-}
-
-#[derive(Debug, Default)]
-struct Parsed {
-    request: bool,
-    status: Option<u16>,
-    uri: Range<usize>,
-    headers: Vec<HeaderSpans>,
-    end_of_headers: usize,
-    crlf: bool,
 }
 
 #[derive(Debug, Default)]
@@ -89,13 +76,10 @@ impl Current {
     pub(super) fn lend(&mut self, message: &Message<'_>, borrower: Borrower) {
         self.bytes.clear();
         self.bytes.extend_from_slice(message.bytes);
-        self.head = message.head.min(message.bytes.len());
         self.method.clear();
         self.method.push_str(message.method);
         self.borrower = borrower;
-        if let Some(parsed) = self.parsed.take() {
-            self.spare = parsed.headers;
-        }
+        self.outline.clone_from(message.outline);
         self.take_back();
     }
 
@@ -104,35 +88,8 @@ impl Current {
         self.staged = Staged::default();
     }
 
-    fn parsed(&mut self) -> &Parsed {
-        if self.parsed.is_none() {
-            self.parsed = Some(self.parse());
-        }
-        self.parsed.get_or_insert_default()
-    }
-
-    /// A head that cannot be parsed has no headers; sessions do not hand out such.
-    fn parse(&mut self) -> Parsed {
-        let mut headers = core::mem::take(&mut self.spare);
-        headers.clear();
-        let parsed = Head::parse(self.bytes.get(..self.head).unwrap_or_default());
-        let Ok(head) = &parsed else {
-            return Parsed { headers, ..Parsed::default() };
-        };
-        headers.extend_from_slice(head.header_spans());
-        Parsed {
-            request: !head.is_response(),
-            status: head.status(),
-            uri: head.uri_span().unwrap_or_default(),
-            headers,
-            end_of_headers: head.end_of_headers(),
-            crlf: head.line_end() == b"\r\n",
-        }
-    }
-
-    fn find(&mut self, name: &str) -> Option<&[u8]> {
-        self.parsed();
-        let found = self.parsed.as_ref()?.headers.iter().find(|spans| self.is(spans, name));
+    fn find(&self, name: &str) -> Option<&[u8]> {
+        let found = self.outline.headers.iter().find(|spans| self.is(spans, name));
         found.map(|spans| spans.value.of(&self.bytes))
     }
 
@@ -143,34 +100,32 @@ impl Current {
             && spans.name.of(&self.bytes).eq_ignore_ascii_case(name.as_bytes())
     }
 
-    pub(super) fn is_request(&mut self) -> bool {
-        self.parsed().request
+    pub(super) fn is_request(&self) -> bool {
+        self.outline.status.is_none()
     }
 
     pub(super) fn method(&self) -> String {
         self.method.clone()
     }
 
-    pub(super) fn uri(&mut self) -> String {
-        let span = self.parsed().uri.clone();
-        text(self.bytes.get(span).unwrap_or_default())
+    pub(super) fn uri(&self) -> String {
+        text(self.bytes.get(self.outline.uri.clone()).unwrap_or_default())
     }
 
-    pub(super) fn status(&mut self) -> Option<u16> {
-        self.parsed().status
+    pub(super) fn status(&self) -> Option<u16> {
+        self.outline.status
     }
 
-    pub(super) fn cseq(&mut self) -> u32 {
+    pub(super) fn cseq(&self) -> u32 {
         self.find("CSeq").and_then(decimal).unwrap_or(0)
     }
 
-    pub(super) fn header(&mut self, name: &str) -> Option<Vec<u8>> {
+    pub(super) fn header(&self, name: &str) -> Option<Vec<u8>> {
         self.find(name).map(<[u8]>::to_vec)
     }
 
-    pub(super) fn headers(&mut self) -> Vec<Header> {
-        self.parsed();
-        let all = self.parsed.iter().flat_map(|parsed| &parsed.headers);
+    pub(super) fn headers(&self) -> Vec<Header> {
+        let all = self.outline.headers.iter();
         all.map(|spans| Header {
             name: text(spans.name.of(&self.bytes)),
             value: spans.value.of(&self.bytes).to_vec(),
@@ -178,17 +133,17 @@ impl Current {
         .collect()
     }
 
-    pub(super) fn body_type(&mut self) -> Option<String> {
+    pub(super) fn body_type(&self) -> Option<String> {
         let value = self.find("Content-Type")?;
         let kind = value.split(|byte| *byte == b';').next()?.trim_ascii();
         String::from_utf8(kind.to_ascii_lowercase()).ok()
     }
 
     pub(super) fn body_len(&self) -> usize {
-        self.bytes.len() - self.head
+        self.bytes.len().saturating_sub(self.outline.len)
     }
 
-    pub(super) fn body(&mut self) -> Vec<u8> {
+    pub(super) fn body(&self) -> Vec<u8> {
         let kind = self.body_type().unwrap_or_default();
         let shown = match self.borrower {
             Borrower::Authenticator => false,
@@ -197,7 +152,7 @@ impl Current {
         if !shown {
             return Vec::new();
         }
-        self.bytes.get(self.head..).unwrap_or_default().to_vec()
+        self.bytes.get(self.outline.len..).unwrap_or_default().to_vec()
     }
 
     pub(super) fn set_header(&mut self, header: Header) -> Result<(), EditError> {
@@ -236,9 +191,7 @@ impl Current {
 
     /// Takes out all headers of this name, those that were added among them.
     fn take_out(&mut self, name: &str) {
-        self.parsed();
-        let Some(parsed) = &self.parsed else { return };
-        for (at, spans) in parsed.headers.iter().enumerate() {
+        for (at, spans) in self.outline.headers.iter().enumerate() {
             if self.is(spans, name) {
                 self.staged.gone |= 1 << at;
             }
@@ -305,19 +258,17 @@ impl Current {
     }
 
     /// Whether the edited head stays within the bounds of one that comes in.
-    fn fits(&mut self) -> Result<(), EditError> {
-        self.parsed();
-        let Some(parsed) = &self.parsed else { return Ok(()) };
+    fn fits(&self) -> Result<(), EditError> {
         let added = &self.staged.added;
-        let (mut lines, mut bytes) = (parsed.headers.len() + added.len(), self.head);
+        let (mut lines, mut bytes) = (self.outline.headers.len() + added.len(), self.outline.len);
         bytes +=
             added.iter().map(|header| header.name.len() + header.value.len() + 4).sum::<usize>();
-        for spans in self.going(parsed) {
+        for spans in self.going() {
             lines -= 1;
             bytes -= spans.line.bytes();
         }
         if let Some(uri) = &self.staged.uri {
-            bytes = bytes - parsed.uri.len() + uri.len();
+            bytes = bytes - self.outline.uri.len() + uri.len();
         }
         if let Some((kind, _)) = &self.staged.body {
             // Content-Type and Content-Length.
@@ -331,59 +282,60 @@ impl Current {
         }
     }
 
-    /// Headers that came in and go.
-    fn going<'a>(&'a self, parsed: &'a Parsed) -> impl Iterator<Item = &'a HeaderSpans> {
+    /// Headers that came in and go, in order.
+    fn going(&self) -> impl Iterator<Item = &HeaderSpans> {
         let of_body = |spans: &HeaderSpans| {
             self.staged.body.is_some()
                 && (self.is(spans, "Content-Type") || self.is(spans, "Content-Length"))
         };
-        let all = parsed.headers.iter().enumerate();
+        let all = self.outline.headers.iter().enumerate();
         let going =
             all.filter(move |(at, spans)| self.staged.gone >> at & 1 == 1 || of_body(spans));
         going.map(|(_, spans)| spans)
     }
 
     /// The message with its edits and the length of its head; none when nothing was edited.
-    pub(super) fn edited(&mut self) -> Option<(Vec<u8>, usize)> {
+    pub(super) fn edited(&self) -> Option<(Vec<u8>, usize)> {
         let Staged { gone, added, uri, body, .. } = &self.staged;
         if *gone == 0 && added.is_empty() && uri.is_none() && body.is_none() {
             return None;
         }
-        self.parsed();
-        let parsed = self.parsed.as_ref()?;
-        let end: &[u8] = if parsed.crlf { b"\r\n" } else { b"\n" };
-        let mut edits = Edits::default();
-        if let Some(uri) = &self.staged.uri {
-            edits.replace(parsed.uri.clone(), uri.as_bytes());
+        let mut out = Vec::with_capacity(self.bytes.len() + 256);
+        // URI, headers, end of headers: in the order in which they stand.
+        let mut copied = 0;
+        let mut copy = |out: &mut Vec<u8>, to: usize, on: usize| {
+            out.extend_from_slice(self.bytes.get(copied..to).unwrap_or_default());
+            copied = on;
+        };
+        if let Some(uri) = uri {
+            copy(&mut out, self.outline.uri.start, self.outline.uri.end);
+            out.extend_from_slice(uri.as_bytes());
         }
-        for spans in self.going(parsed) {
-            edits.remove(spans.line.into());
+        for spans in self.going() {
+            let line = Range::from(spans.line);
+            copy(&mut out, line.start, line.end);
         }
-        let mut tail = Vec::new();
+        copy(&mut out, self.outline.end_of_headers, self.outline.end_of_headers);
         let mut line = |name: &str, value: &[u8]| {
-            for part in [name.as_bytes(), b": ", value, end] {
-                tail.extend_from_slice(part);
+            for part in [name.as_bytes(), b": ", value, self.outline.line_end] {
+                out.extend_from_slice(part);
             }
         };
-        for header in &self.staged.added {
-            if self.staged.body.is_some() && header.name.eq_ignore_ascii_case("Content-Type") {
+        for header in added {
+            if body.is_some() && header.name.eq_ignore_ascii_case("Content-Type") {
                 continue;
             }
             line(&header.name, &header.value);
         }
-        if let Some((kind, body)) = &self.staged.body {
+        if let Some((kind, body)) = body {
             line("Content-Type", kind.as_bytes());
             line("Content-Length", body.len().to_string().as_bytes());
         }
-        if !tail.is_empty() {
-            edits.insert(parsed.end_of_headers, tail);
-        }
-        let mut out = Vec::with_capacity(self.bytes.len() + 256);
-        edits.apply(self.bytes.get(..self.head).unwrap_or_default(), &mut out);
+        copy(&mut out, self.outline.len, self.outline.len);
         let head = out.len();
-        match &self.staged.body {
+        match body {
             Some((_, body)) => out.extend_from_slice(body),
-            None => out.extend_from_slice(self.bytes.get(self.head..).unwrap_or_default()),
+            None => copy(&mut out, self.bytes.len(), 0),
         }
         Some((out, head))
     }

@@ -1,15 +1,19 @@
 //! Getters and staged edits, by hand.
 
 use super::*;
-use crate::plugin::bindings::filter;
+use crate::{plugin::bindings::filter, rtsp::Head};
 
 const REQUEST: &[u8] = b"SETUP rtsp://h/a RTSP/1.0\r\ncseq:  7 \r\nX-A: 1\r\nx-a: 2\r\n\
     Content-Type: Text/Parameters; charset=x\r\nContent-Length: 3\r\nX-B: caf\xe9\r\n\r\nabc";
 
-fn message(bytes: &[u8]) -> Message<'_> {
+fn outline(bytes: &[u8]) -> Outline {
     let head =
         bytes.windows(4).position(|four| four == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-    Message { bytes, head, method: "SETUP" }
+    Head::parse(&bytes[..head]).unwrap().outline()
+}
+
+fn lend(current: &mut Current, bytes: &[u8], borrower: Borrower) {
+    current.lend(&Message { bytes, outline: &outline(bytes), method: "SETUP" }, borrower);
 }
 
 fn filtering(types: &[&str], max_body: u32) -> Current {
@@ -21,13 +25,13 @@ fn filtering(types: &[&str], max_body: u32) -> Current {
     };
     let mut current = Current::default();
     current.set_interest(Arc::new(Interest::checked(said).unwrap()));
-    current.lend(&message(REQUEST), Borrower::Filter);
+    lend(&mut current, REQUEST, Borrower::Filter);
     current
 }
 
 fn lent(bytes: &[u8]) -> Current {
     let mut current = filtering(&["*"], 65_536);
-    current.lend(&message(bytes), Borrower::Filter);
+    lend(&mut current, bytes, Borrower::Filter);
     current
 }
 
@@ -62,15 +66,13 @@ fn getters_show_the_message_as_it_came() {
         (false, Some(404), String::new())
     );
     assert_eq!(answer.set_uri("rtsp://h/b".to_owned()), Err(EditError::NotARequest));
-    let mut nonsense = lent(b"\xff\xfe");
-    assert_eq!((nonsense.cseq(), nonsense.headers().len(), nonsense.edited()), (0, 0, None));
 }
 
 #[test]
 fn bodies_are_shown_to_who_asked_for_them() {
     let mut authenticator = filtering(&["*"], 65_536);
-    authenticator.lend(&message(REQUEST), Borrower::Authenticator);
-    for (mut current, shown) in [
+    lend(&mut authenticator, REQUEST, Borrower::Authenticator);
+    for (current, shown) in [
         (filtering(&["*"], 3), true),
         (filtering(&["text/parameters"], 3), true),
         (filtering(&["*"], 2), false),
@@ -192,7 +194,7 @@ fn edits_that_break_a_rule_are_told_so() {
     }
     assert_eq!(current.edited(), None);
     let mut authenticator = Current::default();
-    authenticator.lend(&message(REQUEST), Borrower::Authenticator);
+    lend(&mut authenticator, REQUEST, Borrower::Authenticator);
     assert_eq!(authenticator.set_header(header("X", b"")), Err(EditError::ForbiddenHeader));
     assert_eq!(authenticator.set_uri("rtsp://h/".to_owned()), Err(EditError::ForbiddenHeader));
 }

@@ -18,6 +18,7 @@ use super::{
     },
     values::{Interest, shown},
 };
+use crate::rtsp::Head;
 
 /// Calls of each kind: enough for a mean, few enough for an install.
 const CALLS: u32 = 50;
@@ -229,7 +230,8 @@ fn samples(
     }
     for (subject, direction, method, head, body) in MESSAGES {
         let bytes = [head.as_bytes(), body.as_bytes()].concat();
-        let message = Message { bytes: &bytes, head: head.len(), method };
+        let outline = Head::parse(head.as_bytes()).map(|head| head.outline()).unwrap_or_default();
+        let message = Message { bytes: &bytes, outline: &outline, method };
         let request = direction == Direction::ClientToUpstream;
         if exports.authenticator && request {
             let call = |guest: &mut Instance| guest.authenticate(&CLIENT, message);

@@ -177,7 +177,7 @@ impl Hooks for Guests {
         if !seat.exports.filter {
             return true;
         }
-        match message.is_request() {
+        match message.outline.status.is_none() {
             true => seat.interest.in_requests(message.method),
             false => seat.interest.in_answers(message.method),
         }

@@ -103,6 +103,38 @@ pub struct SessionHeader<'a> {
     pub timeout_s: Option<u32>,
 }
 
+/// What was found in a head, without its bytes: good for any copy of them.
+#[derive(Debug, Default)]
+pub struct Outline {
+    /// How many bytes, the empty line included.
+    pub len: usize,
+    /// Of an answer; a request has none.
+    pub status: Option<u16>,
+    /// Where the URI of a request stands.
+    pub uri: Range<usize>,
+    /// Where all headers stand, in order.
+    pub headers: Vec<HeaderSpans>,
+    /// Where the empty line begins.
+    pub end_of_headers: usize,
+    /// What ends the start line, CRLF or LF.
+    pub line_end: &'static [u8],
+}
+
+impl Clone for Outline {
+    fn clone(&self) -> Self {
+        let mut copy = Self::default();
+        copy.clone_from(self);
+        copy
+    }
+
+    /// Keeps the room that it has: no allocation for each message.
+    fn clone_from(&mut self, from: &Self) {
+        let mut headers = core::mem::take(&mut self.headers);
+        headers.clone_from(&from.headers);
+        *self = Self { uri: from.uri.clone(), headers, ..*from };
+    }
+}
+
 impl<'a> Head<'a> {
     /// Parses a whole head, as [`super::framing`] found it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
@@ -200,11 +232,6 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// Where all headers stand, in order.
-    pub fn header_spans(&self) -> &[HeaderSpans] {
-        &self.headers
-    }
-
     /// The first header of that name, in any case.
     pub fn header(&self, name: &str) -> Option<Header<'a>> {
         self.headers().find(|header| header.is(name))
@@ -245,6 +272,18 @@ impl<'a> Head<'a> {
     pub fn line_end(&self) -> &'static [u8] {
         let start = self.bytes.get(..self.first_header_at).unwrap_or_default();
         if start.ends_with(b"\r\n") { b"\r\n" } else { b"\n" }
+    }
+
+    /// Where everything stands, to be kept beside a copy of the bytes.
+    pub fn outline(&self) -> Outline {
+        Outline {
+            len: self.bytes.len(),
+            status: self.status(),
+            uri: self.uri_span().unwrap_or_default(),
+            headers: self.headers.to_vec(),
+            end_of_headers: self.end_of_headers,
+            line_end: self.line_end(),
+        }
     }
 
     /// Just after the start line: where CSeq goes to be first.

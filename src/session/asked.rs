@@ -33,7 +33,8 @@ impl Session {
         }
         if self.has_filters() {
             let method = head.method_bytes();
-            return self.filter(Subject::OriginRequest, bytes.to_vec(), head_len, method, now);
+            let raw = bytes.to_vec();
+            return self.filter(Subject::OriginRequest, raw, head.outline(), method, now);
         }
         self.origin_request_goes_on(head, bytes, head_len, now);
     }

@@ -199,11 +199,11 @@ impl Session {
             return self.admit(now);
         }
         let Some(deciding) = &mut self.deciding else { return };
-        let (raw, head_len) = (core::mem::take(&mut deciding.raw), deciding.head);
-        let method = Head::parse(raw.get(..head_len).unwrap_or_default())
-            .map(|head| head.method_bytes().to_vec())
+        let raw = core::mem::take(&mut deciding.raw);
+        let (method, outline) = Head::parse(raw.get(..deciding.head).unwrap_or_default())
+            .map(|head| (head.method_bytes().to_vec(), head.outline()))
             .unwrap_or_default();
-        self.filter(Subject::Request, raw, head_len, &method, now);
+        self.filter(Subject::Request, raw, outline, &method, now);
     }
 
     pub(super) fn route_config<T>(
@@ -425,7 +425,8 @@ impl Session {
         match pending.sent {
             Some(number) if self.has_filters() => {
                 let method = pending.method.as_str().as_bytes();
-                self.filter(Subject::ClientAnswer(number), bytes.to_vec(), head_len, method, now);
+                let raw = bytes.to_vec();
+                self.filter(Subject::ClientAnswer(number), raw, head.outline(), method, now);
             }
             _ => self.client_answer_goes_on(at, head, bytes, head_len),
         }

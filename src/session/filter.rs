@@ -13,7 +13,7 @@ use crate::{
     clock::Instant,
     config::{OnFault, Slot},
     plugin::hooks::{Direction, Message, Reply, Verdict},
-    rtsp::{Head, Method, write},
+    rtsp::{Head, Method, head::Outline, write},
     session::Output,
 };
 
@@ -35,7 +35,7 @@ pub(super) enum Subject {
 pub(super) struct Filtering {
     subject: Subject,
     raw: Vec<u8>,
-    head: usize,
+    outline: Outline,
     method: String,
     /// Filters that had their say.
     asked: usize,
@@ -61,32 +61,31 @@ impl Subject {
 }
 
 impl Filtering {
-    /// Whether these bytes may stand for the message: a whole one of the same kind, method or
-    /// status, and number.
-    fn may_become(&self, bytes: &[u8], head: usize) -> bool {
-        let parse = |bytes: &'_ [u8], head: usize| -> Option<(bool, Vec<u8>, Vec<u8>)> {
-            let head_bytes = bytes.get(..head)?;
-            let parsed = Head::parse(head_bytes).ok()?;
-            let cseq = parsed.header("CSeq").map(|header| header.value.to_vec())?;
-            let whole = super::client::head_len(bytes) == Some(head)
-                && bytes.len() == head + parsed.content_length();
-            let kind = match parsed.status() {
-                Some(status) => status.to_string().into_bytes(),
-                None => parsed.method_bytes().to_vec(),
-            };
-            whole.then_some((parsed.is_response(), kind, cseq))
-        };
-        let after = parse(bytes, head);
-        after.is_some() && after == parse(&self.raw, self.head)
+    /// What is in these bytes if they may stand for the message: a whole one of the same kind,
+    /// method or status, and number.
+    fn may_become(&self, bytes: &[u8], head: usize) -> Option<Outline> {
+        let (before, after) = (whole(&self.raw, self.outline.len)?, whole(bytes, head)?);
+        let same = before.status() == after.status()
+            && before.method_bytes() == after.method_bytes()
+            && before.header("CSeq")?.value == after.header("CSeq")?.value;
+        same.then(|| after.outline())
     }
+}
+
+/// The head of so many bytes, if what follows it is its body and nothing else.
+fn whole(bytes: &[u8], head_len: usize) -> Option<Head<'_>> {
+    let head = Head::parse(bytes.get(..head_len)?).ok()?;
+    let whole = super::client::head_len(bytes) == Some(head_len)
+        && bytes.len() == head_len + head.content_length();
+    whole.then_some(head)
 }
 
 impl Session {
     /// The message that [`Output::Filter`] is about, and which way it goes.
     pub fn filtering(&self) -> Option<(Direction, Message<'_>)> {
         let filtering = self.filtering.as_deref()?;
-        let Filtering { subject, raw, head, method, .. } = filtering;
-        Some((subject.direction(), Message { bytes: raw, head: *head, method }))
+        let Filtering { subject, raw, outline, method, .. } = filtering;
+        Some((subject.direction(), Message { bytes: raw, outline, method }))
     }
 
     /// Whether the route has filters: without any, no message is copied for them.
@@ -99,12 +98,12 @@ impl Session {
         &mut self,
         subject: Subject,
         raw: Vec<u8>,
-        head: usize,
+        outline: Outline,
         method: &[u8],
         now: Instant,
     ) {
         let method = String::from_utf8_lossy(method).into_owned();
-        let filtering = Filtering { subject, raw, head, method, asked: 0, slot: Slot(0) };
+        let filtering = Filtering { subject, raw, outline, method, asked: 0, slot: Slot(0) };
         self.next_filter(Box::new(filtering), now);
     }
 
@@ -133,8 +132,10 @@ impl Session {
         let request = filtering.subject.is_request();
         let refusal = match verdict {
             Verdict::Pass => None,
-            Verdict::Edited { bytes, head } if filtering.may_become(&bytes, head) => {
-                (filtering.raw, filtering.head) = (bytes, head);
+            Verdict::Edited { bytes, head }
+                if let Some(outline) = filtering.may_become(&bytes, head) =>
+            {
+                (filtering.raw, filtering.outline) = (bytes, outline);
                 None
             }
             Verdict::Reject(reply) if (300..=599).contains(&reply.status) => {
@@ -157,7 +158,8 @@ impl Session {
     }
 
     fn filtered_goes_on(&mut self, filtering: Filtering, now: Instant) {
-        let Filtering { subject, raw, head: head_len, .. } = filtering;
+        let Filtering { subject, raw, outline, .. } = filtering;
+        let head_len = outline.len;
         let Ok(head) = Head::parse(raw.get(..head_len).unwrap_or_default()) else { return };
         match subject {
             Subject::Request => {
@@ -182,8 +184,8 @@ impl Session {
     }
 
     fn refused_by_filter(&mut self, filtering: &Filtering, refusal: Refusal, now: Instant) {
-        let Filtering { subject, raw, head: head_len, .. } = filtering;
-        let Ok(head) = Head::parse(raw.get(..*head_len).unwrap_or_default()) else { return };
+        let Filtering { subject, raw, outline, .. } = filtering;
+        let Ok(head) = Head::parse(raw.get(..outline.len).unwrap_or_default()) else { return };
         if let Refusal::Fault(fault) = &refusal {
             self.note(*fault);
         }
@@ -191,7 +193,7 @@ impl Session {
             Subject::Request => {
                 let Some(mut deciding) = self.deciding.take() else { return };
                 deciding.raw.clone_from(raw);
-                deciding.head = *head_len;
+                deciding.head = outline.len;
                 match &refusal {
                     Refusal::Reply(reply) => {
                         self.reply_to(&deciding, &Answering::from_reply(reply));

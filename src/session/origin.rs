@@ -94,7 +94,8 @@ impl Session {
         match self.requests.get(at).and_then(|pending| pending.sent) {
             Some(number) if self.has_filters() => {
                 let method = self.method_of(at);
-                self.filter(Subject::Answer(number), bytes.to_vec(), head_len, &method, now);
+                let raw = bytes.to_vec();
+                self.filter(Subject::Answer(number), raw, head.outline(), &method, now);
             }
             _ => self.answer_goes_on(at, status, head, bytes, head_len, now),
         }

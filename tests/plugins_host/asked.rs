@@ -8,7 +8,7 @@ use edgeweir::plugin::{
 use super::support::*;
 
 fn wants(slot: &str, place: &Place, method: &str, bytes: &[u8]) -> bool {
-    place.host.guests().interested(slot, Message { bytes, head: bytes.len(), method })
+    place.host.guests().interested(slot, Message { method, ..message(bytes) })
 }
 
 fn installed(name: &str, config: &str) -> Place {

@@ -11,9 +11,12 @@ use std::{
     },
 };
 
-use edgeweir::plugin::{
-    Code, Forget, Host, Keep, Places, Refusal, Report, SlotInfo, Upload,
-    hooks::{Client, Direction, Hooks, Message, PipeKey, SessionKey, Upstream, WorkerLoad},
+use edgeweir::{
+    plugin::{
+        Code, Forget, Host, Keep, Places, Refusal, Report, SlotInfo, Upload,
+        hooks::{Client, Direction, Hooks, Message, PipeKey, SessionKey, Upstream, WorkerLoad},
+    },
+    rtsp::Head,
 };
 
 /// A host whose files go with it.
@@ -107,7 +110,9 @@ pub const CLIENT: Client<'static> = Client {
 pub fn message(text: &[u8]) -> Message<'_> {
     let head = text.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
     let method = if text.starts_with(b"RTSP") { "DESCRIBE" } else { "OPTIONS" };
-    Message { bytes: text, head, method }
+    let outline = Head::parse(&text[..head]).unwrap().outline();
+    // Leaked: a message borrows it, and a test makes a few.
+    Message { bytes: text, outline: Box::leak(Box::new(outline)), method }
 }
 
 pub const OPTIONS: &[u8] =

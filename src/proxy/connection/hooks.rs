@@ -49,7 +49,7 @@ impl Inner {
             return Input::AuthFailed;
         };
         let method = core::str::from_utf8(parsed.method_bytes()).unwrap_or_default();
-        let message = Message { bytes, head, method };
+        let message = Message { bytes, outline: &parsed.outline(), method };
         let question = |hooks: &mut dyn Hooks, slot: &str, client: &Client<'_>| {
             hooks.authenticate(slot, client, message)
         };
