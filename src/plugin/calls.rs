@@ -25,8 +25,8 @@ use super::{
 use crate::{
     clock,
     limits::{
-        GUEST_INSTANCES_MAX, GUEST_LOG_LINES_PER_S, GUEST_MEMORIES_MAX, GUEST_MEMORY_MAX_BYTES,
-        GUEST_RANDOM_MAX_BYTES, GUEST_TABLE_ELEMENTS_MAX, GUEST_TABLES_MAX,
+        EPOCH_MS, GUEST_INSTANCES_MAX, GUEST_LOG_LINES_PER_S, GUEST_MEMORIES_MAX,
+        GUEST_MEMORY_MAX_BYTES, GUEST_RANDOM_MAX_BYTES, GUEST_TABLE_ELEMENTS_MAX, GUEST_TABLES_MAX,
     },
 };
 
@@ -88,13 +88,32 @@ impl ResourceLimiter for Bounds {
     }
 }
 
-/// CPU time of a call.
+/// CPU time that a call may still take.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
-    /// Nanoseconds that the call may take, and one tick.
-    pub(super) limit_ns: u64,
-    /// CPU time of the thread at the first tick within the call.
-    pub(super) since_ns: Option<u64>,
+    left_ns: u64,
+    /// CPU time of the thread at the last tick within the call.
+    seen_ns: Option<u64>,
+}
+
+impl Budget {
+    /// Two ticks. On a virtual machine the kernel books time that the host took away as the thread's
+    /// own: a guest that runs meets the ticks, one that was stopped does not.
+    const MOST_BETWEEN_TICKS_NS: u64 = 2 * EPOCH_MS * 1_000_000;
+
+    /// So many milliseconds, and what passes before the first tick.
+    pub(super) const fn of_ms(ms: u64) -> Self {
+        Self { left_ns: ms * 1_000_000, seen_ns: None }
+    }
+
+    /// At a tick: takes off what was used since the last one. Whether that was more than was left.
+    pub(super) fn is_over(&mut self, thread_ns: u64) -> bool {
+        let seen = self.seen_ns.replace(thread_ns).unwrap_or(thread_ns);
+        let used = thread_ns.saturating_sub(seen).min(Self::MOST_BETWEEN_TICKS_NS);
+        let over = used > self.left_ns;
+        self.left_ns = self.left_ns.saturating_sub(used);
+        over
+    }
 }
 
 impl State {
@@ -315,5 +334,30 @@ impl host_credentials::Host for State {
 
     fn hmac_sha256(&mut self, key: String, data: Vec<u8>) -> Said<Option<Vec<u8>>> {
         Ok(self.held.keys.hmac(&key, &data).map(Vec::from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_call_ends_when_it_has_used_more_than_its_budget() {
+        let mut budget = Budget::of_ms(3);
+        let over: Vec<bool> = (100..106).map(|ms| budget.is_over(ms * MS)).collect();
+        assert_eq!(over, [false, false, false, false, true, true]);
+        let mut slow = Budget::of_ms(2);
+        assert!(!slow.is_over(0) && !slow.is_over(MS) && !slow.is_over(2 * MS));
+        assert!(slow.is_over(2 * MS + 1), "one nanosecond past it");
+    }
+
+    #[test]
+    fn time_in_which_no_tick_was_met_is_not_the_guests() {
+        let mut budget = Budget::of_ms(5);
+        let stolen = [0, 1, 90, 91, 92, 93];
+        let over: Vec<bool> = stolen.iter().map(|ms| budget.is_over(ms * MS)).collect();
+        assert_eq!(over, [false, false, false, false, false, true], "1 + 2 + 1 + 1 + 1");
     }
 }

@@ -151,13 +151,10 @@ impl Instance {
         store.limiter(|state| &mut state.bounds);
         store.set_hostcall_fuel(GUEST_COPY_MAX_BYTES);
         store.epoch_deadline_callback(|mut context| {
-            let budget = &mut context.data_mut().budget;
-            let now = thread_cpu_ns();
-            let since = *budget.since_ns.get_or_insert(now);
-            if now.saturating_sub(since) > budget.limit_ns {
-                return Err(OverBudget.into());
+            match context.data_mut().budget.is_over(thread_cpu_ns()) {
+                true => Err(OverBudget.into()),
+                false => Ok(UpdateDeadline::Continue(1)),
             }
-            Ok(UpdateDeadline::Continue(1))
         });
         arm(&mut store, INIT_BUDGET_MS);
         let ticking = ticker.enter();
@@ -408,7 +405,7 @@ fn load(
 }
 
 fn arm(store: &mut Store<State>, budget_ms: u64) {
-    store.data_mut().budget = Budget { limit_ns: budget_ms * 1_000_000, since_ns: None };
+    store.data_mut().budget = Budget::of_ms(budget_ms);
     store.set_epoch_deadline(1);
 }
 
