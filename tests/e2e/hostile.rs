@@ -1,5 +1,11 @@
 //! Guests that misbehave in a running gateway: what players see, what the log says, and that others go on.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
+
 use crate::{
     harness::{
         Bench,
@@ -161,5 +167,58 @@ fn a_balancer_that_misbehaves_leaves_the_choice_to_the_built_in_policy() {
         assert!(said, "{deed}: {words} is not in {log}");
     }
     others.finish().expect_whole();
+    gateway.finish();
+}
+
+/// Reads one head.
+fn head_from(stream: &mut TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("a whole head");
+        head.extend(byte);
+    }
+    head
+}
+
+#[test]
+fn headers_that_are_not_utf_8_pass_a_guest_as_they_were_sent() {
+    let bench = Bench::new("plugins-hostile-bytes");
+    // A camera that writes its answer in another encoding.
+    let camera = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let at = camera.local_addr().expect("an address");
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = camera.accept().expect("the gateway");
+        let request = head_from(&mut stream);
+        let cseq = String::from_utf8_lossy(&request);
+        let cseq = cseq.lines().find(|line| line.starts_with("CSeq:")).expect("a number");
+        let mut answer = format!("RTSP/1.0 200 OK\r\n{cseq}\r\n").into_bytes();
+        answer.extend(b"X-Camera: \xb4\xf3\xc3\xc5\r\n\r\n");
+        stream.write_all(&answer).expect("the gateway reads");
+        request
+    });
+    let mut setup = Setup::default()
+        .origin("nvr", &format!("rtsp://{at}"), "check = \"off\"")
+        .route("/av", &["nvr"], "filters = [\"bad\"]");
+    setup.tables += &bad("reject", "echo", "on-message", 1);
+    let gateway = Gateway::start(&bench, &setup);
+    install(&gateway, "hostile/misbehaves", "bad");
+    let mut player = TcpStream::connect(gateway.at()).expect("a connection");
+    let mut request =
+        format!("OPTIONS {} RTSP/1.0\r\nCSeq: 1\r\n", gateway.url("/av")).into_bytes();
+    request.extend(b"X-Player: caf\xe9\r\n\r\n");
+    player.write_all(&request).expect("the gateway reads");
+    let answer = head_from(&mut player);
+    let request = asked.join().expect("a request");
+    for (whole, as_sent, echoed) in [
+        (&request, &b"X-Player: caf\xe9\r\n"[..], &b"X-Echo: caf\xe9\r\n"[..]),
+        (&answer, b"X-Camera: \xb4\xf3\xc3\xc5\r\n", b"X-Echo: \xb4\xf3\xc3\xc5\r\n"),
+    ] {
+        for line in [as_sent, echoed] {
+            let there = whole.windows(line.len()).any(|part| part == line);
+            assert!(there, "{} is not in {}", line.escape_ascii(), whole.escape_ascii());
+        }
+    }
+    assert_eq!(slot(&gateway, "bad")["faults"].as_u64(), Some(0));
     gateway.finish();
 }
