@@ -25,8 +25,8 @@ use super::{
 use crate::{
     clock,
     limits::{
-        EPOCH_MS, GUEST_INSTANCES_MAX, GUEST_LOG_LINES_PER_S, GUEST_MEMORIES_MAX,
-        GUEST_MEMORY_MAX_BYTES, GUEST_RANDOM_MAX_BYTES, GUEST_TABLE_ELEMENTS_MAX, GUEST_TABLES_MAX,
+        GUEST_INSTANCES_MAX, GUEST_LOG_LINES_PER_S, GUEST_MEMORIES_MAX, GUEST_MEMORY_MAX_BYTES,
+        GUEST_RANDOM_MAX_BYTES, GUEST_TABLE_ELEMENTS_MAX, GUEST_TABLES_MAX,
     },
 };
 
@@ -88,31 +88,30 @@ impl ResourceLimiter for Bounds {
     }
 }
 
-/// CPU time that a call may still take.
+/// CPU time of a call.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
-    left_ns: u64,
+    limit_ns: u64,
+    used_ns: u64,
     /// CPU time of the thread at the last tick within the call.
     seen_ns: Option<u64>,
 }
 
 impl Budget {
-    /// Two ticks. On a virtual machine the kernel books time that the host took away as the thread's
-    /// own: a guest that runs meets the ticks, one that was stopped does not.
-    const MOST_BETWEEN_TICKS_NS: u64 = 2 * EPOCH_MS * 1_000_000;
-
     /// So many milliseconds, and what passes before the first tick.
     pub(super) const fn of_ms(ms: u64) -> Self {
-        Self { left_ns: ms * 1_000_000, seen_ns: None }
+        Self { limit_ns: ms * 1_000_000, used_ns: 0, seen_ns: None }
     }
 
-    /// At a tick: takes off what was used since the last one. Whether that was more than was left.
-    pub(super) fn is_over(&mut self, thread_ns: u64) -> bool {
+    /// Books at a tick what was used since the last one; whether all of it is more than allowed.
+    ///
+    /// Time between two ticks counts for the whole budget at most, so that it alone ends no call: on a
+    /// virtual machine the kernel books what the host took away as the thread's own. A guest that
+    /// goes on and on meets the next tick.
+    pub(super) fn spend(&mut self, thread_ns: u64) -> bool {
         let seen = self.seen_ns.replace(thread_ns).unwrap_or(thread_ns);
-        let used = thread_ns.saturating_sub(seen).min(Self::MOST_BETWEEN_TICKS_NS);
-        let over = used > self.left_ns;
-        self.left_ns = self.left_ns.saturating_sub(used);
-        over
+        self.used_ns += thread_ns.saturating_sub(seen).min(self.limit_ns);
+        self.used_ns > self.limit_ns
     }
 }
 
@@ -346,18 +345,17 @@ mod tests {
     #[test]
     fn a_call_ends_when_it_has_used_more_than_its_budget() {
         let mut budget = Budget::of_ms(3);
-        let over: Vec<bool> = (100..106).map(|ms| budget.is_over(ms * MS)).collect();
+        let over: Vec<bool> = (100..106).map(|ms| budget.spend(ms * MS)).collect();
         assert_eq!(over, [false, false, false, false, true, true]);
-        let mut slow = Budget::of_ms(2);
-        assert!(!slow.is_over(0) && !slow.is_over(MS) && !slow.is_over(2 * MS));
-        assert!(slow.is_over(2 * MS + 1), "one nanosecond past it");
+        let mut exact = Budget::of_ms(2);
+        assert!(!exact.spend(0) && !exact.spend(MS) && !exact.spend(2 * MS));
+        assert!(exact.spend(2 * MS + 1), "one nanosecond past it");
     }
 
     #[test]
-    fn time_in_which_no_tick_was_met_is_not_the_guests() {
+    fn time_that_was_taken_away_between_two_ticks_ends_no_call() {
         let mut budget = Budget::of_ms(5);
-        let stolen = [0, 1, 90, 91, 92, 93];
-        let over: Vec<bool> = stolen.iter().map(|ms| budget.is_over(ms * MS)).collect();
-        assert_eq!(over, [false, false, false, false, false, true], "1 + 2 + 1 + 1 + 1");
+        assert!(!budget.spend(0) && !budget.spend(90 * MS));
+        assert!(budget.spend(90 * MS + 1), "but the call goes on, past the next tick");
     }
 }

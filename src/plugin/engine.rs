@@ -5,8 +5,8 @@
 //! own: it is run as it is (`cache` sees to that).
 //!
 //! A budget is CPU time of the calling thread. The engine counts ticks of wall time; a tick during a
-//! call looks at the thread's own clock, so a busy machine kills nobody, nor one that is stopped for
-//! a while (what lies between two ticks counts for two of them at most). The thread that ticks
+//! call looks at the thread's own clock, so a busy machine kills nobody; nor does one that stands still
+//! for a while, for no call is ended by what lies between two ticks alone. The thread that ticks
 //! stops when no guest has been called for a while: an idle gateway is not woken.
 //!
 //! Not in here: instances and calls.

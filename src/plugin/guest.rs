@@ -151,7 +151,7 @@ impl Instance {
         store.limiter(|state| &mut state.bounds);
         store.set_hostcall_fuel(GUEST_COPY_MAX_BYTES);
         store.epoch_deadline_callback(|mut context| {
-            match context.data_mut().budget.is_over(thread_cpu_ns()) {
+            match context.data_mut().budget.spend(thread_cpu_ns()) {
                 true => Err(OverBudget.into()),
                 false => Ok(UpdateDeadline::Continue(1)),
             }
@@ -346,7 +346,7 @@ impl Instance {
             Some(hook) => hook.call_on_message(store, client, direction, Resource::new_borrow(0)),
             None => Err(Absent("filter").into()),
         })?;
-        let edited = self.store.data_mut().message.edited();
+        let edited = self.store.data().message.edited();
         self.store.data_mut().message.take_back();
         match values::verdict(said).map_err(Fault::Value)? {
             Verdict::Pass => {
