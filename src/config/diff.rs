@@ -24,7 +24,7 @@ pub struct Changes<'a> {
     pub advertise_changed: bool,
     /// The pseudonym in Via; holds for requests from then on.
     pub via_changed: bool,
-    /// How long a burst may gather.
+    /// How long bursts may gather.
     pub coalesce_changed: bool,
     /// Who chooses the worker of a pipe; holds for pipes from then on.
     pub worker_policy_changed: bool,

@@ -74,7 +74,7 @@ pub struct Gateway {
     pub via: Name,
     /// Address of the control API over TCP (bearer token needed); none: Unix socket only.
     pub control: Option<SocketAddr>,
-    /// How long a worker may let a burst gather before it is sent on, in microseconds, 0 to 500; 0
+    /// How long a worker may let bursts gather before it reads on, in microseconds, 0 to 500; 0
     /// switches gathering off. Default 300.
     pub coalesce_us: u16,
     /// The slot that chooses the worker of a pipe; none: the least loaded.

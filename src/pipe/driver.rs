@@ -13,7 +13,7 @@ use smol::LocalExecutor;
 
 use super::{
     epoll::{Event, Events},
-    gather::{Pause, Rhythm},
+    gather::Rhythm,
     pool::{Job, Load, Shared},
     reactor::{Ready, Worker},
     sys,
@@ -102,7 +102,10 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         // Only when all that was there has been taken.
         if events.is_empty() {
             rhythm.on_round(worker.inner.bursts.take(), worker.now());
-            pause(worker.inner.pause.take(), rhythm, shared.coalesce_us.load(Relaxed));
+            let pause_us = shared.coalesce_us.load(Relaxed);
+            if worker.inner.pause.take().is_worth(rhythm, pause_us) {
+                std::thread::sleep(Duration::from_micros(pause_us.into()));
+            }
         }
         let packets = worker.inner.packets.get();
         shared.load.packets.store(packets, Relaxed);
@@ -121,18 +124,6 @@ fn serve(worker: &Worker, events: &mut Events, until: Instant) {
         if events.is_empty() || clock::now() >= until {
             return;
         }
-    }
-}
-
-/// Lets more gather in the kernel where that is worth it.
-fn pause(said: Pause, rhythm: Rhythm, most_us: u32) {
-    let worth = match said {
-        Pause::Wanted => most_us > 0,
-        Pause::AmongBursts => rhythm.fills(most_us),
-        Pause::No | Pause::Never => false,
-    };
-    if worth {
-        std::thread::sleep(Duration::from_micros(most_us.into()));
     }
 }
 

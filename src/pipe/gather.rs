@@ -5,7 +5,7 @@
 //! [`Frames`] tells from RTP's timestamps and marker bits whether a stream sends frames of many
 //! packets, and whether one is unfinished; [`Rhythm`] how often such bursts come to a worker. Only
 //! for the rest of a frame, or where another burst is likely to come meanwhile, does a worker wait a
-//! little before it reads on ([`Pause`]): where single packets come, none waits or pays.
+//! little before it reads on ([`Pause`]): where only single packets come, none waits or pays.
 //!
 //! Not in here: how long a worker waits (`gateway.coalesce_us`), and the calls themselves (mmsg).
 
@@ -107,7 +107,19 @@ pub enum Pause {
     Never,
 }
 
-/// How often bursts come to a worker, all streams together.
+impl Pause {
+    /// Whether a worker that hears bursts in this rhythm pauses, for so many microseconds.
+    #[must_use]
+    pub const fn is_worth(self, rhythm: Rhythm, pause_us: u32) -> bool {
+        match self {
+            Self::Wanted => pause_us > 0,
+            Self::AmongBursts => rhythm.fills(pause_us),
+            Self::No | Self::Never => false,
+        }
+    }
+}
+
+/// How often bursts end at a worker, all streams together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rhythm {
     since: Instant,
@@ -131,16 +143,15 @@ impl Rhythm {
     }
 
     /// Whether at least one more is likely to come within so many microseconds.
-    #[must_use]
-    pub const fn fills(&self, pause_us: u32) -> bool {
-        self.per_s * pause_us as u64 >= 1_000_000
+    const fn fills(self, pause_us: u32) -> bool {
+        self.per_s.saturating_mul(pause_us as u64) >= 1_000_000
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        Pause::{AmongBursts, No, Wanted},
+        Pause::{AmongBursts, Never, No, Wanted},
         *,
     };
 
@@ -250,11 +261,28 @@ mod tests {
         assert!(!fills(4, 249));
         assert!(!fills(0, 500));
         assert!(!fills(1000, 0), "switched off");
-        assert!(fills(u32::MAX, 1), "no overflow");
+        assert!(fills(u32::MAX, u32::MAX), "no overflow");
     }
 
     #[test]
-    fn a_rhythm_is_forgotten_in_an_instant_of_silence() {
+    fn a_pause_is_made_for_the_rest_of_a_frame_or_where_bursts_are_frequent() {
+        let rare = Rhythm::default();
+        let frequent = Rhythm { per_s: 5000, ..rare };
+        for (pause, rarely, frequently) in [
+            (No, false, false),
+            (AmongBursts, false, true),
+            (Wanted, true, true),
+            (Never, false, false),
+        ] {
+            assert_eq!(pause.is_worth(rare, 300), rarely, "{pause:?}");
+            assert_eq!(pause.is_worth(frequent, 300), frequently, "{pause:?}");
+            assert!(!pause.is_worth(frequent, 0), "{pause:?}: switched off");
+        }
+        assert!(Never > Wanted && Wanted > AmongBursts && AmongBursts > No, "the greatest counts");
+    }
+
+    #[test]
+    fn silence_ends_a_rhythm_with_its_window() {
         let mut rhythm = Rhythm::default();
         rhythm.on_round(1000, Instant::from_millis(32));
         assert!(rhythm.fills(300));

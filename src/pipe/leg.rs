@@ -23,15 +23,6 @@ use crate::{
     limits::{BATCH_DATAGRAMS, DATAGRAM_MAX_BYTES, DATAGRAMS_PER_ROUND, SEGMENTS_MAX},
 };
 
-/// What [`UdpLeg::recv`] came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// Packets of the peer.
-    pub packets: u64,
-    /// Whether to wait before the next read.
-    pub pause: Pause,
-}
-
 /// One peer on UDP, its sockets and its counters.
 #[derive(Debug)]
 pub struct UdpLeg {
@@ -117,7 +108,7 @@ impl UdpLeg {
     }
 
     /// Takes what one of the two sockets holds, within its budget, and hands each packet of the
-    /// peer to `each`. Returns what it came to.
+    /// peer to `each`. Returns whether to wait before the next read.
     ///
     /// # Errors
     /// The socket is of no use any more; ICMP errors are only counted.
@@ -127,8 +118,8 @@ impl UdpLeg {
         slots: &mut Slots,
         now: Instant,
         mut each: impl FnMut(Kind, &[u8]),
-    ) -> io::Result<Taken> {
-        let mut taken = Taken::default();
+    ) -> io::Result<Pause> {
+        let mut pause = Pause::No;
         let mut seen = 0;
         while seen < DATAGRAMS_PER_ROUND {
             let count = recv_batch(self.socket(socket), slots)?;
@@ -150,7 +141,7 @@ impl UdpLeg {
                 if kind == Kind::Rtp {
                     self.received.on_packet(bytes);
                     self.frames.on_packet(bytes);
-                    taken.pause = self.frames.pause();
+                    pause = self.frames.pause();
                 }
                 let sent = Sent { datagrams: 1, bytes: bytes.len() as u64, ..Sent::default() };
                 self.counters.relayed(self.side, kind, &sent);
@@ -158,16 +149,14 @@ impl UdpLeg {
                     self.counters.heard_origin(kind, bytes, now);
                 }
                 each(kind, bytes);
-                taken.packets += 1;
             }
             self.counters.set_lost(self.side, self.received.lost());
             if count < BATCH_DATAGRAMS {
                 // Fewer than asked for: the socket is empty.
-                return Ok(taken);
+                return Ok(pause);
             }
         }
-        taken.pause = Pause::Never;
-        Ok(taken)
+        Ok(Pause::Never)
     }
 
     /// Sends one frame's payload to the peer.

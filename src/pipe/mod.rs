@@ -28,7 +28,7 @@
 //! kernel has coalesced; one call sends up to 64, those of equal length as segments of one
 //! ([`mmsg`], [`gather`]). While a frame of many packets is unfinished, or where such bursts come
 //! close after each other, the worker pauses for `gateway.coalesce_us` at most, so that more is taken
-//! at a time ([`reactor`]); where single packets come it never does. A socket has a budget in each
+//! at a time ([`reactor`]); where only single packets come it never does. A socket has a budget in each
 //! round, so that a flood does not starve others. `make bench` measures it.
 //!
 //! Not in here: RTSP, sessions, interleaved frames (proxy).

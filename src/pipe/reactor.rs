@@ -15,7 +15,7 @@
 //! slice of a few milliseconds is interrupted for all the others and then goes on where it was: a
 //! flood makes media late, and an answer hardly.
 //!
-//! The pause is made when a stream's frame is unfinished ([`Worker::pause`]): the rest of it gathers
+//! The pause is made when a stream's frame is unfinished ([`Worker::note_pause`]): the rest of it gathers
 //! in the kernel meanwhile and is then read and sent in one call each. Where bursts come so often
 //! that another one falls into the pause, it is made after whole ones too. The first packet after
 //! idleness leaves at once; nothing that was read is held; no datagram waits longer than the pause,
@@ -105,7 +105,7 @@ pub(super) struct Inner {
     pub(super) now: Cell<Instant>,
     pub(super) packets: Cell<u64>,
     pub(super) pause: Cell<Pause>,
-    /// Reads of this round in which one came.
+    /// Those that ended in this round.
     pub(super) bursts: Cell<u32>,
     pub(super) shared: Arc<Shared>,
     /// Owned by the driver: tasks hold workers, and would keep the executor alive for ever.
@@ -161,11 +161,12 @@ impl Worker {
         self.inner.packets.set(self.inner.packets.get().wrapping_add(count));
     }
 
-    /// Says what a read found, when all of it has been sent on: the worker lets more gather, for
-    /// `gateway.coalesce_us` at most, before it looks for events again.
-    pub fn pause(&self, pause: Pause) {
-        if pause > Pause::No {
-            self.inner.pause.set(pause.max(self.inner.pause.get()));
+    /// Notes what a read found, when all of it has been sent on. Where it is worth it
+    /// ([`Pause::is_worth`]) the worker lets more gather, for `gateway.coalesce_us` at most, before it
+    /// looks for events again.
+    pub fn note_pause(&self, pause: Pause) {
+        self.inner.pause.set(pause.max(self.inner.pause.get()));
+        if pause == Pause::AmongBursts {
             self.inner.bursts.set(self.inner.bursts.get().saturating_add(1));
         }
     }

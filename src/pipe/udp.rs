@@ -219,33 +219,38 @@ impl Pipe {
             if icmp > 0 {
                 bump(&self.counters.icmp_errors, icmp);
             }
-            let batch = self.relay_batch(side, socket, slots, worker.now());
-            worker.count_packets(batch.sent);
-            taken += batch.seen;
-            if batch.pause > Pause::No {
-                pause = batch.pause; // what the last frame says
-            }
+            let (seen, sent) = self.relay_batch(side, socket, slots, worker.now(), &mut pause);
+            worker.count_packets(sent);
+            taken += seen;
             if count < BATCH_DATAGRAMS {
                 // Fewer than asked for: the socket is empty.
-                worker.pause(pause);
+                worker.note_pause(pause);
                 return;
             }
         }
-        worker.pause(Pause::Never);
+        worker.note_pause(Pause::Never);
     }
 
-    fn relay_batch(&self, side: Side, socket: Kind, slots: &Slots, now: Instant) -> Batch {
+    /// Datagrams that came, and those that went out. `pause`: what the last packet of media says.
+    fn relay_batch(
+        &self,
+        side: Side,
+        socket: Kind,
+        slots: &Slots,
+        now: Instant,
+        pause: &mut Pause,
+    ) -> (usize, u64) {
         let mut relay = self.relay.borrow_mut();
         let mut run = Run::new(self.pair(side.other()), &self.counters, side);
         let mut frames = self.pair(side).frames.get();
-        let (mut seen, mut pause) = (0, Pause::No);
+        let mut seen = 0;
         for (from, bytes) in slots.iter() {
             seen += 1;
             match relay.on_datagram(from, side, socket, bytes, now) {
                 Verdict::Forward { to, via, kind } => {
                     if kind == Kind::Rtp {
                         frames.on_packet(bytes);
-                        pause = frames.pause();
+                        *pause = frames.pause();
                     }
                     if side == Side::Origin {
                         self.counters.heard_origin(kind, bytes, now);
@@ -261,17 +266,8 @@ impl Pipe {
             self.counters.heard(side, last);
             self.counters.set_lost(side, relay.lost(side));
         }
-        Batch { seen, sent: run.sent, pause }
+        (seen, run.sent)
     }
-}
-
-/// What became of one batch.
-struct Batch {
-    /// Datagrams that came.
-    seen: usize,
-    /// Those that went out.
-    sent: u64,
-    pause: Pause,
 }
 
 impl Driven for Pipe {

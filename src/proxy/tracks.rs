@@ -222,7 +222,7 @@ impl TrackSockets {
             packets += 1;
         });
         match received {
-            Ok(taken) => worker.pause(taken.pause),
+            Ok(pause) => worker.note_pause(pause),
             Err(error) => {
                 log::warn!("{}: a UDP leg of track {track} failed: {error}", entry.id);
                 leg.deregister(worker, token);

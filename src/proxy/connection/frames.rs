@@ -213,7 +213,7 @@ impl<'a> Frames<'a> {
             entry.frame_bytes.fetch_add(self.bytes, Relaxed);
             entry.dropped.fetch_add(self.dropped, Relaxed);
             worker.count_packets(self.relayed);
-            worker.pause(self.pause);
+            worker.note_pause(self.pause);
         }
     }
 }
