@@ -126,7 +126,7 @@ pub struct Client<'a> {
 pub struct Message<'a> {
     /// Head and body.
     pub bytes: &'a [u8],
-    /// What the session found in the head: it is not parsed once more.
+    /// What its head was found to hold: no hook parses it again.
     pub outline: &'a Outline,
     /// Of the request; for an answer that of its request.
     pub method: &'a str,

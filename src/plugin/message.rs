@@ -1,9 +1,9 @@
 //! The message that a guest is lent: getters that copy what is asked for, edits that wait.
 //!
 //! The message is copied once, into a buffer that stays, with what the session found in its head.
-//! Getters show it as it came in. Edits are kept as they are made and applied to spans
-//! of the original only when the guest's verdict lets the message go on: all that was not edited
-//! stays byte for byte. After a fault they are forgotten.
+//! Getters show it as it came in. Edits are kept as they are made and applied to spans of the original
+//! only when the guest's verdict lets the message go on: all that was not edited stays byte for byte.
+//! After a fault they are forgotten.
 //!
 //! Not in here: what the verdict means.
 
@@ -303,19 +303,20 @@ impl Current {
         let mut out = Vec::with_capacity(self.bytes.len() + 256);
         // URI, headers, end of headers: in the order in which they stand.
         let mut copied = 0;
-        let mut copy = |out: &mut Vec<u8>, to: usize, on: usize| {
-            out.extend_from_slice(self.bytes.get(copied..to).unwrap_or_default());
-            copied = on;
+        let mut copy_around = |out: &mut Vec<u8>, gap: Range<usize>| {
+            debug_assert!(copied <= gap.start && gap.end <= self.bytes.len());
+            out.extend_from_slice(self.bytes.get(copied..gap.start).unwrap_or_default());
+            copied = gap.end;
         };
         if let Some(uri) = uri {
-            copy(&mut out, self.outline.uri.start, self.outline.uri.end);
+            copy_around(&mut out, self.outline.uri.clone());
             out.extend_from_slice(uri.as_bytes());
         }
         for spans in self.going() {
-            let line = Range::from(spans.line);
-            copy(&mut out, line.start, line.end);
+            copy_around(&mut out, spans.line.into());
         }
-        copy(&mut out, self.outline.end_of_headers, self.outline.end_of_headers);
+        let Outline { len, end_of_headers: end, .. } = self.outline;
+        copy_around(&mut out, end..end);
         let mut line = |name: &str, value: &[u8]| {
             for part in [name.as_bytes(), b": ", value, self.outline.line_end] {
                 out.extend_from_slice(part);
@@ -331,11 +332,11 @@ impl Current {
             line("Content-Type", kind.as_bytes());
             line("Content-Length", body.len().to_string().as_bytes());
         }
-        copy(&mut out, self.outline.len, self.outline.len);
+        copy_around(&mut out, len..len);
         let head = out.len();
         match body {
             Some((_, body)) => out.extend_from_slice(body),
-            None => copy(&mut out, self.bytes.len(), 0),
+            None => out.extend_from_slice(self.bytes.get(len..).unwrap_or_default()),
         }
         Some((out, head))
     }

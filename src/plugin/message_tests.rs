@@ -102,6 +102,28 @@ fn edits_change_their_lines_and_nothing_else() {
 }
 
 #[test]
+fn folded_lines_go_with_their_header() {
+    let folded = b"OPTIONS rtsp://h/a RTSP/1.0\nX-A: 1\n more\nCSeq: 1\nX-B: 2\n\tand\n\tmore\n\n";
+    let remove = |names: &[&str]| {
+        let mut current = Current::default();
+        let outline = Head::parse(folded).unwrap().outline();
+        current.lend(&Message { bytes: folded, outline: &outline, method: "" }, Borrower::Filter);
+        current.remove_headers(names).unwrap();
+        current
+    };
+    assert_eq!(
+        text(remove(&["X-A"]).edited()),
+        "OPTIONS rtsp://h/a RTSP/1.0\nCSeq: 1\nX-B: 2\n\tand\n\tmore\n\n"
+    );
+    let mut last = remove(&["X-B"]);
+    last.set_uri("rtsp://h/b".to_owned()).unwrap();
+    last.add_header(header("X-C", b"3")).unwrap();
+    let (bytes, len) = last.edited().unwrap();
+    let wanted = b"OPTIONS rtsp://h/b RTSP/1.0\nX-A: 1\n more\nCSeq: 1\nX-C: 3\n\n";
+    assert_eq!((&bytes[..], len), (&wanted[..], wanted.len()));
+}
+
+#[test]
 fn a_new_body_brings_its_type_and_length() {
     let mut current = lent(REQUEST);
     current.set_header(header("content-type", b"x/y")).unwrap();

@@ -64,7 +64,8 @@ impl Filtering {
     /// What is in these bytes if they may stand for the message: a whole one of the same kind,
     /// method or status, and number.
     fn may_become(&self, bytes: &[u8], head: usize) -> Option<Outline> {
-        let (before, after) = (whole(&self.raw, self.outline.len)?, whole(bytes, head)?);
+        let before = Head::parse(self.raw.get(..self.outline.len)?).ok()?;
+        let after = whole(bytes, head)?;
         let same = before.status() == after.status()
             && before.method_bytes() == after.method_bytes()
             && before.header("CSeq")?.value == after.header("CSeq")?.value;
