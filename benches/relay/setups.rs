@@ -31,8 +31,9 @@ const PLAYERS: usize = 4;
 
 /// Measures and prints; the text for the table.
 pub(crate) fn run(length: Length) -> String {
-    let (mut rates, mut direct, mut costs, mut ends) = (vec![], vec![], vec![], vec![]);
-    let (mut bounds, mut ratios) = (vec![], vec![]);
+    let (mut direct, mut ends, mut bounds) = (vec![], vec![], vec![]);
+    // On one worker, as the bare loop, and on two.
+    let mut through = [Through::default(), Through::default()];
     for _ in 0..length.runs {
         let origin = TinyOrigin::start();
         let at: SocketAddr = origin.url()["rtsp://".len()..].parse().expect("an address");
@@ -44,22 +45,15 @@ pub(crate) fn run(length: Length) -> String {
         let (_, bound) = measure(listens[0], bare.0.id(), length.seconds);
         bounds.push(bound);
         drop(bare);
-        let bench = Bench::new("setups");
-        let mut setup = Setup::default().origin("tiny", &origin.url(), "check = \"off\"").route(
-            "/**",
-            &["tiny"],
-            "policy = \"first\"",
-        );
-        setup.gateway = "workers = 2".to_owned();
-        setup.limits = "sessions = 4096\nsessions_per_client = 4096".to_owned();
-        setup.pairs = 2000;
-        setup.first_port = Some(10_000);
-        let gateway = Gateway::start(&bench, &setup);
-        churn(gateway.at(), 0.3);
-        let (rate, cost) = measure(gateway.at(), gateway.peer.pid(), length.seconds);
-        costs.push(cost);
-        ratios.push(cost / bound);
-        rates.push(rate);
+        for (workers, through) in (1..).zip(&mut through) {
+            let bench = Bench::new("setups");
+            let gateway = gateway(&bench, &origin, workers);
+            churn(gateway.at(), 0.3);
+            let (rate, cost) = measure(gateway.at(), gateway.peer.pid(), length.seconds);
+            through.costs.push(cost);
+            through.ratios.push(cost / bound);
+            through.rates.push(rate);
+        }
     }
     let mut text = format!(
         "## Sessions from OPTIONS to TEARDOWN ({} runs)\n\n{PLAYERS} players, one track over UDP: two \
@@ -67,14 +61,39 @@ pub(crate) fn run(length: Length) -> String {
          origin run on the same cores.\n\n| | median | spread |\n|---|---|---|\n",
         length.runs
     );
-    text += &row("sessions a second, through the gateway on 2 workers", rates);
+    for (workers, through) in ["1 worker", "2 workers"].into_iter().zip(through) {
+        text +=
+            &row(&format!("sessions a second, through the gateway on {workers}"), through.rates);
+        text += &row(&format!("its CPU time for each on {workers}, us"), through.costs);
+        text +=
+            &row(&format!("the same as a multiple of the bare loop's, {workers}"), through.ratios);
+    }
+    text += &row("a bare loop's with the same bytes and sockets, one thread, us", bounds);
     text += &row("sessions a second, player and origin alone", direct);
-    text += &row("the gateway's CPU time for each, us", costs);
-    text += &row("a bare loop's with the same bytes and sockets, us", bounds);
-    text += &row("the gateway's as a multiple of the bare loop's", ratios);
     text += &row("player's and origin's CPU time for each, alone, us", ends);
     println!("\n{text}");
     text
+}
+
+/// What was measured with one number of workers.
+#[derive(Default)]
+struct Through {
+    rates: Vec<f64>,
+    costs: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+fn gateway(bench: &Bench, origin: &TinyOrigin, workers: usize) -> Gateway {
+    let mut setup = Setup::default().origin("tiny", &origin.url(), "check = \"off\"").route(
+        "/**",
+        &["tiny"],
+        "policy = \"first\"",
+    );
+    setup.gateway = format!("workers = {workers}");
+    setup.limits = "sessions = 4096\nsessions_per_client = 4096".to_owned();
+    setup.pairs = 2000;
+    setup.first_port = Some(10_000);
+    Gateway::start(bench, &setup)
 }
 
 /// Whole sessions a second, and CPU time that a process spent for each, in microseconds.
