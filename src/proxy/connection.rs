@@ -477,8 +477,12 @@ fn interest(read: bool, write: bool) -> Interest {
 fn write(mut stream: &TcpStream, outbox: &mut crate::session::Outbox) -> io::Result<usize> {
     let mut total = 0;
     while !outbox.is_empty() {
-        let slices = outbox.slices().map(IoSlice::new);
-        match stream.write_vectored(&slices) {
+        let wrote = match outbox.slices() {
+            // Nearly always; `send` costs less than `writev`.
+            [one, [], ..] => stream.write(one),
+            slices => stream.write_vectored(&slices.map(IoSlice::new)),
+        };
+        match wrote {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(wrote) => {
                 outbox.wrote(wrote);

@@ -128,7 +128,6 @@ impl Inner {
             }),
         };
         self.session.handle(Input::Connected(Box::new(link)), now);
-        self.set_origin_interest(token, worker);
     }
 
     pub(super) fn connect_failed(&mut self, index: usize, error: &io::Error, now: Instant) {
@@ -244,21 +243,17 @@ impl Inner {
     pub(super) fn flush_origin(&mut self, token: Token, worker: &Worker) {
         let Some(origin) = &self.origin else { return };
         if origin.connecting.is_some() {
-            return;
+            return; // that it is writable says that it is connected
         }
         if let Err(error) = write(&origin.stream, self.session.outbox(Side::Origin)) {
             debug!("{}: write to the origin failed: {error}", self.entry.id);
             self.origin_gone(token, worker);
         }
-        self.set_origin_interest(token, worker);
-    }
-
-    pub(super) fn set_origin_interest(&mut self, token: Token, worker: &Worker) {
         let waits = !self.session.outbox(Side::Origin).is_empty();
-        let Some(origin) = &mut self.origin else { return };
-        if origin.connecting.is_some() {
-            return; // that it is writable says that it is connected
-        }
+        // What has gone may have been followed by another.
+        let Some(origin) = self.origin.as_mut().filter(|it| it.connecting.is_none()) else {
+            return;
+        };
         let interest = interest(true, waits);
         if interest != origin.interest {
             origin.interest = interest;
