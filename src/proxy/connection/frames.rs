@@ -213,7 +213,7 @@ impl<'a> Frames<'a> {
             entry.frame_bytes.fetch_add(self.bytes, Relaxed);
             entry.dropped.fetch_add(self.dropped, Relaxed);
             worker.count_packets(self.relayed);
-            // Between whole frames a pause makes this dearer (`make bench BENCH=frames`).
+            // After whole frames a pause would delay and save nothing here (`BENCH=from-frames`).
             if self.pause == Pause::Wanted {
                 worker.note_pause(self.pause);
             }
