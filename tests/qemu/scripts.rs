@@ -113,6 +113,15 @@ fn the_procd_script_hands_over_a_command_that_is_respawned() {
     assert!(store.exists(), "the first start makes the store");
 }
 
+/// As from a shell: this test may itself be run by make.
+fn plain_make() -> Command {
+    let mut make = Command::new("make");
+    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
+        make.env_remove(name);
+    }
+    make
+}
+
 #[test]
 fn make_reads_the_recipes_of_buildroot_and_openwrt() {
     let bench = Bench::new("recipes");
@@ -127,7 +136,7 @@ fn make_reads_the_recipes_of_buildroot_and_openwrt() {
             external.display()
         ),
     );
-    let mut make = Command::new("make");
+    let mut make = plain_make();
     make.arg("-sf").arg(buildroot);
     assert_eq!(run(make), format!("{} local", env!("CARGO_MANIFEST_DIR")));
     for file in ["LICENSE-MIT", "LICENSE-APACHE", "board/delivery/init/S60edgeweir"] {
@@ -147,10 +156,10 @@ fn make_reads_the_recipes_of_buildroot_and_openwrt() {
         fs::create_dir_all(top.join(file).parent().unwrap()).unwrap();
         fs::write(top.join(file), text).unwrap();
     }
-    let mut make = Command::new("make");
+    let mut make = plain_make();
     make.arg("-sC").arg(delivery("openwrt/edgeweir"));
     make.arg(format!("TOPDIR={}", top.display()));
-    let mut prepare = Command::new("make");
+    let mut prepare = plain_make();
     prepare.args(make.get_args()).arg("prepare");
     assert_eq!(run(make), concat!("edgeweir ", env!("CARGO_PKG_VERSION")));
     run(prepare);
