@@ -25,9 +25,6 @@ use crate::limits::{
 pub const COMMAND: &str = "compile-plugin";
 /// Politeness of the child: behind everything else.
 const NICE: libc::c_int = 15;
-/// Address space that costs the child no memory: the text of the program, which the gateway has too.
-const PROGRAM_BYTES: u64 = 12 * 1024 * 1024;
-
 /// What the child may take; told to it on its command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -42,9 +39,12 @@ pub struct Bounds {
 impl Bounds {
     /// Those of a device: no more memory than is free there now, so that a board too small for the
     /// compiler refuses a plugin and does not choke on it.
+    ///
+    /// The text of the program is within the bound. What of it is in memory counts as free, and a child
+    /// that pushes it out spends its time reading it in again.
     pub fn here() -> Self {
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let free = available(&meminfo).map_or(u64::MAX, |free| free.saturating_add(PROGRAM_BYTES));
+        let free = available(&meminfo).unwrap_or(u64::MAX);
         Self { memory_bytes: free.min(COMPILE_MEMORY_MAX_BYTES), ..Self::default() }
     }
 }
@@ -197,6 +197,6 @@ mod tests {
         for text in ["", "MemTotal: 61000 kB\n", "MemAvailable: many kB\n"] {
             assert_eq!(available(text), None, "{text}");
         }
-        assert!((PROGRAM_BYTES..=COMPILE_MEMORY_MAX_BYTES).contains(&Bounds::here().memory_bytes));
+        assert!((1..=COMPILE_MEMORY_MAX_BYTES).contains(&Bounds::here().memory_bytes));
     }
 }
