@@ -69,7 +69,8 @@ pub(crate) fn run(length: Length) -> String {
     }
     let mut text = format!(
         "## gst-rtsp-server as an origin ({} runs)\n\n{} players over UDP of one pipeline of raw \
-         video, about 2000 packets a second each. CPU time for each packet, microseconds; making the pictures is taken off.\n\n| | median | spread |\n|---|---|---|\n",
+         video, about 2000 packets a second each. CPU time for each packet, microseconds; making the \
+         pictures is taken off.\n\n| | median | spread |\n|---|---|---|\n",
         length.runs,
         PLAYER_SOCKETS - 1
     );

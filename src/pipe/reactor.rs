@@ -15,11 +15,11 @@
 //! slice of a few milliseconds is interrupted for all the others and then goes on where it was: a
 //! flood makes media late, and an answer hardly.
 //!
-//! The pause is made when a stream's frame is unfinished ([`Worker::note_pause`]): the rest of it gathers
-//! in the kernel meanwhile and is then read and sent in one call each. Where bursts come so often
-//! that another one falls into the pause, it is made after whole ones too. The first packet after
-//! idleness leaves at once; nothing that was read is held; no datagram waits longer than the pause,
-//! which is at most `gateway.coalesce_us`.
+//! The pause is made when a stream's frame is unfinished ([`Worker::note_pause`]): the rest of it
+//! gathers in the kernel meanwhile and is then read and sent in one call each. Where bursts come so
+//! often that another one falls into the pause, it is made after whole ones too. The first packet
+//! after idleness leaves at once; nothing that was read is held; no datagram waits longer than the
+//! pause, which is at most `gateway.coalesce_us`.
 //!
 //! A panic ends the [`Driven`], job or task it happened in; it is counted and logged, the worker
 //! goes on. Not in here: what is done with readiness, and the choice of a worker (pool).
@@ -105,7 +105,7 @@ pub(super) struct Inner {
     pub(super) now: Cell<Instant>,
     pub(super) packets: Cell<u64>,
     pub(super) pause: Cell<Pause>,
-    /// Those that ended in this round.
+    /// Reads of this round that ended with a whole burst.
     pub(super) bursts: Cell<u32>,
     pub(super) shared: Arc<Shared>,
     /// Owned by the driver: tasks hold workers, and would keep the executor alive for ever.

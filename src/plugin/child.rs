@@ -25,6 +25,7 @@ use crate::limits::{
 pub const COMMAND: &str = "compile-plugin";
 /// Politeness of the child: behind everything else.
 const NICE: libc::c_int = 15;
+
 /// What the child may take; told to it on its command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {

@@ -105,9 +105,7 @@ fn edits_change_their_lines_and_nothing_else() {
 fn folded_lines_go_with_their_header() {
     let folded = b"OPTIONS rtsp://h/a RTSP/1.0\nX-A: 1\n more\nCSeq: 1\nX-B: 2\n\tand\n\tmore\n\n";
     let remove = |names: &[&str]| {
-        let mut current = Current::default();
-        let outline = Head::parse(folded).unwrap().outline();
-        current.lend(&Message { bytes: folded, outline: &outline, method: "" }, Borrower::Filter);
+        let mut current = lent(folded);
         current.remove_headers(names).unwrap();
         current
     };
