@@ -7,7 +7,6 @@
 //!
 //! Not in here: what the verdict means.
 
-use core::ops::Range;
 use std::sync::Arc;
 
 use super::{
@@ -22,6 +21,7 @@ use crate::{
     },
     rtsp::{
         Url,
+        edit::Splice,
         head::{HeaderSpans, Outline, decimal},
     },
 };
@@ -300,26 +300,11 @@ impl Current {
         if *gone == 0 && added.is_empty() && uri.is_none() && body.is_none() {
             return None;
         }
-        let mut out = Vec::with_capacity(self.bytes.len() + 256);
-        // URI, headers, end of headers: in the order in which they stand.
-        let mut copied = 0;
-        let mut copy_around = |out: &mut Vec<u8>, gap: Range<usize>| {
-            debug_assert!(copied <= gap.start && gap.end <= self.bytes.len());
-            out.extend_from_slice(self.bytes.get(copied..gap.start).unwrap_or_default());
-            copied = gap.end;
-        };
-        if let Some(uri) = uri {
-            copy_around(&mut out, self.outline.uri.clone());
-            out.extend_from_slice(uri.as_bytes());
-        }
-        for spans in self.going() {
-            copy_around(&mut out, spans.line.into());
-        }
-        let Outline { len, end_of_headers: end, .. } = self.outline;
-        copy_around(&mut out, end..end);
+        let Outline { len, end_of_headers, line_end, .. } = self.outline;
+        let mut tail = Vec::new();
         let mut line = |name: &str, value: &[u8]| {
-            for part in [name.as_bytes(), b": ", value, self.outline.line_end] {
-                out.extend_from_slice(part);
+            for part in [name.as_bytes(), b": ", value, line_end] {
+                tail.extend_from_slice(part);
             }
         };
         for header in added {
@@ -332,7 +317,16 @@ impl Current {
             line("Content-Type", kind.as_bytes());
             line("Content-Length", body.len().to_string().as_bytes());
         }
-        copy_around(&mut out, len..len);
+        let mut out = Vec::with_capacity(self.bytes.len() + 256);
+        let mut splice = Splice::new(self.bytes.get(..len).unwrap_or_default(), &mut out);
+        if let Some(uri) = uri {
+            splice.replace(self.outline.uri.clone(), uri.as_bytes());
+        }
+        for spans in self.going() {
+            splice.replace(spans.line.into(), b"");
+        }
+        splice.replace(end_of_headers..end_of_headers, &tail);
+        splice.finish();
         let head = out.len();
         match body {
             Some((_, body)) => out.extend_from_slice(body),

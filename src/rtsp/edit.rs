@@ -50,17 +50,43 @@ impl<'e> Edits<'e> {
     ) where
         'e: 'a,
     {
-        let mut at = 0;
+        let mut splice = Splice::new(source, out);
         for (span, with) in all {
-            if span.start < at || span.end < span.start || span.end > source.len() {
-                debug_assert!(false, "edits overlap or lie outside of the buffer");
-                continue;
-            }
-            out.extend_from_slice(source.get(at..span.start).unwrap_or_default());
-            out.extend_from_slice(with);
-            at = span.end;
+            splice.replace(span.clone(), with);
         }
-        out.extend_from_slice(source.get(at..).unwrap_or_default());
+        splice.finish();
+    }
+}
+
+/// Changes to one buffer, made as they are told: in the order of their places.
+#[derive(Debug)]
+pub struct Splice<'s> {
+    source: &'s [u8],
+    at: usize,
+    out: &'s mut Vec<u8>,
+}
+
+impl<'s> Splice<'s> {
+    /// Appends the changed `source` to `out`.
+    pub fn new(source: &'s [u8], out: &'s mut Vec<u8>) -> Self {
+        Self { source, at: 0, out }
+    }
+
+    /// Puts other bytes in the place of a span, which is skipped if it begins before the last one ended
+    /// or lies outside: a mistake of ours.
+    pub fn replace(&mut self, span: Range<usize>, with: &[u8]) {
+        if span.start < self.at || span.end < span.start || span.end > self.source.len() {
+            debug_assert!(false, "edits overlap or lie outside of the buffer");
+            return;
+        }
+        self.out.extend_from_slice(self.source.get(self.at..span.start).unwrap_or_default());
+        self.out.extend_from_slice(with);
+        self.at = span.end;
+    }
+
+    /// Appends what comes after the last change.
+    pub fn finish(self) {
+        self.out.extend_from_slice(self.source.get(self.at..).unwrap_or_default());
     }
 }
 
