@@ -12,7 +12,7 @@ use std::{collections::VecDeque, io, rc::Rc, sync::Arc};
 use smol::LocalExecutor;
 
 use super::{
-    epoll::{Event, Events},
+    epoll::{Epoll, Event, Events},
     gather::Rhythm,
     pool::{Job, Load, Shared},
     reactor::{Ready, Worker},
@@ -61,6 +61,8 @@ impl Meter {
 
 /// How long media may go on while others may wait.
 const SLICE: Duration = Duration::from_millis(4);
+/// How long those who are served first are watched apart from media after that was last of use.
+const PARTED: Duration = Duration::from_secs(1);
 /// Media events between two looks at the clock; one can take [`DATAGRAMS_PER_ROUND`] datagrams.
 ///
 /// [`DATAGRAMS_PER_ROUND`]: crate::limits::DATAGRAMS_PER_ROUND
@@ -77,6 +79,7 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     let mut jobs = VecDeque::new();
     let mut meter = Meter::new(worker.now());
     let mut rhythm = Rhythm::default();
+    let mut interrupted = worker.now();
     while !shared.stopping() {
         run_jobs(&worker, &mut jobs);
         worker.fire_timers();
@@ -90,15 +93,18 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
             wait(&worker, &mut events, meter.due());
         }
         let mut until = worker.now() + SLICE;
-        if events.take_first() || resumed {
-            // After an error there are none, and they will be told again.
-            let _ = shared.poller.ask_first(&mut first);
-            first.by_ref().for_each(|event| worker.dispatch(event));
+        if serve_first(&worker, resumed, &events, &mut first) {
             let now = clock::now();
             // Neither starves the other.
             until = now + SLICE.max(now.since(worker.now()));
         }
         serve(&worker, &mut events, until);
+        if !events.is_empty() {
+            interrupted = worker.now();
+            worker.part();
+        } else if worker.now().since(interrupted) >= PARTED {
+            worker.join();
+        }
         // Only when all that was there has been taken.
         if events.is_empty() {
             rhythm.on_round(worker.inner.bursts.take(), worker.now());
@@ -117,7 +123,22 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     worker.clear();
 }
 
-/// Serves what a wait has told, or as much of it as there is time for.
+/// Serves those who come before media, as a wait has just told, or as they are ready by now; whether
+/// there were any.
+fn serve_first(worker: &Worker, resumed: bool, events: &Events, first: &mut Events) -> bool {
+    let asked = (resumed || events.is_full()) && worker.ask_few(first);
+    let told = if asked { &*first } else { events };
+    let mut any = false;
+    if asked || !resumed {
+        for event in told.first() {
+            any = true;
+            worker.dispatch(event);
+        }
+    }
+    any
+}
+
+/// Serves the media that a wait has told of, or as much of it as there is time for.
 fn serve(worker: &Worker, events: &mut Events, until: Instant) {
     loop {
         events.by_ref().take(EVENTS_PER_LOOK).for_each(|event| worker.dispatch(event));
@@ -140,7 +161,7 @@ fn wait(worker: &Worker, events: &mut Events, meter: Instant) {
     let next = worker.inner.table.borrow().timers.next();
     let until = next.map_or(meter, |timer| timer.min(meter));
     let pause = if shared.may_sleep() { until.since(clock::now()) } else { Duration::ZERO };
-    let result = shared.poller.wait(events, pause);
+    let result = shared.poller.epoll.wait(events, pause);
     shared.awake();
     worker.inner.now.set(clock::now());
     if let Err(error) = result
@@ -158,9 +179,8 @@ impl Worker {
         let (token, driven) = {
             let mut table = self.inner.table.borrow_mut();
             let index = Token::index_of(event.key);
-            let Some(slot) = table.slots.get_mut(index) else { return };
-            let (index, generation) = (index as u32, slot.generation);
-            let token = Token { index, generation };
+            let Some(slot) = table.slots.get(index as usize) else { return };
+            let token = Token { index, generation: slot.generation };
             let source = Token::source_of(event.key);
             let Some(driven) = table.driven(token).filter(|_| token.key(source) == event.key)
             else {
@@ -200,6 +220,27 @@ impl Worker {
                 self.abandon(token);
             }
         }
+    }
+
+    /// From now on those who are served first can be asked for apart from media.
+    fn part(&self) {
+        let mut table = self.inner.table.borrow_mut();
+        if table.few.is_none() {
+            // No descriptor left: then all wait for their turn, and this is tried again.
+            let _ = table.part();
+        }
+    }
+
+    /// Media are no more than can be served at once.
+    fn join(&self) {
+        self.inner.table.borrow_mut().few = None;
+    }
+
+    /// Those who are served first and are ready now. False when they are not watched apart.
+    fn ask_few(&self, events: &mut Events) -> bool {
+        // After an error there are none, and they will be told again.
+        let ask = |few: &Epoll| few.wait(events, Duration::ZERO);
+        self.inner.table.borrow().few.as_ref().map(ask).is_some()
     }
 
     /// Drops all that is driven.

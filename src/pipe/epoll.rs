@@ -1,7 +1,8 @@
 //! The worker's poller: level-triggered epoll, and an eventfd that wakes it.
 //!
-//! What must not wait behind media (RTSP, RTCP) is watched by an epoll of its own within the other:
-//! one wait sees all, and the few can be asked for alone in the middle of a flood.
+//! What must not wait behind media (RTSP, RTCP) is told apart in the events, and while media are more
+//! than can be served at once it is watched by an epoll of its own as well: then the few can be asked
+//! for alone, again and again.
 //!
 //! One system call for each wait. (The crate `polling` makes four: a timer, its registration, the
 //! wait, and the reset of its notifier; with one wait for each burst that is 6 % of a packet.) The
@@ -12,15 +13,15 @@
 use core::{ffi::c_int, time::Duration};
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use crate::limits::EVENTS_PER_WAIT;
 
-/// The key of the eventfd, which is no one else's.
+/// The key of the eventfd, which is no one else's: no token has the last index.
 const WAKE: u64 = u64::MAX;
-/// The key of the inner epoll. As with all keys of the last index, no token has it.
-const FIRST: u64 = u64::MAX - 1;
+/// The bit of what the kernel keeps that tells the turn; keys have those below.
+const FIRST: u64 = 1 << 63;
 
 /// Who is served when many are ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +32,47 @@ pub(super) enum Turn {
     Media,
 }
 
-/// What is ready, and under which key it was registered. Errors and hang-ups show as both.
+/// What a descriptor is watched for, or is ready for, and under which key: below 2⁶³. Errors and
+/// hang-ups show as both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Event {
-    pub(super) key: usize,
+    pub(super) key: u64,
+    pub(super) turn: Turn,
     pub(super) readable: bool,
     pub(super) writable: bool,
+}
+
+impl Event {
+    /// None for the eventfd's.
+    fn from_kernel(event: libc::epoll_event) -> Option<Self> {
+        const BOTH: c_int = libc::EPOLLHUP | libc::EPOLLERR;
+        let (told, events) = (event.u64, event.events);
+        let has = |bits: c_int| events & (bits | BOTH) as u32 != 0;
+        (told != WAKE).then(|| Self {
+            key: told & !FIRST,
+            turn: if told & FIRST == 0 { Turn::Media } else { Turn::First },
+            readable: has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLPRI),
+            writable: has(libc::EPOLLOUT),
+        })
+    }
+
+    const fn told(self) -> u64 {
+        match self.turn {
+            Turn::First => self.key | FIRST,
+            Turn::Media => self.key,
+        }
+    }
+
+    const fn bits(self) -> u32 {
+        let read = if self.readable { libc::EPOLLIN | libc::EPOLLRDHUP } else { 0 };
+        let write = if self.writable { libc::EPOLLOUT } else { 0 };
+        (read | write) as u32
+    }
+
+    /// Whether it is watched for anything.
+    pub(super) const fn is_any(self) -> bool {
+        self.readable || self.writable
+    }
 }
 
 /// What one wait gave, and how far it was taken.
@@ -44,19 +80,23 @@ pub(super) struct Events {
     list: Box<[libc::epoll_event; EVENTS_PER_WAIT]>,
     count: usize,
     taken: usize,
-    /// Some are ready that are served first.
-    first: bool,
 }
 
 impl Events {
     pub(super) fn new() -> Self {
         let none = libc::epoll_event { events: 0, u64: 0 };
-        Self { list: Box::new([none; EVENTS_PER_WAIT]), count: 0, taken: 0, first: false }
+        Self { list: Box::new([none; EVENTS_PER_WAIT]), count: 0, taken: 0 }
     }
 
-    /// Whether there are some to be served first; says so once.
-    pub(super) const fn take_first(&mut self) -> bool {
-        core::mem::replace(&mut self.first, false)
+    /// Those that are served first, whatever was taken.
+    pub(super) fn first(&self) -> impl Iterator<Item = Event> {
+        let all = self.list.iter().take(self.count);
+        all.filter_map(|event| Event::from_kernel(*event)).filter(|it| it.turn == Turn::First)
+    }
+
+    /// Whether there may have been more than there is room for.
+    pub(super) const fn is_full(&self) -> bool {
+        self.count == EVENTS_PER_WAIT
     }
 
     /// Whether all were taken.
@@ -65,36 +105,85 @@ impl Events {
     }
 }
 
+/// Takes media, and passes over those that are served first.
 impl Iterator for Events {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {
-        const BOTH: c_int = libc::EPOLLHUP | libc::EPOLLERR;
         loop {
-            let event = self.list.get(..self.count)?.get(self.taken)?;
+            let event = *self.list.get(..self.count)?.get(self.taken)?;
             self.taken += 1;
-            let (key, events) = (event.u64, event.events);
-            let has = |bits: c_int| events & (bits | BOTH) as u32 != 0;
-            if key != WAKE
-                && key != FIRST
-                && let Ok(key) = usize::try_from(key)
+            if let Some(event) = Event::from_kernel(event)
+                && event.turn == Turn::Media
             {
-                return Some(Event {
-                    key,
-                    readable: has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLPRI),
-                    writable: has(libc::EPOLLOUT),
-                });
+                return Some(event);
             }
         }
+    }
+}
+
+/// One epoll. It holds no reference to what it watches, and forgets a descriptor when it is closed.
+#[derive(Debug)]
+pub(super) struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// # Errors
+    /// No descriptor left.
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: a plain call with a flag; what it returns is checked and owned by nobody else.
+        unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }.map(Self)
+    }
+
+    /// Watches a descriptor; its events carry the key.
+    ///
+    /// # Errors
+    /// `ENOSPC` (fs.epoll.max_user_watches), `ENOMEM`, `EEXIST`.
+    pub(super) fn add(&self, fd: RawFd, event: Event) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, event.bits(), event.told())
+    }
+
+    /// # Errors
+    /// The descriptor is not watched.
+    pub(super) fn modify(&self, fd: RawFd, event: Event) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, event.bits(), event.told())
+    }
+
+    /// Stops watching a descriptor that stays open.
+    ///
+    /// # Errors
+    /// The descriptor is not open, or not watched.
+    pub(super) fn delete(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
+    }
+
+    /// What is ready, at the latest when the time is over (in whole milliseconds).
+    ///
+    /// # Errors
+    /// `EINTR`; there are no events then.
+    pub(super) fn wait(&self, events: &mut Events, longest: Duration) -> io::Result<()> {
+        (events.count, events.taken) = (0, 0);
+        let ms = c_int::try_from(longest.as_millis()).unwrap_or(c_int::MAX);
+        let room = EVENTS_PER_WAIT as c_int;
+        // SAFETY: the list has room for as many events as are asked for, and lives.
+        let count =
+            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.list.as_mut_ptr(), room, ms) };
+        events.count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        Ok(())
+    }
+
+    fn control(&self, what: c_int, fd: RawFd, bits: u32, told: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: bits, u64: told };
+        // SAFETY: the event lives through the call, and epoll keeps a copy. An event that is late
+        // all the same carries a key whose generation the reactor checks.
+        let result = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &raw mut event) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 
 /// An epoll with its eventfd. Waited on by one thread, woken from any.
 #[derive(Debug)]
 pub(super) struct Poller {
-    epoll: OwnedFd,
-    /// Within the other.
-    first: OwnedFd,
+    pub(super) epoll: Epoll,
     wake: OwnedFd,
 }
 
@@ -102,54 +191,12 @@ impl Poller {
     /// # Errors
     /// No descriptor left.
     pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: plain calls with flags; what they return is checked and owned by nobody else.
-        let (epoll, first, wake) = unsafe {
-            (
-                owned(libc::epoll_create1(libc::EPOLL_CLOEXEC))?,
-                owned(libc::epoll_create1(libc::EPOLL_CLOEXEC))?,
-                owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?,
-            )
-        };
-        let poller = Self { epoll, first, wake };
-        let (level, edge) = (libc::EPOLLIN as u32, (libc::EPOLLIN | libc::EPOLLET) as u32);
-        let add = |fd: &OwnedFd, bits, key| {
-            Self::control(&poller.epoll, libc::EPOLL_CTL_ADD, fd.as_raw_fd(), bits, key)
-        };
-        add(&poller.wake, edge, WAKE)?;
-        add(&poller.first, level, FIRST)?;
-        Ok(poller)
-    }
-
-    /// Watches a descriptor; its event carries the key.
-    ///
-    /// # Errors
-    /// `ENOSPC` (fs.epoll.max_user_watches), `ENOMEM`, `EEXIST`.
-    pub(super) fn add(&self, fd: BorrowedFd<'_>, turn: Turn, event: Event) -> io::Result<()> {
-        let (fd, key) = (fd.as_raw_fd(), event.key as u64);
-        Self::control(self.of(turn), libc::EPOLL_CTL_ADD, fd, bits(event), key)
-    }
-
-    /// # Errors
-    /// The descriptor is not watched.
-    pub(super) fn modify(&self, fd: BorrowedFd<'_>, turn: Turn, event: Event) -> io::Result<()> {
-        let (fd, key) = (fd.as_raw_fd(), event.key as u64);
-        Self::control(self.of(turn), libc::EPOLL_CTL_MOD, fd, bits(event), key)
-    }
-
-    /// Stops watching a descriptor known by its number. A closed one is not watched any more: an
-    /// error then, and no harm.
-    ///
-    /// # Errors
-    /// The descriptor is not open, or not watched.
-    pub(super) fn delete(&self, fd: c_int, turn: Turn) -> io::Result<()> {
-        Self::control(self.of(turn), libc::EPOLL_CTL_DEL, fd, 0, 0)
-    }
-
-    const fn of(&self, turn: Turn) -> &OwnedFd {
-        match turn {
-            Turn::First => &self.first,
-            Turn::Media => &self.epoll,
-        }
+        let epoll = Epoll::new()?;
+        // SAFETY: a plain call with flags; what it returns is checked and owned by nobody else.
+        let wake = unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))? };
+        let edge = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        epoll.control(libc::EPOLL_CTL_ADD, wake.as_raw_fd(), edge, WAKE)?;
+        Ok(Self { epoll, wake })
     }
 
     /// Ends the wait that goes on, or the next one.
@@ -164,51 +211,6 @@ impl Poller {
         };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
-
-    /// Waits until something is ready, somebody notifies, or the time is over (in whole
-    /// milliseconds). Of those that are served first it only learns that there are some.
-    ///
-    /// # Errors
-    /// `EINTR`; there are no events then.
-    pub(super) fn wait(&self, events: &mut Events, longest: Duration) -> io::Result<()> {
-        Self::ask(&self.epoll, events, longest)?;
-        events.first = events.list.iter().take(events.count).any(|event| event.u64 == FIRST);
-        Ok(())
-    }
-
-    /// Those that are served first and are ready now.
-    ///
-    /// # Errors
-    /// As [`Poller::wait`].
-    pub(super) fn ask_first(&self, events: &mut Events) -> io::Result<()> {
-        Self::ask(&self.first, events, Duration::ZERO)
-    }
-
-    fn ask(epoll: &OwnedFd, events: &mut Events, longest: Duration) -> io::Result<()> {
-        (events.count, events.taken, events.first) = (0, 0, false);
-        let ms = c_int::try_from(longest.as_millis()).unwrap_or(c_int::MAX);
-        let room = EVENTS_PER_WAIT as c_int;
-        // SAFETY: the list has room for as many events as are asked for, and lives.
-        let count =
-            unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.list.as_mut_ptr(), room, ms) };
-        events.count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        Ok(())
-    }
-
-    fn control(epoll: &OwnedFd, what: c_int, fd: c_int, bits: u32, key: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: bits, u64: key };
-        // SAFETY: the event lives through the call, and epoll keeps a copy; it holds no reference to
-        // the descriptor and forgets it when it is closed. An event that is late all the same
-        // carries a key whose generation the reactor checks.
-        let result = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), what, fd, &raw mut event) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-}
-
-fn bits(event: Event) -> u32 {
-    let read = if event.readable { libc::EPOLLIN | libc::EPOLLRDHUP } else { 0 };
-    let write = if event.writable { libc::EPOLLOUT } else { 0 };
-    (read | write) as u32
 }
 
 /// # Safety
@@ -224,13 +226,24 @@ unsafe fn owned(fd: c_int) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{net::UdpSocket, os::fd::AsFd};
+    use std::net::UdpSocket;
 
     const LONG: Duration = Duration::from_secs(10);
 
+    const fn readable(key: u64, turn: Turn) -> Event {
+        Event { key, turn, readable: true, writable: false }
+    }
+
+    /// A socket that has something to read.
+    fn ready() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        socket
+    }
+
     fn told(poller: &Poller, longest: Duration) -> Vec<Event> {
         let mut events = Events::new();
-        poller.wait(&mut events, longest).unwrap();
+        poller.epoll.wait(&mut events, longest).unwrap();
         events.collect()
     }
 
@@ -238,45 +251,54 @@ mod tests {
     fn what_is_left_unread_is_told_again_until_it_is_not_watched() {
         let poller = Poller::new().unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let event = Event { key: 7, readable: true, writable: false };
-        poller.add(socket.as_fd(), Turn::Media, event).unwrap();
+        let event = readable(7, Turn::Media);
+        poller.epoll.add(socket.as_raw_fd(), event).unwrap();
         assert!(told(&poller, Duration::ZERO).is_empty());
         socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
         for _ in 0..3 {
             assert_eq!(told(&poller, LONG), [event]);
         }
-        let both = Event { key: 8, readable: true, writable: true };
-        poller.modify(socket.as_fd(), Turn::Media, both).unwrap();
+        let both = Event { key: 8, writable: true, ..event };
+        poller.epoll.modify(socket.as_raw_fd(), both).unwrap();
         assert_eq!(told(&poller, LONG), [both]);
-        poller.delete(socket.as_raw_fd(), Turn::Media).unwrap();
+        poller.epoll.delete(socket.as_raw_fd()).unwrap();
         assert!(told(&poller, Duration::ZERO).is_empty());
-        assert!(poller.delete(socket.as_raw_fd(), Turn::Media).is_err());
+        assert!(poller.epoll.delete(socket.as_raw_fd()).is_err());
     }
 
     #[test]
-    fn those_served_first_are_asked_for_alone() {
+    fn what_is_closed_is_not_watched_any_more() {
         let poller = Poller::new().unwrap();
-        let [media, control] = [1, 2].map(|key| {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
-            (socket, Event { key, readable: true, writable: false })
+        let socket = ready();
+        poller.epoll.add(socket.as_raw_fd(), readable(7, Turn::Media)).unwrap();
+        assert_eq!(told(&poller, LONG).len(), 1);
+        drop(socket);
+        assert!(told(&poller, Duration::ZERO).is_empty());
+    }
+
+    #[test]
+    fn those_served_first_are_told_apart_and_can_be_asked_for_alone() {
+        const KEY_MAX: u64 = FIRST - 2;
+        let poller = Poller::new().unwrap();
+        let few = Epoll::new().unwrap();
+        let (media, control) = (readable(KEY_MAX, Turn::Media), readable(KEY_MAX, Turn::First));
+        let sockets = [media, control].map(|event| {
+            let socket = ready();
+            poller.epoll.add(socket.as_raw_fd(), event).unwrap();
+            socket
         });
-        poller.add(media.0.as_fd(), Turn::Media, media.1).unwrap();
-        poller.add(control.0.as_fd(), Turn::First, control.1).unwrap();
-        let (mut events, mut first) = (Events::new(), Events::new());
+        few.add(sockets[1].as_raw_fd(), control).unwrap();
+        let (mut events, mut asked) = (Events::new(), Events::new());
         for _ in 0..3 {
-            poller.wait(&mut events, LONG).unwrap();
-            assert!(events.take_first() && !events.take_first());
-            assert_eq!(events.by_ref().collect::<Vec<_>>(), [media.1]);
+            poller.notify().unwrap();
+            poller.epoll.wait(&mut events, LONG).unwrap();
+            assert!(!events.is_full());
+            assert_eq!(events.first().collect::<Vec<_>>(), [control]);
+            assert_eq!(events.by_ref().collect::<Vec<_>>(), [media]);
             assert!(events.is_empty());
-            poller.ask_first(&mut first).unwrap();
-            assert_eq!(first.by_ref().collect::<Vec<_>>(), [control.1]);
+            few.wait(&mut asked, Duration::ZERO).unwrap();
+            assert_eq!(asked.first().collect::<Vec<_>>(), [control]);
         }
-        poller.delete(control.0.as_raw_fd(), Turn::First).unwrap();
-        poller.wait(&mut events, LONG).unwrap();
-        assert!(!events.take_first());
-        poller.ask_first(&mut first).unwrap();
-        assert!(first.is_empty());
     }
 
     #[test]

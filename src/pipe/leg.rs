@@ -93,11 +93,16 @@ impl UdpLeg {
         })
     }
 
-    /// Stops watching both sockets; to be called before the leg is dropped, unless the whole token
-    /// is released.
+    /// Stops watching both sockets.
     pub fn deregister(&self, worker: &Worker, token: Token) {
         let _ = worker.deregister(token, &self.bound.rtp);
         let _ = worker.deregister(token, &self.bound.rtcp);
+    }
+
+    /// Closes both sockets and gives their ports back.
+    pub fn close(self, worker: &Worker, token: Token) {
+        worker.forget(token, &self.bound.rtp);
+        worker.forget(token, &self.bound.rtcp);
     }
 
     const fn socket(&self, kind: Kind) -> &UdpSocket {

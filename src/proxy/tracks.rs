@@ -172,8 +172,8 @@ impl TrackSockets {
     pub(super) fn close(&mut self, track: u8, worker: &Worker, token: Token) {
         self.bound.retain(|(id, _)| *id != track);
         for (_, path) in self.open.extract_if(.., |(id, _)| *id == track) {
-            if let Path::Half { leg, .. } = &path {
-                leg.deregister(worker, token);
+            if let Path::Half { leg, .. } = path {
+                leg.close(worker, token);
             }
         }
     }

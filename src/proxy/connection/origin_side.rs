@@ -236,7 +236,7 @@ impl Inner {
 
     pub(super) fn drop_socket(&mut self, token: Token, worker: &Worker) {
         if let Some(origin) = self.origin.take() {
-            let _ = worker.deregister(token, &origin.stream);
+            worker.close(token, origin.stream);
         }
     }
 

@@ -64,7 +64,7 @@ impl Inner {
             Output::Find(id) => self.hand_over(id, token, worker),
             Output::Detach(id) => {
                 if let Some(client) = self.client.take() {
-                    let _ = worker.deregister(token, &client);
+                    worker.close(token, client);
                 }
                 self.client_open = false;
                 self.inbox = Inbox::default();
@@ -240,7 +240,7 @@ impl Inner {
     pub(super) fn finish(&mut self, token: Token, worker: &Worker) {
         self.drop_origin(token, worker);
         if let Some(client) = self.client.take() {
-            let _ = worker.deregister(token, &client);
+            worker.close(token, client);
         }
         HERE.with_borrow_mut(|here| here.remove(&self.entry.id));
         worker.release(token);
