@@ -1,8 +1,9 @@
 //! The bounds: relay loops that do nothing but relay, in a process of their own.
 //!
-//! `relay bare KIND PAUSE_US` reads an address a line from its input: where each stream goes (or,
-//! for `tcp` and `sessions`, the one server behind it); prints the ports that it listens on and relays until it is
-//! killed. It asks no question that a gateway has to ask: who sends, what is it, how much was it.
+//! `relay bare KIND PAUSE_US THREADS` reads an address a line from its input: where each stream goes
+//! (or, for `tcp` and `sessions`, which have one thread, the one server behind it); prints the ports
+//! that it listens on and relays until it is killed. It asks no question that a gateway has to ask:
+//! who sends, what is it, how much was it.
 
 use std::{
     io::{self, BufRead, Read, Write},
@@ -29,9 +30,9 @@ const GSO_BYTES: usize = 65_507;
 const UDP_SEGMENT: libc::c_int = 103;
 const UDP_GRO: libc::c_int = 104;
 
-pub(crate) fn main(kind: &str, pause_us: u64) {
+pub(crate) fn main(kind: &str, pause_us: u64, threads: usize) {
     kernel::raise_file_limit();
-    kernel::sharpen_timers();
+    kernel::sharpen_timers(); // threads inherit it
     let targets: Vec<SocketAddr> = io::stdin()
         .lock()
         .lines()
@@ -39,54 +40,79 @@ pub(crate) fn main(kind: &str, pause_us: u64) {
         .filter_map(|line| line.parse().ok())
         .collect();
     match kind {
-        "mmsg" => datagrams(&targets, false, pause_us),
-        "gso" => datagrams(&targets, true, pause_us),
+        "mmsg" => datagrams(&targets, false, pause_us, threads),
+        "gso" => datagrams(&targets, true, pause_us, threads),
         "tcp" => frames(targets[0]),
         "sessions" => sessions::main(targets[0]),
         other => panic!("no relay loop is called {other}"),
     }
 }
 
-fn datagrams(targets: &[SocketAddr], gso: bool, pause_us: u64) {
-    let poller = Poller::new().expect("a poller");
-    let mut pairs = Vec::new();
-    for (key, target) in targets.iter().enumerate() {
+/// The streams dealt out to threads that know nothing of one another.
+fn datagrams(targets: &[SocketAddr], gso: bool, pause_us: u64, threads: usize) {
+    let mut hands: Vec<_> = (0..threads).map(|_| Hand::new(gso)).collect();
+    for (stream, target) in targets.iter().enumerate() {
+        hands[stream % threads].take(*target);
+    }
+    io::stdout().flush().expect("a reader");
+    thread::scope(|scope| {
+        for hand in hands {
+            scope.spawn(move || hand.relay(pause_us));
+        }
+    });
+}
+
+/// The streams of one thread.
+struct Hand {
+    gso: bool,
+    poller: Poller,
+    pairs: Vec<(UdpSocket, UdpSocket, libc::sockaddr_in)>,
+}
+
+impl Hand {
+    fn new(gso: bool) -> Self {
+        Self { gso, poller: Poller::new().expect("a poller"), pairs: Vec::new() }
+    }
+
+    fn take(&mut self, target: SocketAddr) {
         let upstream = UdpSocket::bind("127.0.0.1:0").expect("a port");
         let downstream = UdpSocket::bind("127.0.0.1:0").expect("a port");
         set_option(upstream.as_raw_fd(), libc::SO_RCVBUFFORCE, 1 << 20);
-        if gso {
+        if self.gso {
             set(upstream.as_raw_fd(), libc::SOL_UDP, UDP_GRO, 1);
         }
-        // SAFETY: the sockets live longer than the poller.
-        unsafe { poller.add_with_mode(&upstream, Event::readable(key), PollMode::Level) }
-            .expect("room");
+        let event = Event::readable(self.pairs.len());
+        // SAFETY: the sockets live as long as the poller: the hand relays for ever.
+        unsafe { self.poller.add_with_mode(&upstream, event, PollMode::Level) }.expect("room");
         println!("{}", upstream.local_addr().expect("an address"));
-        pairs.push((upstream, downstream, kernel::name(*target)));
+        self.pairs.push((upstream, downstream, kernel::name(target)));
     }
-    io::stdout().flush().expect("a reader");
-    let mut slots = Batch::new();
-    let mut events = Events::new();
-    loop {
-        events.clear();
-        poller.wait(&mut events, None).expect("events");
-        let mut longest = 0;
-        for event in events.iter() {
-            let (upstream, downstream, target) = &mut pairs[event.key];
-            for _ in 0..BATCHES {
-                let count = slots.receive(upstream);
-                longest = longest.max(slots.datagrams());
-                if gso {
-                    slots.send_runs(downstream, target);
-                } else {
-                    slots.send_each(downstream, target);
-                }
-                if count < BATCH {
-                    break;
+
+    fn relay(mut self, pause_us: u64) {
+        let mut slots = Batch::new();
+        let mut events = Events::new();
+        loop {
+            events.clear();
+            self.poller.wait(&mut events, None).expect("events");
+            let mut longest = 0;
+            for event in events.iter() {
+                let (upstream, downstream, target) = &mut self.pairs[event.key];
+                for _ in 0..BATCHES {
+                    let count = slots.receive(upstream);
+                    longest = longest.max(slots.datagrams());
+                    if self.gso {
+                        slots.send_runs(downstream, target);
+                    } else {
+                        slots.send_each(downstream, target);
+                    }
+                    if count < BATCH {
+                        break;
+                    }
                 }
             }
-        }
-        if pause_us > 0 && longest > 2 {
-            thread::sleep(Duration::from_micros(pause_us));
+            if pause_us > 0 && longest > 2 {
+                thread::sleep(Duration::from_micros(pause_us));
+            }
         }
     }
 }

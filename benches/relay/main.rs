@@ -53,10 +53,11 @@ const PARTS: [(&str, Part); 2] = [("setups", setups::run), ("served", served::ru
 
 fn main() {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
-    if let [bare, kind, pause] = &words[..]
+    if let [bare, kind, pause, threads] = &words[..]
         && bare == "bare"
     {
-        return bare::main(kind, pause.parse().expect("microseconds"));
+        let pause_us = pause.parse().expect("microseconds");
+        return bare::main(kind, pause_us, threads.parse().expect("a number of threads"));
     }
     kernel::raise_file_limit();
     let length = Length {

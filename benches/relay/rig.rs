@@ -25,8 +25,8 @@ use crate::{
 /// A way to relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
-    /// Our own loop: `mmsg`, `gso` or `tcp`, and its pause in microseconds.
-    Bare(&'static str, u64),
+    /// Our own loop: `mmsg`, `gso` or `tcp`, its pause in microseconds, and its threads.
+    Bare(&'static str, u64, u8),
     /// The gateway: workers, and `coalesce_us`.
     Edgeweir(u8, Option<u16>),
     Nginx,
@@ -38,8 +38,13 @@ pub(crate) enum Contender {
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bare(kind, 0) => write!(f, "bare {kind}"),
-            Self::Bare(kind, pause) => write!(f, "bare {kind}, {pause} us"),
+            Self::Bare(kind, pause, threads) => {
+                write!(f, "bare {kind}")?;
+                if *threads != 1 {
+                    write!(f, ", {threads} threads")?;
+                }
+                if *pause != 0 { write!(f, ", {pause} us") } else { Ok(()) }
+            }
             Self::Edgeweir(workers, pause) => {
                 f.write_str("edgeweir")?;
                 if *workers != 1 {
@@ -122,8 +127,8 @@ pub(crate) fn start(
     bench: &Bench,
 ) -> Running {
     match contender {
-        Contender::Bare("tcp", _) => bare_tcp(count, origin),
-        Contender::Bare(kind, pause) => bare(kind, *pause, count, ports),
+        Contender::Bare("tcp", ..) => bare_tcp(count, origin),
+        Contender::Bare(kind, pause, threads) => bare(kind, *pause, *threads, count, ports),
         Contender::Edgeweir(workers, coalesce) => {
             edgeweir(*workers, *coalesce, way, count, origin, ports, bench)
         }
@@ -137,12 +142,13 @@ pub(crate) fn start(
 pub(crate) fn spawn_bare(
     kind: &str,
     pause: u64,
+    threads: u8,
     targets: &[SocketAddr],
     answers: usize,
 ) -> (Killed, Vec<SocketAddr>) {
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program)
-        .args(["bare", kind, &pause.to_string()])
+        .args(["bare", kind, &pause.to_string(), &threads.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -158,9 +164,9 @@ pub(crate) fn spawn_bare(
     (Killed(child), found)
 }
 
-fn bare(kind: &str, pause: u64, count: usize, ports: &Ports) -> Running {
+fn bare(kind: &str, pause: u64, threads: u8, count: usize, ports: &Ports) -> Running {
     let targets: Vec<SocketAddr> = (0..count).map(|at| ports.of(at)).collect();
-    let (child, listens) = spawn_bare(kind, pause, &targets, count);
+    let (child, listens) = spawn_bare(kind, pause, threads, &targets, count);
     Running {
         targets: listens.into_iter().map(Target::Udp).collect(),
         streams: vec![],
@@ -172,7 +178,7 @@ fn bare(kind: &str, pause: u64, count: usize, ports: &Ports) -> Running {
 
 fn bare_tcp(count: usize, origin: &TinyOrigin) -> Running {
     let at: SocketAddr = origin.url()["rtsp://".len()..].parse().expect("an address");
-    let (child, listens) = spawn_bare("tcp", 0, &[at], 1);
+    let (child, listens) = spawn_bare("tcp", 0, 1, &[at], 1);
     let url = format!("rtsp://{}/cam", listens[0]);
     let mut streams = Vec::new();
     for _ in 0..count {

@@ -33,9 +33,9 @@ pub(crate) const PAUSE_US: u64 = edgeweir::limits::COALESCE_US_DEFAULT as u64;
 pub(crate) fn all() -> Vec<Scene> {
     let shape = |streams, burst, rate| Shape { streams, burst, rate };
     let udp = Way::UdpToUdp;
-    let gso = Bare("gso", PAUSE_US);
+    let gso = Bare("gso", PAUSE_US, 1);
     let (one, off) = (Edgeweir(1, None), Edgeweir(1, Some(0)));
-    let (mmsg, plain) = (Bare("mmsg", 0), Bare("gso", 0));
+    let (mmsg, plain) = (Bare("mmsg", 0, 1), Bare("gso", 0, 1));
     vec![
         Scene {
             name: "bursts",
@@ -81,14 +81,21 @@ pub(crate) fn all() -> Vec<Scene> {
             title: "UDP to UDP, 1000 sessions, single packets, 100,000 a second",
             way: udp,
             shape: shape(1000, 1, 100_000),
-            contenders: vec![mmsg.clone(), one.clone(), Edgeweir(2, None), Nginx, Rtpengine],
+            contenders: vec![mmsg.clone(), one.clone(), Nginx, Rtpengine],
+        },
+        Scene {
+            name: "single-two",
+            title: "The same on two workers, beside the loop on two threads",
+            way: udp,
+            shape: shape(1000, 1, 100_000),
+            contenders: vec![Bare("mmsg", 0, 2), Edgeweir(2, None)],
         },
         Scene {
             name: "frames",
             title: "Interleaved to interleaved, 100 sessions, bursts of 16, 100,000 packets a second",
             way: Way::TcpToTcp,
             shape: shape(100, 16, 100_000),
-            contenders: vec![Bare("tcp", 0), one.clone(), Go2rtc],
+            contenders: vec![Bare("tcp", 0, 1), one.clone(), Go2rtc],
         },
         Scene {
             name: "to-frames",
@@ -109,7 +116,7 @@ pub(crate) fn all() -> Vec<Scene> {
             title: "UDP to UDP, 100 sessions, bursts of 16, as many as the origin can send",
             way: udp,
             shape: shape(100, 16, 600_000),
-            contenders: vec![Bare("gso", PAUSE_US), one.clone(), Nginx, Rtpengine],
+            contenders: vec![Bare("gso", PAUSE_US, 1), one.clone(), Nginx, Rtpengine],
         },
         Scene {
             name: "overload",
@@ -154,8 +161,8 @@ fn custom(words: &[String]) -> Scene {
         rate: number("--rate", 20_000),
     };
     let contenders = match way {
-        Way::UdpToUdp => vec![Bare("gso", PAUSE_US), Bare("mmsg", 0), Edgeweir(1, None)],
-        Way::TcpToTcp => vec![Bare("tcp", 0), Edgeweir(1, None)],
+        Way::UdpToUdp => vec![Bare("gso", PAUSE_US, 1), Bare("mmsg", 0, 1), Edgeweir(1, None)],
+        Way::TcpToTcp => vec![Bare("tcp", 0, 1), Edgeweir(1, None)],
         _ => vec![Edgeweir(1, None)],
     };
     Scene { name: "custom", title: "a load from the command line", way, shape, contenders }

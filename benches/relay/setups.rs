@@ -40,7 +40,7 @@ pub(crate) fn run(length: Length) -> String {
         let (rate, cost) = measure(at, std::process::id(), length.seconds);
         ends.push(cost);
         direct.push(rate);
-        let (bare, listens) = rig::spawn_bare("sessions", 0, &[at], 1);
+        let (bare, listens) = rig::spawn_bare("sessions", 0, 1, &[at], 1);
         churn(listens[0], 0.3);
         let (_, bound) = measure(listens[0], bare.0.id(), length.seconds);
         bounds.push(bound);
