@@ -12,7 +12,7 @@ use std::{collections::VecDeque, io, rc::Rc, sync::Arc};
 use smol::LocalExecutor;
 
 use super::{
-    epoll::{Epoll, Event, Events},
+    epoll::{Event, Events},
     gather::Rhythm,
     pool::{Job, Load, Shared},
     reactor::{Ready, Worker},
@@ -61,8 +61,8 @@ impl Meter {
 
 /// How long media may go on while others may wait.
 const SLICE: Duration = Duration::from_millis(4);
-/// How long those who are served first are watched apart from media after that was last of use.
-const PARTED: Duration = Duration::from_secs(1);
+/// How long those that are served first are watched apart after the last interruption of a round.
+const APART: Duration = Duration::from_secs(10);
 /// Media events between two looks at the clock; one can take [`DATAGRAMS_PER_ROUND`] datagrams.
 ///
 /// [`DATAGRAMS_PER_ROUND`]: crate::limits::DATAGRAMS_PER_ROUND
@@ -101,9 +101,9 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         serve(&worker, &mut events, until);
         if !events.is_empty() {
             interrupted = worker.now();
-            worker.part();
-        } else if worker.now().since(interrupted) >= PARTED {
-            worker.join();
+            worker.set_apart(true);
+        } else if worker.now().since(interrupted) >= APART {
+            worker.set_apart(false);
         }
         // Only when all that was there has been taken.
         if events.is_empty() {
@@ -123,17 +123,19 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     worker.clear();
 }
 
-/// Serves those who come before media, as a wait has just told, or as they are ready by now; whether
-/// there were any.
+/// Serves those that come before media: as a wait has just told of them, and as they are ready by now
+/// when that was long ago or may not have been all. Whether there were any.
 fn serve_first(worker: &Worker, resumed: bool, events: &Events, first: &mut Events) -> bool {
-    let asked = (resumed || events.is_full()) && worker.ask_few(first);
-    let told = if asked { &*first } else { events };
     let mut any = false;
-    if asked || !resumed {
-        for event in told.first() {
-            any = true;
-            worker.dispatch(event);
-        }
+    let mut serve = |event| {
+        any = true;
+        worker.dispatch(event);
+    };
+    if !resumed {
+        events.first().for_each(&mut serve);
+    }
+    if (resumed || events.is_full()) && worker.ask_first(first) {
+        first.first().for_each(&mut serve);
     }
     any
 }
@@ -161,7 +163,7 @@ fn wait(worker: &Worker, events: &mut Events, meter: Instant) {
     let next = worker.inner.table.borrow().timers.next();
     let until = next.map_or(meter, |timer| timer.min(meter));
     let pause = if shared.may_sleep() { until.since(clock::now()) } else { Duration::ZERO };
-    let result = shared.poller.epoll.wait(events, pause);
+    let result = shared.poller.all.wait(events, pause);
     shared.awake();
     worker.inner.now.set(clock::now());
     if let Err(error) = result
@@ -222,25 +224,16 @@ impl Worker {
         }
     }
 
-    /// From now on those who are served first can be asked for apart from media.
-    fn part(&self) {
-        let mut table = self.inner.table.borrow_mut();
-        if table.few.is_none() {
-            // No descriptor left: then all wait for their turn, and this is tried again.
-            let _ = table.part();
-        }
+    /// Whether those that are served first can be asked for apart from media.
+    fn set_apart(&self, apart: bool) {
+        self.inner.table.borrow_mut().set_apart(apart, &self.inner.shared.poller);
     }
 
-    /// Media are no more than can be served at once.
-    fn join(&self) {
-        self.inner.table.borrow_mut().few = None;
-    }
-
-    /// Those who are served first and are ready now. False when they are not watched apart.
-    fn ask_few(&self, events: &mut Events) -> bool {
-        // After an error there are none, and they will be told again.
-        let ask = |few: &Epoll| few.wait(events, Duration::ZERO);
-        self.inner.table.borrow().few.as_ref().map(ask).is_some()
+    /// Those that are served first and are ready now. False when they are not watched apart, and
+    /// after an error: they will be told of again.
+    fn ask_first(&self, events: &mut Events) -> bool {
+        let apart = self.inner.table.borrow().is_apart();
+        apart && self.inner.shared.poller.first.wait(events, Duration::ZERO).is_ok()
     }
 
     /// Drops all that is driven.

@@ -1,8 +1,8 @@
 //! The worker's poller: level-triggered epoll, and an eventfd that wakes it.
 //!
-//! What must not wait behind media (RTSP, RTCP) is told apart in the events, and while media are more
-//! than can be served at once it is watched by an epoll of its own as well: then the few can be asked
-//! for alone, again and again.
+//! What must not wait behind media (RTSP, RTCP) is told apart in the events. While there are more
+//! media than can be served at once, it is watched by a second epoll as well, so that it can be asked
+//! for alone.
 //!
 //! One system call for each wait. (The crate `polling` makes four: a timer, its registration, the
 //! wait, and the reset of its notifier; with one wait for each burst that is 6 % of a packet.) The
@@ -20,7 +20,7 @@ use crate::limits::EVENTS_PER_WAIT;
 
 /// The key of the eventfd, which is no one else's: no token has the last index.
 const WAKE: u64 = u64::MAX;
-/// The bit of what the kernel keeps that tells the turn; keys have those below.
+/// The bit that tells the turn in the data which the kernel keeps; the key has those below.
 const FIRST: u64 = 1 << 63;
 
 /// Who is served when many are ready.
@@ -28,7 +28,7 @@ const FIRST: u64 = 1 << 63;
 pub(super) enum Turn {
     /// Before media.
     First,
-    /// As the kernel tells it, round about.
+    /// In the order in which the kernel tells of them.
     Media,
 }
 
@@ -46,17 +46,17 @@ impl Event {
     /// None for the eventfd's.
     fn from_kernel(event: libc::epoll_event) -> Option<Self> {
         const BOTH: c_int = libc::EPOLLHUP | libc::EPOLLERR;
-        let (told, events) = (event.u64, event.events);
+        let (data, events) = (event.u64, event.events);
         let has = |bits: c_int| events & (bits | BOTH) as u32 != 0;
-        (told != WAKE).then(|| Self {
-            key: told & !FIRST,
-            turn: if told & FIRST == 0 { Turn::Media } else { Turn::First },
+        (data != WAKE).then(|| Self {
+            key: data & !FIRST,
+            turn: if data & FIRST == 0 { Turn::Media } else { Turn::First },
             readable: has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLPRI),
             writable: has(libc::EPOLLOUT),
         })
     }
 
-    const fn told(self) -> u64 {
+    const fn data(self) -> u64 {
         match self.turn {
             Turn::First => self.key | FIRST,
             Turn::Media => self.key,
@@ -75,7 +75,7 @@ impl Event {
     }
 }
 
-/// What one wait gave, and how far it was taken.
+/// What one wait gave, and how far media were taken from it: that is what iterating does.
 pub(super) struct Events {
     list: Box<[libc::epoll_event; EVENTS_PER_WAIT]>,
     count: usize,
@@ -99,13 +99,13 @@ impl Events {
         self.count == EVENTS_PER_WAIT
     }
 
-    /// Whether all were taken.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.taken == self.count
+    /// Whether no media are left to be taken.
+    pub(super) fn is_empty(&self) -> bool {
+        let mut left = self.list.iter().take(self.count).skip(self.taken);
+        !left.any(|event| Event::from_kernel(*event).is_some_and(|it| it.turn == Turn::Media))
     }
 }
 
-/// Takes media, and passes over those that are served first.
 impl Iterator for Events {
     type Item = Event;
 
@@ -139,13 +139,13 @@ impl Epoll {
     /// # Errors
     /// `ENOSPC` (fs.epoll.max_user_watches), `ENOMEM`, `EEXIST`.
     pub(super) fn add(&self, fd: RawFd, event: Event) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd, event.bits(), event.told())
+        self.control(libc::EPOLL_CTL_ADD, fd, event.bits(), event.data())
     }
 
     /// # Errors
     /// The descriptor is not watched.
     pub(super) fn modify(&self, fd: RawFd, event: Event) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, fd, event.bits(), event.told())
+        self.control(libc::EPOLL_CTL_MOD, fd, event.bits(), event.data())
     }
 
     /// Stops watching a descriptor that stays open.
@@ -171,8 +171,8 @@ impl Epoll {
         Ok(())
     }
 
-    fn control(&self, what: c_int, fd: RawFd, bits: u32, told: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: bits, u64: told };
+    fn control(&self, what: c_int, fd: RawFd, bits: u32, data: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: bits, u64: data };
         // SAFETY: the event lives through the call, and epoll keeps a copy. An event that is late
         // all the same carries a key whose generation the reactor checks.
         let result = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd, &raw mut event) };
@@ -180,10 +180,12 @@ impl Epoll {
     }
 }
 
-/// An epoll with its eventfd. Waited on by one thread, woken from any.
+/// A worker's epolls, with the eventfd. Waited on by one thread, woken from any.
 #[derive(Debug)]
 pub(super) struct Poller {
-    pub(super) epoll: Epoll,
+    pub(super) all: Epoll,
+    /// Those that are served first, while they are watched apart; otherwise empty.
+    pub(super) first: Epoll,
     wake: OwnedFd,
 }
 
@@ -191,12 +193,12 @@ impl Poller {
     /// # Errors
     /// No descriptor left.
     pub(super) fn new() -> io::Result<Self> {
-        let epoll = Epoll::new()?;
+        let (all, first) = (Epoll::new()?, Epoll::new()?);
         // SAFETY: a plain call with flags; what it returns is checked and owned by nobody else.
         let wake = unsafe { owned(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))? };
         let edge = (libc::EPOLLIN | libc::EPOLLET) as u32;
-        epoll.control(libc::EPOLL_CTL_ADD, wake.as_raw_fd(), edge, WAKE)?;
-        Ok(Self { epoll, wake })
+        all.control(libc::EPOLL_CTL_ADD, wake.as_raw_fd(), edge, WAKE)?;
+        Ok(Self { all, first, wake })
     }
 
     /// Ends the wait that goes on, or the next one.
@@ -243,7 +245,7 @@ mod tests {
 
     fn told(poller: &Poller, longest: Duration) -> Vec<Event> {
         let mut events = Events::new();
-        poller.epoll.wait(&mut events, longest).unwrap();
+        poller.all.wait(&mut events, longest).unwrap();
         events.collect()
     }
 
@@ -252,25 +254,25 @@ mod tests {
         let poller = Poller::new().unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let event = readable(7, Turn::Media);
-        poller.epoll.add(socket.as_raw_fd(), event).unwrap();
+        poller.all.add(socket.as_raw_fd(), event).unwrap();
         assert!(told(&poller, Duration::ZERO).is_empty());
         socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
         for _ in 0..3 {
             assert_eq!(told(&poller, LONG), [event]);
         }
         let both = Event { key: 8, writable: true, ..event };
-        poller.epoll.modify(socket.as_raw_fd(), both).unwrap();
+        poller.all.modify(socket.as_raw_fd(), both).unwrap();
         assert_eq!(told(&poller, LONG), [both]);
-        poller.epoll.delete(socket.as_raw_fd()).unwrap();
+        poller.all.delete(socket.as_raw_fd()).unwrap();
         assert!(told(&poller, Duration::ZERO).is_empty());
-        assert!(poller.epoll.delete(socket.as_raw_fd()).is_err());
+        assert!(poller.all.delete(socket.as_raw_fd()).is_err());
     }
 
     #[test]
     fn what_is_closed_is_not_watched_any_more() {
         let poller = Poller::new().unwrap();
         let socket = ready();
-        poller.epoll.add(socket.as_raw_fd(), readable(7, Turn::Media)).unwrap();
+        poller.all.add(socket.as_raw_fd(), readable(7, Turn::Media)).unwrap();
         assert_eq!(told(&poller, LONG).len(), 1);
         drop(socket);
         assert!(told(&poller, Duration::ZERO).is_empty());
@@ -280,23 +282,23 @@ mod tests {
     fn those_served_first_are_told_apart_and_can_be_asked_for_alone() {
         const KEY_MAX: u64 = FIRST - 2;
         let poller = Poller::new().unwrap();
-        let few = Epoll::new().unwrap();
         let (media, control) = (readable(KEY_MAX, Turn::Media), readable(KEY_MAX, Turn::First));
         let sockets = [media, control].map(|event| {
             let socket = ready();
-            poller.epoll.add(socket.as_raw_fd(), event).unwrap();
+            poller.all.add(socket.as_raw_fd(), event).unwrap();
             socket
         });
-        few.add(sockets[1].as_raw_fd(), control).unwrap();
+        poller.first.add(sockets[1].as_raw_fd(), control).unwrap();
         let (mut events, mut asked) = (Events::new(), Events::new());
         for _ in 0..3 {
             poller.notify().unwrap();
-            poller.epoll.wait(&mut events, LONG).unwrap();
-            assert!(!events.is_full());
+            poller.all.wait(&mut events, LONG).unwrap();
+            assert!(!events.is_full() && !events.is_empty());
             assert_eq!(events.first().collect::<Vec<_>>(), [control]);
-            assert_eq!(events.by_ref().collect::<Vec<_>>(), [media]);
-            assert!(events.is_empty());
-            few.wait(&mut asked, Duration::ZERO).unwrap();
+            assert_eq!(events.next(), Some(media));
+            assert!(events.is_empty(), "those served first are no media");
+            assert_eq!(events.next(), None);
+            poller.first.wait(&mut asked, Duration::ZERO).unwrap();
             assert_eq!(asked.first().collect::<Vec<_>>(), [control]);
         }
     }

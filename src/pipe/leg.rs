@@ -23,7 +23,8 @@ use crate::{
     limits::{BATCH_DATAGRAMS, DATAGRAM_MAX_BYTES, DATAGRAMS_PER_ROUND, SEGMENTS_MAX},
 };
 
-/// One peer on UDP, its sockets and its counters.
+/// One peer on UDP, its sockets and its counters. Closed by [`UdpLeg::close`], or dropped together with
+/// the token that it is registered under.
 #[derive(Debug)]
 pub struct UdpLeg {
     bound: BoundPair,

@@ -13,7 +13,8 @@
 //!
 //! RTSP and RTCP come before media among the events. A round of media that takes longer than a
 //! slice of a few milliseconds is interrupted for all the others and then goes on where it was: a
-//! flood makes media late, and an answer hardly.
+//! flood makes media late, and an answer hardly. From the first interruption on, until there has been
+//! none for a while, a second epoll tells what of the others is ready.
 //!
 //! The pause is made when a stream's frame is unfinished ([`Worker::note_pause`]): the rest of it
 //! gathers in the kernel meanwhile and is then read and sent in one call each. Where bursts come so
@@ -32,7 +33,7 @@ use core::{
 };
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::{Rc, Weak},
     sync::Arc,
@@ -183,7 +184,7 @@ impl Worker {
     /// taken from the kernel are not told any more. A token that names nothing is fine.
     ///
     /// Its descriptors must be closed with it, or deregistered before: the kernel watches them until
-    /// then, at full speed when they are ready.
+    /// then, and the loop would spin on those that are ready.
     pub fn release(&self, token: Token) {
         // Dropped after the borrow has ended: a destructor may call the worker.
         let driven = self.inner.table.borrow_mut().remove(token);
@@ -223,14 +224,15 @@ impl Worker {
         turn: Turn,
     ) -> io::Result<()> {
         let event = event(token, source, interest, turn)?;
-        let fd = fd.as_fd().as_raw_fd();
-        self.inner.table.borrow_mut().watch(token, fd, event, &self.inner.shared.poller.epoll)
+        let (fd, poller) = (fd.as_fd().as_raw_fd(), &self.inner.shared.poller);
+        self.inner.table.borrow_mut().watch(token, fd, false, event, poller)
     }
 
     /// Changes what a registered descriptor is watched for.
     ///
     /// # Errors
-    /// The descriptor is not registered under this token, or what epoll says.
+    /// The descriptor is not registered under this token, or what epoll says; nothing has changed
+    /// then.
     pub fn modify(
         &self,
         token: Token,
@@ -238,9 +240,11 @@ impl Worker {
         fd: &impl AsFd,
         interest: Interest,
     ) -> io::Result<()> {
-        let event = event(token, source, interest, Turn::First)?;
-        let fd = fd.as_fd().as_raw_fd();
-        self.inner.table.borrow_mut().change(token, fd, event, &self.inner.shared.poller.epoll)
+        let (fd, poller) = (fd.as_fd().as_raw_fd(), &self.inner.shared.poller);
+        let mut table = self.inner.table.borrow_mut();
+        let was = table.watched(token, fd).ok_or(io::ErrorKind::NotFound)?;
+        let event = event(token, source, interest, was.turn)?;
+        table.watch(token, fd, was.is_any(), event, poller)
     }
 
     /// Stops watching a descriptor that stays open.
@@ -248,19 +252,22 @@ impl Worker {
     /// # Errors
     /// The descriptor is not registered under this token, or what epoll says.
     pub fn deregister(&self, token: Token, fd: &impl AsFd) -> io::Result<()> {
-        let fd = fd.as_fd().as_raw_fd();
-        self.inner.table.borrow_mut().unwatch(token, fd, &self.inner.shared.poller.epoll)
+        self.modify(token, 0, fd, Interest::None)?;
+        self.forget(token, fd);
+        Ok(())
     }
 
     /// Closes a registered descriptor, which ends its being watched: a call less than to deregister it
     /// before. One that is not registered is only closed.
-    pub fn close(&self, token: Token, fd: impl AsFd) {
+    pub fn close(&self, token: Token, fd: impl Into<OwnedFd>) {
+        let fd: OwnedFd = fd.into();
         self.forget(token, &fd);
     }
 
-    /// As [`Worker::close`] for a descriptor that its owner closes right after this.
+    /// As [`Worker::close`] for a descriptor that its owner closes right after this: the kernel watches
+    /// it until then.
     pub fn forget(&self, token: Token, fd: &impl AsFd) {
-        self.inner.table.borrow_mut().forget(token, fd.as_fd().as_raw_fd());
+        self.inner.table.borrow_mut().take_watch(token, fd.as_fd().as_raw_fd());
     }
 
     /// Sets the token's one timer, or clears it. Moving it later costs next to nothing.

@@ -3,7 +3,7 @@
 use std::{io, os::fd::RawFd, rc::Rc};
 
 use super::{
-    epoll::{Epoll, Event, Turn},
+    epoll::{Epoll, Event, Poller, Turn},
     reactor::Driven,
     timers::{Timer, Timers},
 };
@@ -12,7 +12,7 @@ use super::{
 pub const SOURCE_MAX: u8 = (1 << SOURCE_BITS) - 1;
 const SOURCE_BITS: u32 = 6;
 /// Bits of the poller's key for the slot; what is left after both is the generation's, but for the
-/// last bit, which is the poller's.
+/// top bit, which is the poller's.
 const INDEX_BITS: u32 = 27;
 
 /// Names something adopted by a worker. A token of something released names nothing any more.
@@ -48,7 +48,7 @@ pub(super) struct Slot {
     watched: Vec<Watch>,
 }
 
-/// A registered descriptor, by its number, and what for: of interest to no poller when for nothing.
+/// A registered descriptor, by its number. When it is watched for nothing, no epoll knows it.
 struct Watch {
     fd: RawFd,
     event: Event,
@@ -60,8 +60,8 @@ pub(super) struct Table {
     pub(super) slots: Vec<Slot>,
     pub(super) free: Vec<u32>,
     pub(super) timers: Timers,
-    /// While there is more media than can be served at once: those who are served first.
-    pub(super) few: Option<Epoll>,
+    /// Those that are served first are watched by an epoll of their own as well.
+    apart: bool,
 }
 
 impl Table {
@@ -93,87 +93,64 @@ impl Table {
         self.slot(token)?.driven.clone()
     }
 
-    /// Watches a descriptor for a token.
+    /// Watches a descriptor for a token, or changes what it is watched for if it `was` before.
     pub(super) fn watch(
         &mut self,
         token: Token,
         fd: RawFd,
+        was: bool,
         event: Event,
-        all: &Epoll,
+        poller: &Poller,
     ) -> io::Result<()> {
-        // One of this number was closed without a word.
-        self.forget(token, fd);
         self.slot(token).ok_or(io::ErrorKind::NotFound)?;
-        self.tell(fd, None, event, all)?;
+        let control = |epoll: &Epoll| match (was, event.is_any()) {
+            (false, false) => Ok(()),
+            (true, false) => epoll.delete(fd),
+            (true, true) => epoll.modify(fd, event),
+            (false, true) => epoll.add(fd, event),
+        };
+        control(&poller.all)?;
+        if self.apart && event.turn == Turn::First {
+            let _ = control(&poller.first); // on an error the other one tells of it
+        }
+        self.take_watch(token, fd);
         if let Some(slot) = self.slot(token) {
             slot.watched.push(Watch { fd, event });
         }
         Ok(())
     }
 
-    /// Changes what a descriptor is watched for, but not its turn.
-    pub(super) fn change(
-        &mut self,
-        token: Token,
-        fd: RawFd,
-        event: Event,
-        all: &Epoll,
-    ) -> io::Result<()> {
-        let was = *self.watched(token, fd).ok_or(io::ErrorKind::NotFound)?;
-        let event = Event { turn: was.turn, ..event };
-        self.tell(fd, Some(was), event, all)?;
-        if let Some(place) = self.watched(token, fd) {
-            *place = event;
+    /// What a descriptor of this token is watched for.
+    pub(super) fn watched(&mut self, token: Token, fd: RawFd) -> Option<Event> {
+        let mut watched = self.slot(token)?.watched.iter();
+        watched.find(|watch| watch.fd == fd).map(|watch| watch.event)
+    }
+
+    /// Takes a descriptor out of the table; no epoll is told.
+    pub(super) fn take_watch(&mut self, token: Token, fd: RawFd) {
+        if let Some(slot) = self.slot(token) {
+            slot.watched.retain(|watch| watch.fd != fd);
         }
-        Ok(())
     }
 
-    fn watched(&mut self, token: Token, fd: RawFd) -> Option<&mut Event> {
-        let mut watched = self.slot(token)?.watched.iter_mut();
-        watched.find(|watch| watch.fd == fd).map(|watch| &mut watch.event)
-    }
-
-    fn tell(&self, fd: RawFd, was: Option<Event>, event: Event, all: &Epoll) -> io::Result<()> {
-        let was = was.is_some_and(Event::is_any);
-        let tell = |epoll: &Epoll| match (was, event.is_any()) {
-            (false, false) => Ok(()),
-            (true, false) => epoll.delete(fd),
-            (true, true) => epoll.modify(fd, event),
-            (false, true) => epoll.add(fd, event),
-        };
-        tell(all)?;
-        if event.turn == Turn::First {
-            // On an error it waits for its turn.
-            let _ = self.few.as_ref().map_or(Ok(()), tell);
+    /// Begins or ends to watch those that are served first by an epoll of their own as well.
+    pub(super) fn set_apart(&mut self, apart: bool, poller: &Poller) {
+        if self.apart == apart {
+            return;
         }
-        Ok(())
-    }
-
-    /// Stops watching a descriptor.
-    pub(super) fn unwatch(&mut self, token: Token, fd: RawFd, all: &Epoll) -> io::Result<()> {
-        let event = self.forget(token, fd).ok_or(io::ErrorKind::NotFound)?;
-        let none = Event { readable: false, writable: false, ..event };
-        self.tell(fd, Some(event), none, all)
-    }
-
-    /// A descriptor is closed next, which ends its being watched, at the price of no call. What it was
-    /// registered for.
-    pub(super) fn forget(&mut self, token: Token, fd: RawFd) -> Option<Event> {
-        let watched = &mut self.slot(token)?.watched;
-        let at = watched.iter().position(|watch| watch.fd == fd)?;
-        Some(watched.swap_remove(at).event)
-    }
-
-    /// Watches those who are served first once more, apart from media.
-    pub(super) fn part(&mut self) -> io::Result<()> {
-        let few = Epoll::new()?;
+        self.apart = apart;
         for Watch { fd, event } in self.slots.iter().flat_map(|slot| &slot.watched) {
             if event.turn == Turn::First && event.is_any() {
-                let _ = few.add(*fd, *event); // on an error it waits for its turn
+                // On an error the other epoll tells of it.
+                let _ =
+                    if apart { poller.first.add(*fd, *event) } else { poller.first.delete(*fd) };
             }
         }
-        self.few = Some(few);
-        Ok(())
+    }
+
+    /// Whether those that are served first are watched apart.
+    pub(super) const fn is_apart(&self) -> bool {
+        self.apart
     }
 
     /// Frees a token's place, with its timer and its registrations.
@@ -196,6 +173,12 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipe::{
+        epoll::Events,
+        reactor::{Ready, Worker},
+    };
+    use core::time::Duration;
+    use std::{net::UdpSocket, os::fd::AsRawFd};
 
     #[test]
     fn keys_give_back_what_they_hold() {
@@ -204,5 +187,67 @@ mod tests {
         assert_eq!(Token::index_of(key), token.index);
         assert_eq!(Token::source_of(key), SOURCE_MAX);
         assert_eq!(key >> 63, 0, "the poller's own");
+    }
+
+    struct Idle;
+
+    impl Driven for Idle {
+        fn ready(self: Rc<Self>, _: Ready, _: &Worker) {}
+        fn timeout(self: Rc<Self>, _: &Worker) {}
+    }
+
+    #[test]
+    fn those_served_first_are_watched_apart_for_as_long_as_is_said() {
+        let (mut table, poller) = (Table::default(), Poller::new().unwrap());
+        let token = table.adopt(Rc::new(Idle));
+        let sockets = [(); 3].map(|()| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+            socket
+        });
+        let [early, late, media] = sockets.each_ref().map(AsRawFd::as_raw_fd);
+        let event = |source: u8, turn: Turn, readable: bool| Event {
+            key: token.key(source),
+            turn,
+            readable,
+            writable: false,
+        };
+        let apart = || {
+            let mut events = Events::new();
+            poller.first.wait(&mut events, Duration::ZERO).unwrap();
+            assert!(events.is_empty(), "no media");
+            events.first().map(|event| Token::source_of(event.key)).collect::<Vec<u8>>()
+        };
+        table.watch(token, early, false, event(0, Turn::First, true), &poller).unwrap();
+        table.watch(token, media, false, event(2, Turn::Media, true), &poller).unwrap();
+        assert!(apart().is_empty());
+        table.set_apart(true, &poller);
+        assert_eq!(apart(), [0]);
+        table.watch(token, late, false, event(1, Turn::First, true), &poller).unwrap();
+        table.watch(token, early, true, event(0, Turn::First, false), &poller).unwrap();
+        assert_eq!(apart(), [1]);
+        table.watch(token, early, false, event(0, Turn::First, true), &poller).unwrap();
+        assert_eq!(apart(), [1, 0]);
+        let [closed, _late, _media] = sockets;
+        drop(closed);
+        assert_eq!(apart(), [1]);
+        table.set_apart(false, &poller);
+        assert!(apart().is_empty() && !table.is_apart());
+    }
+
+    #[test]
+    fn what_epoll_refuses_changes_nothing() {
+        let (mut table, poller) = (Table::default(), Poller::new().unwrap());
+        let token = table.adopt(Rc::new(Idle));
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let fd = socket.as_raw_fd();
+        let (key, turn) = (token.key(0), Turn::First);
+        let event = Event { key, turn, readable: true, writable: false };
+        table.watch(token, fd, false, event, &poller).unwrap();
+        let both = Event { writable: true, ..event };
+        assert!(table.watch(token, fd, false, both, &poller).is_err(), "watched already");
+        assert_eq!(table.watched(token, fd), Some(event));
+        table.remove(token);
+        assert!(table.watch(token, fd, true, both, &poller).is_err(), "released");
     }
 }

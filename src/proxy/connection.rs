@@ -449,11 +449,12 @@ impl Inner {
         }
         let reads = self.closing.is_some() || self.session.wants(Side::Client);
         let interest = interest(reads && self.client_open, waits && self.client_open);
-        if interest != self.client_interest {
+        // What fails is tried again when the connection is next looked after.
+        if interest != self.client_interest
+            && let Some(client) = &self.client
+            && worker.modify(token, CLIENT, client, interest).is_ok()
+        {
             self.client_interest = interest;
-            if let Some(client) = &self.client {
-                let _ = worker.modify(token, CLIENT, client, interest);
-            }
         }
     }
 }

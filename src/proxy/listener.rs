@@ -126,6 +126,7 @@ impl Door {
     fn watch(&self, interest: Interest, worker: &Worker) {
         if let Err(error) = worker.modify(self.token.get(), 0, &self.listener, interest) {
             error!("worker {}: its listening socket: {error}", worker.id());
+            worker.wake_at(self.token.get(), Some(worker.now() + EXHAUSTED_WAIT));
         }
     }
 

@@ -149,10 +149,13 @@ impl Inner {
     pub(super) fn origin_ready(&mut self, what: Ready, token: Token, worker: &Worker) {
         let Some(origin) = &mut self.origin else { return };
         if origin.connecting.is_some() {
-            if what.writable || what.readable {
-                let error = SockRef::from(&origin.stream).take_error();
-                self.connect_done(error.and_then(|e| e.map_or(Ok(()), Err)), token, worker);
-            }
+            let result = match SockRef::from(&origin.stream).take_error() {
+                Ok(Some(error)) | Err(error) => Err(error),
+                // The event may be that of a socket which this one took the place of.
+                Ok(None) if origin.stream.peer_addr().is_err() => return,
+                Ok(None) => Ok(()),
+            };
+            self.connect_done(result, token, worker);
             return;
         }
         if what.readable {
@@ -255,9 +258,11 @@ impl Inner {
             return;
         };
         let interest = interest(true, waits);
-        if interest != origin.interest {
+        // What fails is tried again when the connection is next looked after.
+        if interest != origin.interest
+            && worker.modify(token, ORIGIN, &origin.stream, interest).is_ok()
+        {
             origin.interest = interest;
-            let _ = worker.modify(token, ORIGIN, &origin.stream, interest);
         }
     }
 }
