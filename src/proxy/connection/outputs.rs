@@ -211,10 +211,10 @@ impl Inner {
             self.shared.count("sessions_ended");
         }
         let totals = self.entry.totals();
-        let path = String::from_utf8_lossy(self.session.path()).into_owned();
+        let path = String::from_utf8_lossy(self.session.path());
         let (id, addr) = (self.entry.id, self.client_addr);
         let origin = self.served_by();
-        let line = format!(
+        let line = format_args!(
             "{id}: {addr} {path} from {origin}: ended: {fault}; {} packets, {} bytes, {} lost \
              before us, {} dropped",
             totals.packets, totals.bytes, totals.lost, totals.dropped,
