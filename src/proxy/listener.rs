@@ -31,14 +31,43 @@ const EXHAUSTED_WAIT: Duration = Duration::from_millis(200);
 /// # Errors
 /// The system's reason why not.
 pub(super) fn probe(addr: SocketAddr) -> io::Result<()> {
-    open(addr, false).map(drop)
+    open(addr, |_| Ok(())).map(drop)
 }
 
-fn open(addr: SocketAddr, one_of_many: bool) -> io::Result<TcpListener> {
+/// Listens alone on an address, also on one that the machine has not got yet.
+///
+/// # Errors
+/// The system's reason why not.
+pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    may_be_listened_on(addr)?;
+    open(addr, |socket| before_the_network(socket, addr))
+}
+
+/// Another program has not got the address; that it is not the machine's is only said. At boot the
+/// gateway may be there before the network.
+fn may_be_listened_on(addr: SocketAddr) -> io::Result<()> {
+    match probe(addr) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            warn!("{addr} is no address of this machine yet; it is listened on all the same");
+            Ok(())
+        }
+        probed => probed,
+    }
+}
+
+/// The socket may be bound to an address that the machine will have later.
+fn before_the_network(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    if addr.is_ipv6() { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) }
+}
+
+fn open(
+    addr: SocketAddr,
+    prepare: impl FnOnce(&Socket) -> io::Result<()>,
+) -> io::Result<TcpListener> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(one_of_many)?;
+    prepare(&socket)?;
     // Connections inherit it from the socket that accepts them.
     socket.set_tcp_nodelay(true)?;
     if addr.is_ipv6() {
@@ -61,10 +90,13 @@ impl Listening {
     /// The system's reason why not, or a worker that takes no more jobs; nothing stays open then.
     pub(super) fn open(shared: &Arc<Shared>, addr: SocketAddr) -> io::Result<Self> {
         // Sockets of one address that let others in would let in a second gateway as well.
-        probe(addr)?;
+        may_be_listened_on(addr)?;
         let (mut addr, mut opened) = (addr, Self { doors: Vec::new() });
         for handle in shared.pool.handles() {
-            let listener = open(addr, true)?;
+            let listener = open(addr, |socket| {
+                socket.set_reuse_port(true)?;
+                before_the_network(socket, addr)
+            })?;
             addr = listener.local_addr()?; // port 0 is chosen once
             let (token, shared) = (Arc::new(OnceLock::new()), Arc::clone(shared));
             let place = Arc::clone(&token);

@@ -148,7 +148,7 @@ async fn control(
     });
     let _tcp = match shared.generation().config.gateway.control {
         Some(addr) => {
-            let listener = std::net::TcpListener::bind(addr)
+            let listener = listener::listen(addr)
                 .map_err(|error| format!("control address {addr}: {error}"))?;
             Some(executor.spawn(async move {
                 if let Err(error) = server::serve_tcp(listener, gateway).await {

@@ -1,7 +1,10 @@
 //! Player, gateway and origin on hosts of their own; the gateway between two networks does not
 //! route, so what arrives came through edgeweir.
 
-use std::time::Duration;
+use std::{
+    fs::{self, File},
+    time::Duration,
+};
 
 use crate::harness::{
     Bench,
@@ -9,6 +12,7 @@ use crate::harness::{
     net::{Host, TwoNetworks},
     origin::GstOrigin,
     player::{Aiortsp, Ffmpeg, Gst, Gst2, Mpv, Player, Tcp, Udp},
+    wait_for,
 };
 
 #[test]
@@ -47,4 +51,33 @@ fn players_in_another_network_than_the_origin_watch_it() {
     }
     gateway.wait_idle(Duration::from_secs(10));
     gateway.finish();
+}
+
+#[test]
+fn a_gateway_that_starts_before_its_network_is_reached_when_that_comes_up() {
+    let bench = Bench::new("late-network");
+    let networks = TwoNetworks::new();
+    let at = format!("{}:8554", networks.gateway.address);
+    let config = bench.write("late.toml", &format!("[gateway]\nlisten = [\"{at}\"]\n"));
+    let (log, control) = (bench.file("late.log"), bench.file("late.sock"));
+    networks.gateway_address("del");
+    let mut gateway = Host::command(Some(&networks.gateway), env!("CARGO_BIN_EXE_edgeweir"))
+        .args(["run", "--config", config.to_str().unwrap()])
+        .args(["--control", control.to_str().unwrap()])
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let listens = || networks.gateway.listens(8554).then_some(());
+    wait_for("gateway without network", Duration::from_secs(10), listens);
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains(&format!("{at} is no address of this machine yet")), "{said}");
+    networks.gateway_address("add");
+    let answered = || {
+        let mut probe = Host::command(Some(&networks.player), env!("CARGO_BIN_EXE_edgeweir"));
+        let output = probe.args(["probe", &format!("rtsp://{at}/none")]).output().unwrap();
+        String::from_utf8_lossy(&output.stderr).contains("404").then_some(())
+    };
+    wait_for("answer", Duration::from_secs(10), answered);
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
 }

@@ -64,6 +64,12 @@ impl TwoNetworks {
         made
     }
 
+    /// `add`s or `del`etes the gateway's address on the player's side.
+    pub(crate) fn gateway_address(&self, what: &str) {
+        let Host { namespace, address } = &self.gateway;
+        ip(&format!("-n {namespace} address {what} {address}/24 dev toplayer"));
+    }
+
     fn join(&self, outer: &Host, outer_address: &str, name: &str, inner_address: &str) {
         let (outer, inner) = (&outer.namespace, &self.gateway.namespace);
         ip(&format!("-n {inner} link add {name} type veth peer name eth0 netns {outer}"));
