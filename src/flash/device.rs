@@ -50,6 +50,14 @@ pub fn open(path: &Path) -> Result<Box<dyn Nor>, StoreError> {
 /// `force` does not say to lose it; [`StoreError::Geometry`] when a size is given for a device.
 pub fn create(path: &Path, size: Option<u32>, force: bool) -> Result<Box<dyn Nor>, StoreError> {
     let mut nor = match kind(path) {
+        // A file there would be in memory, and gone at the next boot.
+        Err(StoreError::Io(error))
+            if error.kind() == io::ErrorKind::NotFound
+                && path.parent() == Some("/dev".as_ref()) =>
+        {
+            let told = "no such device; /proc/mtd names those of flash";
+            return Err(io::Error::new(io::ErrorKind::NotFound, told).into());
+        }
         Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Box::new(FileNor::create(path, size.unwrap_or(DEFAULT_SIZE), force)?));
         }
@@ -70,10 +78,14 @@ pub fn create(path: &Path, size: Option<u32>, force: bool) -> Result<Box<dyn Nor
     Ok(nor)
 }
 
+/// Whether this is a device, and one that a store may be on.
+pub fn is_device(path: &Path) -> bool {
+    !matches!(kind(path), Ok(Kind::File) | Err(_))
+}
+
 /// Whether this is a device that nothing was ever written to. A file has been, by whoever made it.
 pub fn is_blank(path: &Path) -> bool {
-    !matches!(kind(path), Ok(Kind::File) | Err(_))
-        && open(path).is_ok_and(|mut nor| matches!(holds(&mut *nor), Ok(None)))
+    is_device(path) && open(path).is_ok_and(|mut nor| matches!(holds(&mut *nor), Ok(None)))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -222,6 +234,14 @@ fn known(start: &[u8]) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::flash::{store::Store, tests::Scratch};
+
+    #[test]
+    fn a_device_that_is_missing_is_no_file_to_be_made() {
+        let path = Path::new("/dev/edgeweir-none");
+        let told = create(path, None, true).err().unwrap().to_string();
+        assert!(told.contains("no such device"), "{told}");
+        assert!(!path.exists());
+    }
 
     #[test]
     fn faces_of_an_mtd_are_told_apart_by_name() {
