@@ -86,7 +86,8 @@ fn gateway(call: &Call) -> Result<(), Failure> {
     }
     start_log(call, "info")?;
     let healthy_after = call.number("healthy-after", 1..=3600)?.unwrap_or(60);
-    Ok(proxy::run(RunOptions {
+    let logs = call.has("syslog");
+    proxy::run(RunOptions {
         config,
         flash,
         first_config,
@@ -97,7 +98,14 @@ fn gateway(call: &Call) -> Result<(), Failure> {
         image_plugins: call.path("image-plugins"),
         watchdog: call.path("watchdog"),
         healthy_after: Duration::from_secs(healthy_after),
-    })?)
+    })
+    .map_err(|wrong| {
+        // Nobody may be there to read stderr.
+        if logs {
+            log::error!("ended: {wrong}");
+        }
+        wrong.into()
+    })
 }
 
 /// Starts the log as `--log` or `EDGEWEIR_LOG` says.

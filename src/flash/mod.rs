@@ -11,7 +11,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -56,6 +56,11 @@ impl Flash {
             StoreError::NotAStore => smol::unblock(move || device::is_blank(&path)).await,
             _ => false,
         }
+    }
+
+    /// Whether this is a flash chip or a partition, and no file.
+    pub fn is_device(path: &Path) -> bool {
+        device::is_device(path)
     }
 
     /// Makes an empty store where there is nothing.

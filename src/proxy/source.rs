@@ -50,6 +50,8 @@ pub(super) enum Source {
     Lost {
         path: PathBuf,
         why: String,
+        /// What is used when nothing of a store is found on a device.
+        first: Option<PathBuf>,
     },
 }
 
@@ -61,9 +63,11 @@ impl Source {
             }
             (None, Some(path)) => match open_flash(path, options.first_config.as_deref()).await? {
                 Ok(flash) => Ok(Self::Flash { flash, first: options.first_config.clone() }),
-                Err(error) if is_damage(&error) => {
-                    Ok(Self::Lost { path: path.clone(), why: error.to_string() })
-                }
+                Err(error) if is_damage(&error) => Ok(Self::Lost {
+                    path: path.clone(),
+                    why: error.to_string(),
+                    first: options.first_config.clone(),
+                }),
                 Err(error) => Err(format!("{}: {error}", path.display())),
             },
             _ => Err("say where the configuration is: --config FILE.toml or --flash FILE".into()),
@@ -89,13 +93,23 @@ impl Source {
                     Ok(salvaged(flash.salvage().await, notes))
                 }
             },
-            Self::Lost { path, why } => {
+            Self::Lost { path, why, first } => {
                 let found = search(path).await;
-                // What never was a store is a mistake of whoever named it.
+                let place = path.display();
+                let note = format!("the store on {place} cannot be used: {why}");
                 if found.config.is_none() && *why == StoreError::NotAStore.to_string() {
-                    return Err(format!("{}: {why}", path.display()));
+                    // A file that never was a store is a mistake of whoever named it; a device may
+                    // have been one, and people without a console must reach the gateway.
+                    return match first {
+                        Some(first) if Flash::is_device(path) => {
+                            let first_note = format!("{} is used, and not stored", first.display());
+                            let config = Box::new(read_config(first)?);
+                            let (sequence, secrets) = (0, Box::default());
+                            Ok(Loaded { config, sequence, secrets, notes: vec![note, first_note] })
+                        }
+                        _ => Err(format!("{place}: {why}")),
+                    };
                 }
-                let note = format!("the store on {} cannot be used: {why}", path.display());
                 Ok(salvaged(found, vec![note]))
             }
         }
