@@ -4,9 +4,9 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -184,6 +184,43 @@ fn the_yocto_recipe_names_what_is_here() {
 }
 
 #[test]
+fn the_health_of_a_system_is_asked_where_its_gateway_listens() {
+    let bench = Bench::new("slot-healthy");
+    let (port, control) = (free_port(), bench.file("c"));
+    let bin = bench.file("bin");
+    fs::create_dir_all(&bin).unwrap();
+    symlink(PROGRAM, bin.join("edgeweir")).unwrap();
+    let search = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let healthy = || {
+        let mut command = Command::new("busybox");
+        command.args(["sh", "board/base/rootfs/usr/sbin/edgeweir-slot", "healthy"]);
+        command.env("EDGEWEIR_CONTROL", &control).env("PATH", &search);
+        command.env("EDGEWEIR_RUN", bench.file(""));
+        command.status().unwrap().success()
+    };
+    assert!(!healthy(), "no gateway");
+    for listen in [format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"), format!("[::]:{port}")] {
+        let text = format!("[gateway]\nlisten = [\"{listen}\"]\nmedia_ports = \"31900-31907\"\n");
+        let config = bench.write("gateway.toml", &text);
+        let mut gateway = Command::new(PROGRAM);
+        gateway.args(["run", "--config", config.to_str().unwrap(), "--control"]).arg(&control);
+        let gateway = gateway.stderr(Stdio::null()).spawn().unwrap();
+        let _gateway = Running(gateway);
+        wait_for(&listen, Duration::from_secs(20), || healthy().then_some(()));
+    }
+}
+
+/// Ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
 fn boot_state_is_written_whole_and_read_from_either_copy() {
     let bench = Bench::new("boot-state");
     let state = bench.file("state");
@@ -207,6 +244,9 @@ fn boot_state_is_written_whole_and_read_from_either_copy() {
         run(command)
     };
     assert_eq!(slot(&["show"]), "running a, slot none, try none, tries none, failed none");
+    slot(&["forget"]);
+    assert_eq!(slot(&["show"]), "running a, slot a, try none, tries 0, failed b");
+    slot(&["kept"]);
     slot(&["try", "b"]);
     let tried = "running a, slot a, try b, tries 3, failed none";
     assert_eq!(slot(&[]), tried);

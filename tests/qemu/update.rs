@@ -85,10 +85,14 @@ fn check(board: Board) {
     guest.cut();
     let mut guest = device.boot(Way::BootLoader);
     assert_eq!(guest.must("edgeweir-slot booted"), "a", "the old system is whole");
+    expect_named(&mut guest, "b");
 
     // Installed, tried, healthy, kept.
     guest.must(&format!("edgeweir-update {}", served.url()));
     reboot(&mut guest);
+    let install = format!("edgeweir-slot kept || edgeweir-update {}", served.url());
+    let (code, said) = guest.shell(&install);
+    assert!(code == 0 || said.contains("on trial: wait"), "{code}: {said}");
     assert_eq!(guest.must("edgeweir-slot booted; cat /etc/edgeweir/version"), "b\ngood");
     expect_kept(&mut guest, "b");
 
