@@ -57,14 +57,6 @@ fn the_busybox_init_script_starts_reloads_and_stops_the_gateway() {
         "gateway.toml",
         &format!("[gateway]\nlisten = [\"127.0.0.1:{port}\"]\nmedia_ports = \"31900-31907\"\n"),
     );
-    let gateway = |words: &[&str]| {
-        let mut command = Command::new(PROGRAM);
-        command.args(words);
-        run(command)
-    };
-    let store_name = store.to_str().unwrap();
-    gateway(&["flash", "format", store_name]);
-    gateway(&["config", "import", config.to_str().unwrap(), "--flash", store_name]);
     let script = |word: &str| {
         let mut command = Command::new("busybox");
         command
@@ -74,6 +66,7 @@ fn the_busybox_init_script_starts_reloads_and_stops_the_gateway() {
             .env("EDGEWEIR_PROGRAM", PROGRAM)
             .env("EDGEWEIR_PIDFILE", bench.file("pid"))
             .env("EDGEWEIR_FLASH", &store)
+            .env("EDGEWEIR_FIRST_CONFIG", &config)
             .env("EDGEWEIR_CONTROL", &control)
             .env("EDGEWEIR_OPTIONS", "--log info");
         run(command)
@@ -84,6 +77,28 @@ fn the_busybox_init_script_starts_reloads_and_stops_the_gateway() {
     wait_for("answer", Duration::from_secs(20), || answers(port, QUICK).then_some(()));
     assert!(script("stop").ends_with("OK"));
     assert!(!answers(port, QUICK), "it still answers");
+    assert!(store.exists(), "the first start made the store");
+}
+
+/// Each service starts a gateway whose store was never used.
+#[test]
+fn services_give_a_fresh_device_its_first_configuration() {
+    for (file, words) in [
+        ("init/S60edgeweir", "--first-config \"$EDGEWEIR_FIRST_CONFIG\""),
+        ("init/edgeweir.service", "--first-config ${EDGEWEIR_FIRST_CONFIG}"),
+        ("openwrt/edgeweir/files/edgeweir.init", "--first-config /etc/edgeweir/first-boot.toml"),
+    ] {
+        let text = fs::read_to_string(delivery(file)).unwrap();
+        assert!(text.contains(words) && text.contains("/etc/edgeweir/first-boot.toml"), "{file}");
+    }
+    for file in [
+        "openwrt/edgeweir/Makefile",
+        "buildroot/package/edgeweir/edgeweir.mk",
+        "yocto/meta-edgeweir/recipes-multimedia/edgeweir/edgeweir_0.1.0.bb",
+    ] {
+        let text = fs::read_to_string(delivery(file)).unwrap();
+        assert!(text.contains("board/base/first-boot.toml"), "{file} installs it");
+    }
 }
 
 #[test]
@@ -107,10 +122,12 @@ fn the_procd_script_hands_over_a_command_that_is_respawned() {
     let output = Command::new("busybox").arg("sh").arg(path).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let command = format!("command {PROGRAM} run --flash {} --syslog", store.display());
+    let command = format!(
+        "command {PROGRAM} run --flash {} --first-config /etc/edgeweir/first-boot.toml --syslog",
+        store.display()
+    );
     assert!(said.lines().any(|line| line == command), "{said}");
     assert!(said.contains("respawn 60 1 0") && said.trim_end().ends_with("close"), "{said}");
-    assert!(store.exists(), "the first start makes the store");
 }
 
 /// As from a shell: this test may itself be run by make.

@@ -14,9 +14,10 @@ inherit cargo externalsrc systemd update-rc.d
 
 EXTERNALSRC = "${EDGEWEIR_SOURCE}"
 EXTERNALSRC_BUILD = "${WORKDIR}/build"
+# Crates come from the registry, by Cargo.lock, with their checksums: the class's own --frozen would
+# keep them away.
+CARGO_BUILD_FLAGS:remove = "--frozen"
 CARGO_BUILD_FLAGS:append = " --locked --bin edgeweir"
-
-# Crates come from the registry, by Cargo.lock, with their checksums.
 CARGO_DISABLE_BITBAKE_VENDORING = "1"
 do_compile[network] = "1"
 
@@ -27,6 +28,7 @@ INITSCRIPT_PARAMS = "defaults 60"
 do_install:append() {
     install -D -m 0644 ${S}/board/delivery/init/edgeweir.service ${D}${systemd_system_unitdir}/edgeweir.service
     install -D -m 0755 ${S}/board/delivery/init/S60edgeweir ${D}${sysconfdir}/init.d/edgeweir
+    install -D -m 0644 ${S}/board/base/first-boot.toml ${D}${sysconfdir}/edgeweir/first-boot.toml
 }
 
 FILES:${PN} += "${systemd_system_unitdir}"
