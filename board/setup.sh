@@ -15,8 +15,9 @@ set -eu
 #   u-boot-qemu, u-boot-tools       boot loader, signed FIT images; openssl makes its keys
 #   signify-openbsd                 signs updates
 #   squashfs-tools, cpio, xz-utils, fdisk, kmod, device-tree-compiler    make images
-#   make, gcc, bc, flex, bison      MTD modules for Debian's kernels
+#   make, gcc, libc6-dev            MTD modules for Debian's kernels
 #   busybox-static, shellcheck      check the scripts of the images, and run them
+#   systemd                         checks its unit
 packages="
 gcc-aarch64-linux-gnu
 gcc-arm-linux-gnueabihf
@@ -43,6 +44,7 @@ gcc
 libc6-dev
 shellcheck
 busybox-static
+systemd
 "
 
 fail() {
@@ -76,8 +78,9 @@ fi
 
 if [ -n "$missing" ]; then
     echo "board/setup.sh: installing$missing" >&2
-    as_root apt-get -q update
+    # Standard output is that of who calls this.
+    as_root apt-get -q update >&2
     # shellcheck disable=SC2086 # a list of names
     as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get -q install -y --no-install-recommends $missing
+        apt-get -q install -y --no-install-recommends $missing >&2
 fi

@@ -77,9 +77,14 @@ APT::Sandbox::User "root";
 Acquire::Languages "none";
 CONF
         say "reading Debian's package lists for arm64 and armhf"
-        APT_CONFIG=$apt_dir/apt.conf apt-get -q update >"$apt_dir/update.log" 2>&1 ||
-            { cat "$apt_dir/update.log" >&2; fail "apt-get update failed"; }
-        touch "$apt_dir/ready"
+        if APT_CONFIG=$apt_dir/apt.conf apt-get -q update >"$apt_dir/update.log" 2>&1; then
+            touch "$apt_dir/ready"
+        elif [ -f "$apt_dir/ready" ]; then
+            say "no newer package lists to be had; going on with those that are there"
+        else
+            cat "$apt_dir/update.log" >&2
+            fail "apt-get update failed"
+        fi
     fi
     export APT_CONFIG="$apt_dir/apt.conf"
 }

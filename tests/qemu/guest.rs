@@ -56,7 +56,7 @@ impl<'bench> Device<'bench> {
         let dir = bench.file("device");
         fs::create_dir_all(&dir).unwrap();
         let device = Self { bench, board, dir, ports: Ports::reserve(), steady: false };
-        for name in ["disk.img", "flash.img"] {
+        for name in ["disk.img", "flash.img", "stamp"] {
             let mut copy = Command::new("cp");
             copy.arg("--sparse=always").arg(image.join(name)).arg(device.dir.join(name));
             assert!(copy.status().unwrap().success(), "{name} of a new device");
@@ -89,6 +89,8 @@ impl<'bench> Device<'bench> {
             .args([self.board.name(), "--rtsp", &self.ports.rtsp().to_string()])
             .args(["--control", &self.ports.control().to_string(), "--media"])
             .arg(self.ports.media())
+            .arg("--image")
+            .arg(self.board.image())
             .arg("--device")
             .arg(&self.dir)
             .args(match way {

@@ -44,13 +44,17 @@ impl Board {
     /// The folder with its images.
     pub(crate) fn image(self) -> &'static Path {
         static IMAGES: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
-        IMAGES[usize::from(self == Self::Armv7)].get_or_init(|| self.build(&[]))
+        IMAGES[usize::from(self == Self::Armv7)].get_or_init(|| {
+            let out = images().join(self.name());
+            self.build(&["--out", out.to_str().expect("a name in UTF-8")])
+        })
     }
 
     /// Makes an image; more words for `board/build`.
     pub(crate) fn build(self, words: &[&str]) -> PathBuf {
         let mut command = Command::new("board/build");
         command.args([self.name(), "--profile", "board"]).args(words);
+        command.arg("--keys").arg(keys());
         // A program that was built another way, as by `cross/check`.
         if let Some(program) = std::env::var_os("EDGEWEIR_BOARD_PROGRAM") {
             command.arg("--program").arg(program);
@@ -65,6 +69,17 @@ impl Board {
         command.args([self.triple(), "--profile", "board", "--no-plugins", "--tests"]);
         build_one(command)
     }
+}
+
+/// Where the images of the tests are: neither the keys nor the firmware of whoever runs them.
+fn images() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("qemu-test")
+}
+
+/// The signing keys of the tests.
+pub(crate) fn keys() -> PathBuf {
+    images().join("keys")
 }
 
 /// Builds share what they download and the signing keys.

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     guest::{Device, Guest, Served, Way},
     harness::Bench,
-    image::{Board, timed},
+    image::{Board, keys, timed},
 };
 
 /// Byte of the disk where the root image of slot a starts, as in `board/base/lib.sh`.
@@ -31,7 +31,7 @@ fn armv7_takes_a_signed_update_and_comes_back_from_a_bad_one() {
 }
 
 fn check(board: Board) {
-    let image = board.image();
+    board.image();
     let _timed = timed();
     let bench = Bench::new(&format!("{}-update", board.name()));
     let good = variant(&bench, board, "good", &[], &[]);
@@ -63,7 +63,7 @@ fn check(board: Board) {
         Board::Aarch64 => "board qemu-armv7\n",
         Board::Armv7 => "board qemu-aarch64\n",
     };
-    let served = Served::file(&resigned(&bench, image, &good, other));
+    let served = Served::file(&resigned(&bench, &good, other));
     let (code, said) = guest.shell(&format!("edgeweir-update {}", served.url()));
     assert!(code != 0 && said.contains("for another board"), "{code}: {said}");
     let served = Served::file(&cut_short(&bench, &good));
@@ -209,15 +209,13 @@ fn tampered(bench: &Bench, from: &Path, part: &str) -> PathBuf {
 }
 
 /// An update with another first line in its list, signed with the right key.
-fn resigned(bench: &Bench, image: &Path, from: &Path, first: &str) -> PathBuf {
+fn resigned(bench: &Bench, from: &Path, first: &str) -> PathBuf {
     let dir = parts(bench, from, "resigned");
-    let keys = std::env::var_os("EDGEWEIR_KEYS")
-        .map_or_else(|| image.parent().unwrap().join("keys"), PathBuf::from);
     let signed = fs::read_to_string(dir.join("list.sig")).unwrap();
     let rest: String = signed.lines().skip(3).map(|line| format!("{line}\n")).collect();
     fs::write(dir.join("list"), format!("{first}{rest}")).unwrap();
     let mut sign = Command::new("signify-openbsd");
-    sign.args(["-S", "-e", "-s"]).arg(keys.join("update.sec"));
+    sign.args(["-S", "-e", "-s"]).arg(keys().join("update.sec"));
     sign.arg("-m").arg(dir.join("list")).arg("-x").arg(dir.join("list.sig"));
     assert!(sign.status().expect("signify-openbsd: run board/setup.sh").success());
     pack(&dir)
