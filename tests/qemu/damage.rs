@@ -79,6 +79,15 @@ fn check(board: Board) {
     drop(guest);
     assert!(device.config_flash() == newer, "a store of a newer release was written to");
 
+    // Nothing of a store is left: people still reach the gateway, which says what is wrong.
+    device.damage_config(|store| store.fill(0x5a));
+    let mut guest = device.boot(Way::Direct);
+    let status = guest.must("edgeweir status --json");
+    for words in ["cannot be used: not a store", "first-boot.toml is used, and not stored"] {
+        assert!(status.contains(words), "{words}: {status}");
+    }
+    drop(guest);
+
     // All pages look closed: there is no state of the map like that.
     let mut damaged = good;
     for page in damaged.chunks_mut(PAGE_BYTES) {

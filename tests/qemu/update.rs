@@ -35,16 +35,15 @@ fn check(board: Board) {
     let _timed = timed();
     let bench = Bench::new(&format!("{}-update", board.name()));
     let good = variant(&bench, board, "good", &[], &[]);
-    let sick = variant(
-        &bench,
-        board,
-        "sick",
-        &["--serial", "7"],
-        &[
+    // One board is given a system whose gateway does not come up, the other one that hangs before.
+    let sick: &[_] = match board {
+        Board::Armv7 => &[
             ("usr/sbin/edgeweir-service", "#!/bin/sh\nexec sleep 1\n"),
             ("etc/edgeweir/healthy_s", "3\n"),
         ],
-    );
+        Board::Aarch64 => &[("etc/init.d/rcS", "#!/bin/sh\nexec sleep 100000\n")],
+    };
+    let sick = variant(&bench, board, "sick", &["--serial", "7"], sick);
     let device = Device::new(&bench, board);
     let mut guest = device.boot(Way::BootLoader);
     assert_eq!(guest.must("edgeweir-slot booted"), "a");
@@ -105,7 +104,9 @@ fn check(board: Board) {
     guest.must(&format!("EDGEWEIR_TRIES=1 edgeweir-update --allow-older {}", served.url()));
     reboot(&mut guest);
     assert_eq!(guest.must("edgeweir-slot booted; cat /etc/edgeweir/version"), "b\ngood");
-    assert!(guest.console().contains("slot a is not healthy"), "{}", guest.console());
+    if board == Board::Armv7 {
+        assert!(guest.console().contains("slot a is not healthy"), "{}", guest.console());
+    }
     let told = guest.must("edgeweir-slot show");
     assert!(told.contains("slot b") && told.contains("failed a"), "{told}");
     expect_named(&mut guest, "a");
