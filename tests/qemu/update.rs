@@ -47,6 +47,7 @@ fn check(board: Board) {
     let device = Device::new(&bench, board);
     let mut guest = device.boot(Way::BootLoader);
     assert_eq!(guest.must("edgeweir-slot booted"), "a");
+    expect_kept(&mut guest, "a");
 
     // Altered anywhere, it is refused, and nothing is tried at the next boot.
     for (part, words) in [
@@ -156,7 +157,7 @@ fn expect_named(guest: &mut Guest<'_>, slot: &str) {
 
 /// Waits until the device keeps the slot that it runs.
 fn expect_kept(guest: &mut Guest<'_>, slot: &str) {
-    let said = guest.must("n=0; until edgeweir-slot show | grep -q 'try none' || [ $n = 240 ]; do sleep 1; n=$((n+1)); done; edgeweir-slot show");
+    let said = guest.must("n=0; until edgeweir-slot kept && edgeweir-slot show | grep -q 'try none' || [ $n = 240 ]; do sleep 1; n=$((n+1)); done; edgeweir-slot show");
     assert!(said.contains(&format!("running {slot},")) && said.contains("try none"), "{said}");
 }
 
