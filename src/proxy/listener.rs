@@ -40,7 +40,10 @@ pub(super) fn probe(addr: SocketAddr) -> io::Result<()> {
 /// The system's reason why not.
 pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     may_be_listened_on(addr)?;
-    open(addr, |socket| before_the_network(socket, addr))
+    open(addr, |socket| {
+        before_the_network(socket, addr);
+        Ok(())
+    })
 }
 
 /// Another program has not got the address; that it is not the machine's is only said. At boot the
@@ -55,9 +58,11 @@ fn may_be_listened_on(addr: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// The socket may be bound to an address that the machine will have later.
-fn before_the_network(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
-    if addr.is_ipv6() { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) }
+/// The socket may be bound to an address that the machine will have later. Where the kernel cannot
+/// (`IPV6_FREEBIND` came with 4.15), binding to such a one fails.
+fn before_the_network(socket: &Socket, addr: SocketAddr) {
+    let v6 = addr.is_ipv6();
+    let _ = if v6 { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) };
 }
 
 fn open(
@@ -94,8 +99,8 @@ impl Listening {
         let (mut addr, mut opened) = (addr, Self { doors: Vec::new() });
         for handle in shared.pool.handles() {
             let listener = open(addr, |socket| {
-                socket.set_reuse_port(true)?;
-                before_the_network(socket, addr)
+                before_the_network(socket, addr);
+                socket.set_reuse_port(true)
             })?;
             addr = listener.local_addr()?; // port 0 is chosen once
             let (token, shared) = (Arc::new(OnceLock::new()), Arc::clone(shared));
