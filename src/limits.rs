@@ -321,6 +321,8 @@ pub const BENCH_MS: u64 = 30_000;
 pub const PLUGIN_EVENTS_MAX: usize = 64;
 /// Address space of the child that compiles: 1 MiB of component takes about 100 MiB.
 pub const COMPILE_MEMORY_MAX_BYTES: u64 = 512 * 1024 * 1024;
+/// Memory said to be available that the child leaves alone: the text of what runs beside it.
+pub const COMPILE_SPARES_BYTES: u64 = 8 * 1024 * 1024;
 /// CPU time of the child that compiles; 25 KiB take 25 ms on a PC and about a second on a small board.
 pub const COMPILE_CPU_MAX_S: u64 = 60;
 /// Wall time of the child that compiles: it runs behind everything else.

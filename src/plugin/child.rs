@@ -17,8 +17,8 @@ use std::{
 
 use super::engine::{Code, engine};
 use crate::limits::{
-    COMPILE_CPU_MAX_S, COMPILE_MEMORY_MAX_BYTES, COMPILE_WALL_MAX_S, COMPILED_MAX_BYTES,
-    PLUGIN_KIB_MAX, PLUGIN_REASON_MAX_BYTES,
+    COMPILE_CPU_MAX_S, COMPILE_MEMORY_MAX_BYTES, COMPILE_SPARES_BYTES, COMPILE_WALL_MAX_S,
+    COMPILED_MAX_BYTES, PLUGIN_KIB_MAX, PLUGIN_REASON_MAX_BYTES,
 };
 
 /// The command of the child.
@@ -41,12 +41,13 @@ impl Bounds {
     /// Those of a device: no more memory than is free there now, so that a board too small for the
     /// compiler refuses a plugin and does not choke on it.
     ///
-    /// The text of the program is within the bound. What of it is in memory counts as free, and a child
-    /// that pushes it out spends its time reading it in again.
+    /// The text of the program is within the bound, and some is spared: what of programs is in memory
+    /// counts as free, and a device that pushes it out spends its time reading it in again.
     pub fn here() -> Self {
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let free = available(&meminfo).unwrap_or(u64::MAX);
-        Self { memory_bytes: free.min(COMPILE_MEMORY_MAX_BYTES), ..Self::default() }
+        let memory_bytes = free.saturating_sub(COMPILE_SPARES_BYTES).min(COMPILE_MEMORY_MAX_BYTES);
+        Self { memory_bytes, ..Self::default() }
     }
 }
 
