@@ -99,19 +99,19 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
             until = now + SLICE.max(now.since(worker.now()));
         }
         serve(&worker, &mut events, until);
-        if !events.is_empty() {
-            interrupted = worker.now();
-            worker.set_apart(true);
-        } else if worker.now().since(interrupted) >= APART {
-            worker.set_apart(false);
-        }
         // Only when all that was there has been taken.
         if events.is_empty() {
+            if worker.now().since(interrupted) >= APART {
+                worker.set_apart(false);
+            }
             rhythm.on_round(worker.inner.bursts.take(), worker.now());
             let pause_us = shared.coalesce_us.load(Relaxed);
             if worker.inner.pause.take().is_worth(rhythm, pause_us) {
                 std::thread::sleep(Duration::from_micros(pause_us.into()));
             }
+        } else {
+            interrupted = worker.now();
+            worker.set_apart(true);
         }
         let packets = worker.inner.packets.get();
         shared.load.packets.store(packets, Relaxed);
