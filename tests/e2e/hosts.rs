@@ -1,16 +1,14 @@
 //! Player, gateway and origin on hosts of their own; the gateway between two networks does not
 //! route, so what arrives came through edgeweir.
 
-use std::{
-    fs::{self, File},
-    time::Duration,
-};
+use std::time::Duration;
 
 use crate::harness::{
     Bench,
     gateway::{Gateway, Setup},
     net::{Host, TwoNetworks},
     origin::GstOrigin,
+    peer::Peer,
     player::{Aiortsp, Ffmpeg, Gst, Gst2, Mpv, Player, Tcp, Udp},
     wait_for,
 };
@@ -59,17 +57,15 @@ fn a_gateway_that_starts_before_its_network_is_reached_when_that_comes_up() {
     let networks = TwoNetworks::new();
     let at = format!("{}:8554", networks.gateway.address);
     let config = bench.write("late.toml", &format!("[gateway]\nlisten = [\"{at}\"]\n"));
-    let (log, control) = (bench.file("late.log"), bench.file("late.sock"));
+    let control = bench.file("late.sock");
     networks.gateway_address("del");
-    let mut gateway = Host::command(Some(&networks.gateway), env!("CARGO_BIN_EXE_edgeweir"))
-        .args(["run", "--config", config.to_str().unwrap()])
-        .args(["--control", control.to_str().unwrap()])
-        .stderr(File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
+    let mut gateway = Host::command(Some(&networks.gateway), env!("CARGO_BIN_EXE_edgeweir"));
+    gateway.args(["run", "--config", config.to_str().unwrap()]);
+    gateway.args(["--control", control.to_str().unwrap()]);
+    let gateway = Peer::start(&bench, "gateway", gateway);
     let listens = || networks.gateway.listens(8554).then_some(());
     wait_for("gateway without network", Duration::from_secs(10), listens);
-    let said = fs::read_to_string(&log).unwrap();
+    let said = gateway.stderr();
     assert!(said.contains(&format!("{at} is no address of this machine yet")), "{said}");
     networks.gateway_address("add");
     let answered = || {
@@ -78,6 +74,4 @@ fn a_gateway_that_starts_before_its_network_is_reached_when_that_comes_up() {
         String::from_utf8_lossy(&output.stderr).contains("404").then_some(())
     };
     wait_for("answer", Duration::from_secs(10), answered);
-    gateway.kill().unwrap();
-    gateway.wait().unwrap();
 }

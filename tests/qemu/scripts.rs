@@ -6,13 +6,13 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
 use crate::{
     guest::{QUICK, answers},
-    harness::{Bench, free_port, wait_for},
+    harness::{Bench, free_port, peer::Peer, wait_for},
     image::run,
 };
 
@@ -221,19 +221,8 @@ fn the_health_of_a_system_is_asked_where_its_gateway_listens() {
         let config = bench.write("gateway.toml", &text);
         let mut gateway = Command::new(PROGRAM);
         gateway.args(["run", "--config", config.to_str().unwrap(), "--control"]).arg(&control);
-        let gateway = gateway.stderr(Stdio::null()).spawn().unwrap();
-        let _gateway = Running(gateway);
+        let _gateway = Peer::start(&bench, "gateway", gateway);
         wait_for(&listen, Duration::from_secs(20), || healthy().then_some(()));
-    }
-}
-
-/// Ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
