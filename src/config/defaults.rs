@@ -5,8 +5,8 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use heapless::{String, Vec};
 
 use super::{
-    Auth, Config, Endpoints, Gateway, HealthCheck, Limits, Name, Origin, OriginTransport, Plugins,
-    Policy, PortRange, Redirect, Route,
+    Auth, Config, Endpoints, Gateway, HealthCheck, Limits, Methods, Name, Origin, OriginTransport,
+    Plugins, Policy, PortRange, Redirect, Route,
 };
 use crate::limits::COALESCE_US_DEFAULT;
 
@@ -51,11 +51,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions: 512,
-            sessions_per_client: 32,
+            sessions_per_client: 256,
+            connections_per_client: 320,
+            tracks_per_client: 1024,
             half_open: 128,
             head_timeout_s: 10,
             idle_timeout_s: 60,
-            answer_timeout_s: 5,
+            answer_timeout_s: 10,
             silence_timeout_s: 10,
             media_queue_kib: 512,
             media_queue_ms: 2000,
@@ -90,6 +92,7 @@ impl Default for Route {
             origin_transport: OriginTransport::Same,
             redirect: Redirect::Refuse,
             endpoints: Endpoints::Learn,
+            methods: Methods::default(),
             filters: Vec::new(),
         }
     }

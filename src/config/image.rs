@@ -17,7 +17,8 @@
 //! | format | since | body |
 //! |---|---|---|
 //! | 1 | 0.1.0 | as now, without plugins, `coalesce_us`, `worker_policy` and `filters` |
-//! | 2 | 0.2.0 | [`Config`] |
+//! | 2 | 0.2.0 | as now, without `methods`, `connections_per_client` and `tracks_per_client` |
+//! | 3 | 0.2.0 | [`Config`] |
 //!
 //! The CRC is our own although the store keeps one for each item: it covers the image wherever it
 //! is (a file, an upload), and it does not depend on the page format of the store.
@@ -28,10 +29,10 @@ use heapless::Vec;
 use postcard::experimental::max_size::MaxSize;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Config, rules, v1};
+use super::{Config, rules, v1, v2};
 
 /// Format that [`encode`] writes.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 /// Bytes of a frame around its body.
 pub(super) const FRAME_BYTES: usize = HEAD_BYTES + CRC_BYTES;
 /// Largest image of a configuration, in bytes.
@@ -100,6 +101,7 @@ pub fn decode(image: &[u8]) -> Result<(Config, u64), ImageError> {
     let frame = Frame::open(image)?;
     let config = match frame.format {
         1 => from_v1(&frame)?,
+        2 => from_v2(&frame)?,
         _ => frame.body(FORMAT)?,
     };
     rules::check(&config).map_err(ImageError::Broken)?;
@@ -109,7 +111,12 @@ pub fn decode(image: &[u8]) -> Result<(Config, u64), ImageError> {
 /// Apart, so that two configurations lie on the stack only while an old image is read.
 #[inline(never)]
 fn from_v1(frame: &Frame<'_>) -> Result<Config, ImageError> {
-    frame.body::<v1::Config>(1).map(Config::from)
+    frame.body::<v1::Config>(1).map(v2::Config::from).map(Config::from)
+}
+
+#[inline(never)]
+fn from_v2(frame: &Frame<'_>) -> Result<Config, ImageError> {
+    frame.body::<v2::Config>(2).map(Config::from)
 }
 
 /// Sequence number of a whole image of any format.

@@ -27,6 +27,7 @@ pub mod cli;
 mod defaults;
 pub mod diff;
 pub mod image;
+mod methods;
 mod plugins;
 pub mod print;
 mod reader;
@@ -35,8 +36,12 @@ pub mod secrets;
 mod size;
 pub mod text;
 mod v1;
+mod v2;
 
-pub use self::plugins::{NoRoom, OnFault, Plugin, Plugins, Slot};
+pub use self::{
+    methods::{MethodGroup, Methods},
+    plugins::{NoRoom, OnFault, Plugin, Plugins, Slot},
+};
 
 /// A commented configuration that parses, printed by `edgeweir config example`.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -95,17 +100,23 @@ pub struct PortRange {
 pub struct Limits {
     /// Sessions at once. Default 512.
     pub sessions: u16,
-    /// Sessions at once from one client address. Default 32.
+    /// Sessions at once from one client address (IPv6: one /64). Default 256: a VMS has one a camera.
     pub sessions_per_client: u16,
+    /// Connections at once from one client address (IPv6: one /64). Default 320.
+    pub connections_per_client: u16,
+    /// Tracks that are set up at once for one client address, each of which may take four ports.
+    /// Default 1024.
+    pub tracks_per_client: u16,
     /// Connections that have not yet sent one whole request. Default 128.
     pub half_open: u16,
     /// Seconds that a client may take for one whole message head. Default 10.
     pub head_timeout_s: u16,
     /// Seconds without a request or RTCP from the client after which a session ends. Default 60.
     pub idle_timeout_s: u16,
-    /// Seconds an origin has for an answer. Default 5.
+    /// Seconds an origin has for an answer. Default 10 (RFC 7826 10.4).
     pub answer_timeout_s: u16,
-    /// Seconds of silence of an origin that promised media after which a session ends. Default 10.
+    /// Seconds of silence of an origin that promised media after which a session ends; 0: it never
+    /// does for that. Default 10.
     pub silence_timeout_s: u16,
     /// Media waiting for a slow interleaved peer, in KiB. Default 512.
     pub media_queue_kib: u16,
@@ -163,6 +174,8 @@ pub struct Route {
     pub redirect: Redirect,
     /// Whether media may come from another port than announced. Default `learn`.
     pub endpoints: Endpoints,
+    /// What players may ask for where the gateway signs for them. Default `play`.
+    pub methods: Methods,
     /// The slots that see its messages: toward the origin in order, toward the client in reverse.
     pub filters: Vec<Slot, ROUTE_FILTERS_MAX>,
 }
@@ -221,6 +234,8 @@ pub enum Redirect {
     Pass,
     /// The client gets 502, the log the target.
     Refuse,
+    /// The gateway goes there itself, for the player.
+    Follow,
 }
 
 /// Who may send into a pipe.

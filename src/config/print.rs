@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     Auth, Config, Gateway, HealthCheck, Limits, Origin, Plugins, Policy, Route, Slot,
     text::{
-        AUTHS, ENDPOINTS, POLICIES, REDIRECTS, TRANSPORTS,
+        AUTHS, ENDPOINTS, METHODS, POLICIES, REDIRECTS, TRANSPORTS,
         plugins::{ON_FAULT, PREFIX},
     },
 };
@@ -59,6 +59,9 @@ fn limits(out: &mut String, limits: &Limits) {
     line(out, format_args!("\n[limits]"));
     number(out, "sessions", limits.sessions, default.sessions);
     number(out, "sessions_per_client", limits.sessions_per_client, default.sessions_per_client);
+    let connections = limits.connections_per_client;
+    number(out, "connections_per_client", connections, default.connections_per_client);
+    number(out, "tracks_per_client", limits.tracks_per_client, default.tracks_per_client);
     number(out, "half_open", limits.half_open, default.half_open);
     number(out, "head_timeout_s", limits.head_timeout_s, default.head_timeout_s);
     number(out, "idle_timeout_s", limits.idle_timeout_s, default.idle_timeout_s);
@@ -142,6 +145,11 @@ fn route(out: &mut String, route: &Route, names: &Plugins) {
     word(out, "origin_transport", &TRANSPORTS, route.origin_transport, default.origin_transport);
     word(out, "redirect", &REDIRECTS, route.redirect, default.redirect);
     word(out, "endpoints", &ENDPOINTS, route.endpoints, default.endpoints);
+    if route.methods != default.methods {
+        let words = METHODS.iter().filter(|(_, group)| route.methods.has(*group));
+        let words: Vec<_> = words.map(|(word, _)| format!("\"{word}\"")).collect();
+        line(out, format_args!("methods = [{}]", words.join(", ")));
+    }
     if !route.filters.is_empty() {
         let filters = route.filters.iter().map(|slot| Quoted(names.name(*slot)).to_string());
         line(out, format_args!("filters = [{}]", filters.collect::<Vec<_>>().join(", ")));

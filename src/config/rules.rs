@@ -47,14 +47,14 @@ pub(super) fn range(key: &str) -> RangeInclusive<u16> {
         // Below 5 s a player that sends RTCP every 5 s would be cut off.
         "idle_timeout_s" => 5..=3600,
         "answer_timeout_s" => 1..=60,
-        "silence_timeout_s" => 2..=600,
+        "silence_timeout_s" => 0..=600,
         // The largest frame is 64 KiB, and one must fit behind another.
         "media_queue_kib" => 128..=16_384,
         "media_queue_ms" => 100..=30_000,
         "weight" => 1..=100,
         "max_sessions" => 0..=u16::MAX,
         "check_interval_s" => 1..=3600,
-        _ => 1..=u16::MAX, // sessions, sessions_per_client
+        _ => 1..=u16::MAX, // sessions, and what one client may have
     }
 }
 
@@ -147,6 +147,8 @@ pub(super) const MEDIA_PORTS: &str = "\"FIRST-LAST\" with FIRST even and at leas
 fn check_limits(limits: &Limits) -> Result<(), Broken> {
     number("limits.sessions", limits.sessions)?;
     number("limits.sessions_per_client", limits.sessions_per_client)?;
+    number("limits.connections_per_client", limits.connections_per_client)?;
+    number("limits.tracks_per_client", limits.tracks_per_client)?;
     number("limits.half_open", limits.half_open)?;
     number("limits.head_timeout_s", limits.head_timeout_s)?;
     number("limits.idle_timeout_s", limits.idle_timeout_s)?;
@@ -191,6 +193,10 @@ fn check_route(at: usize, route: &Route, config: &Config) -> Result<(), Broken> 
         if route.origins.iter().take(place).any(|other| other == wanted) {
             return Err(broken(&key, quoted(wanted), "each origin once"));
         }
+    }
+    if !route.methods.is_known() {
+        let allowed = "one or more of \"play\", \"publish\", \"parameters\", \"other\"";
+        return Err(broken(&format!("route[{at}].methods"), "none of them", allowed));
     }
     plugins::check_route(at, route, &config.plugins)
 }

@@ -60,7 +60,7 @@ impl MaxSize for PortRange {
 }
 
 impl MaxSize for Limits {
-    const POSTCARD_MAX_SIZE: usize = 9 * U16 + BYTE;
+    const POSTCARD_MAX_SIZE: usize = 11 * U16 + BYTE;
 }
 
 impl MaxSize for Origin {
@@ -78,10 +78,10 @@ impl MaxSize for HealthCheck {
 }
 
 impl MaxSize for Route {
-    /// Five choices of one byte each follow the lists, two of them with a slot at most.
+    /// Six choices of one byte each follow the lists, two of them with a slot at most.
     const POSTCARD_MAX_SIZE: usize = list(ROUTE_PATH_MAX_BYTES, 1)
         + list(ROUTE_ORIGINS_MAX, NAME)
-        + 5 * BYTE
+        + 6 * BYTE
         + 2 * SLOT
         + list(ROUTE_FILTERS_MAX, SLOT);
 }

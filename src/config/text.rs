@@ -33,8 +33,8 @@ use heapless::String as Bounded;
 use toml::de::DeTable;
 
 use super::{
-    Auth, Config, Endpoints, Gateway, HealthCheck, Limits, Origin, OriginTransport, Plugins,
-    Policy, PortRange, Redirect, Route,
+    Auth, Config, Endpoints, Gateway, HealthCheck, Limits, MethodGroup, Methods, Origin,
+    OriginTransport, Plugins, Policy, PortRange, Redirect, Route,
     reader::{Item, Section, Source},
     rules,
 };
@@ -214,9 +214,11 @@ fn small(item: &Item<'_, '_>) -> Result<u8, TextError> {
 
 fn limits(section: &Section<'_, '_>) -> Result<Limits, TextError> {
     let mut limits = Limits::default();
-    let numbers: [(&'static str, &mut u16); 9] = [
+    let numbers: [(&'static str, &mut u16); 11] = [
         ("sessions", &mut limits.sessions),
         ("sessions_per_client", &mut limits.sessions_per_client),
+        ("connections_per_client", &mut limits.connections_per_client),
+        ("tracks_per_client", &mut limits.tracks_per_client),
         ("half_open", &mut limits.half_open),
         ("head_timeout_s", &mut limits.head_timeout_s),
         ("idle_timeout_s", &mut limits.idle_timeout_s),
@@ -295,11 +297,18 @@ pub(super) const AUTHS: [(&str, Auth); 4] =
 pub(super) const TRANSPORTS: [(&str, OriginTransport); 3] =
     [("same", OriginTransport::Same), ("udp", OriginTransport::Udp), ("tcp", OriginTransport::Tcp)];
 /// Words of the text for [`Redirect`].
-pub(super) const REDIRECTS: [(&str, Redirect); 2] =
-    [("pass", Redirect::Pass), ("refuse", Redirect::Refuse)];
+pub(super) const REDIRECTS: [(&str, Redirect); 3] =
+    [("pass", Redirect::Pass), ("refuse", Redirect::Refuse), ("follow", Redirect::Follow)];
 /// Words of the text for [`Endpoints`].
 pub(super) const ENDPOINTS: [(&str, Endpoints); 2] =
     [("learn", Endpoints::Learn), ("strict", Endpoints::Strict)];
+/// Words of the text for [`Methods`].
+pub(super) const METHODS: [(&str, MethodGroup); 4] = [
+    ("play", MethodGroup::Play),
+    ("publish", MethodGroup::Publish),
+    ("parameters", MethodGroup::Parameters),
+    ("other", MethodGroup::Other),
+];
 
 fn route(section: &Section<'_, '_>, plugins: &Plugins) -> Result<Route, TextError> {
     section.only(&[
@@ -310,6 +319,7 @@ fn route(section: &Section<'_, '_>, plugins: &Plugins) -> Result<Route, TextErro
         "origin_transport",
         "redirect",
         "endpoints",
+        "methods",
         "filters",
     ])?;
     let mut route = Route {
@@ -334,10 +344,19 @@ fn route(section: &Section<'_, '_>, plugins: &Plugins) -> Result<Route, TextErro
     if let Some(item) = section.value("endpoints") {
         route.endpoints = item.choice(&ENDPOINTS)?;
     }
+    if let Some(item) = section.value("methods") {
+        route.methods = methods(&item)?;
+    }
     if let Some(item) = section.value("filters") {
         route.filters = plugins::list(&item, plugins)?;
     }
     Ok(route)
+}
+
+fn methods(item: &Item<'_, '_>) -> Result<Methods, TextError> {
+    let groups: heapless::Vec<MethodGroup, { MethodGroup::ALL.len() }> =
+        item.list("a list of words, [\"play\"]", |item| item.choice(&METHODS))?;
+    Ok(groups.into_iter().collect())
 }
 
 #[cfg(test)]

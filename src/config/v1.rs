@@ -9,7 +9,9 @@ use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Auth, Endpoints, Limits, Name, Origin, OriginTransport, Plugins, Policy, PortRange, Redirect,
+    Auth, Endpoints, Gateway as Gateway2, Name, Origin, OriginTransport, Plugins, Policy,
+    PortRange, Redirect,
+    v2::{self, Limits},
 };
 use crate::limits::{
     COALESCE_US_DEFAULT, LISTEN_MAX, ORIGINS_MAX, ROUTE_ORIGINS_MAX, ROUTE_PATH_MAX_BYTES,
@@ -47,12 +49,12 @@ struct Route {
     endpoints: Endpoints,
 }
 
-impl From<Config> for super::Config {
+impl From<Config> for v2::Config {
     /// Nothing that format 1 could say is lost; what it could not say has its default.
     fn from(old: Config) -> Self {
         let Gateway { listen, media_ports, advertise, workers, via, control } = old.gateway;
         Self {
-            gateway: super::Gateway {
+            gateway: Gateway2 {
                 listen,
                 media_ports,
                 advertise,
@@ -70,7 +72,7 @@ impl From<Config> for super::Config {
     }
 }
 
-impl From<Route> for super::Route {
+impl From<Route> for v2::Route {
     fn from(old: Route) -> Self {
         Self {
             path: old.path,

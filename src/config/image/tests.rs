@@ -5,7 +5,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::*;
 use crate::config::{
     Auth, HealthCheck, Limits, Name, OnFault, Origin, Policy, PortRange, Route, Slot,
-    text::{AUTHS, ENDPOINTS, POLICIES, REDIRECTS, TRANSPORTS, plugins::ON_FAULT},
+    text::{AUTHS, ENDPOINTS, METHODS, POLICIES, REDIRECTS, TRANSPORTS, plugins::ON_FAULT},
 };
 
 /// The largest configuration that the types allow; every number at its largest.
@@ -34,6 +34,8 @@ pub(crate) fn largest() -> Box<Config> {
     config.limits = Limits {
         sessions: u16::MAX,
         sessions_per_client: u16::MAX,
+        connections_per_client: u16::MAX,
+        tracks_per_client: u16::MAX,
         half_open: u16::MAX,
         head_timeout_s: u16::MAX,
         idle_timeout_s: u16::MAX,
@@ -167,6 +169,7 @@ pub(crate) fn seeded(seed: u64) -> Box<Config> {
             origin_transport: dice.pick(&TRANSPORTS),
             redirect: dice.pick(&REDIRECTS),
             endpoints: dice.pick(&ENDPOINTS),
+            methods: [dice.pick(&METHODS), dice.pick(&METHODS)].into_iter().collect(),
         };
         config.routes.push(route).unwrap();
     }
@@ -215,18 +218,38 @@ fn the_stored_image_of_format_1_still_reads() {
     let image = include_bytes!("../../../tests/images/config-v1.bin");
     let mut expected = crate::config::text::parse(crate::config::EXAMPLE).unwrap();
     expected.plugins = crate::config::Plugins::default();
+    as_before_format_3(&mut expected);
     assert_eq!(decode(image), Ok((expected, 7)));
 }
 
 #[test]
 fn the_stored_image_of_format_2_still_reads() {
     let image = include_bytes!("../../../tests/images/config-v2.bin");
-    let expected = crate::config::text::parse(&format_2_example()).unwrap();
+    let mut expected = crate::config::text::parse(&example_with_slots()).unwrap();
+    as_before_format_3(&mut expected);
     assert_eq!(decode(image), Ok((expected, 8)));
 }
 
+#[test]
+fn the_stored_image_of_format_3_still_reads() {
+    let image = include_bytes!("../../../tests/images/config-v3.bin");
+    let text = example_with_slots()
+        .replace("methods = [\"play\"]", "methods = [\"publish\", \"other\"]")
+        .replace("redirect = \"refuse\"", "redirect = \"follow\"")
+        .replace("tracks_per_client = 1024", "tracks_per_client = 64");
+    let expected = crate::config::text::parse(&text).unwrap();
+    assert_eq!(expected.limits.tracks_per_client, 64);
+    assert_eq!(decode(image), Ok((expected, 9)));
+}
+
+/// The defaults of the time when the older images were written.
+fn as_before_format_3(config: &mut Config) {
+    config.limits.sessions_per_client = 32;
+    config.limits.answer_timeout_s = 5;
+}
+
 /// The example with slots in use.
-fn format_2_example() -> String {
+fn example_with_slots() -> String {
     crate::config::EXAMPLE
         .replace("coalesce_us = 300", "coalesce_us = 150")
         .replace("worker_policy = \"\"", "worker_policy = \"plugin:balancer\"")
@@ -270,7 +293,7 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
 fn a_newer_format_is_told_from_a_damaged_one() {
     let mut room = [0; 256];
     let used = seal(FORMAT + 1, 5, &[1u8, 2, 3], &mut room).unwrap();
-    assert_eq!(decode(&room[..used]), Err(ImageError::Newer { format: 3, sequence: 5 }));
+    assert_eq!(decode(&room[..used]), Err(ImageError::Newer { format: 4, sequence: 5 }));
     assert_eq!(sequence(&room[..used]), Ok(5));
     let used = seal(0, 5, &[1u8, 2, 3], &mut room).unwrap();
     assert_eq!(decode(&room[..used]), Err(ImageError::Malformed));

@@ -50,7 +50,7 @@ fn the_example_parses_and_shows_every_default() {
     );
     // Every key once, so that the example cannot fall behind the schema.
     let keys = EXAMPLE.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
-    assert_eq!(keys.count(), 8 + 10 + 7 + 2 + 3 + 3 + 8);
+    assert_eq!(keys.count(), 8 + 12 + 7 + 2 + 3 + 3 + 9);
 }
 
 #[test]
@@ -58,7 +58,8 @@ fn every_key_is_read() {
     let config = parse(
         r#"
         route = [{ path = "/a/**", origins = ["x"], policy = "first", auth = "digest",
-                   origin_transport = "tcp", redirect = "pass", endpoints = "strict" }]
+                   origin_transport = "tcp", redirect = "pass", endpoints = "strict",
+                   methods = ["parameters", "play"] }]
         [gateway]
         listen = ["[::1]:0", "127.0.0.1:0"]
         media_ports = "30000 - 30001"
@@ -90,6 +91,29 @@ fn every_key_is_read() {
     let route = config.routes.first().unwrap();
     assert_eq!((route.policy, route.auth), (Policy::First, Auth::Digest));
     assert_eq!(route.endpoints, Endpoints::Strict);
+    assert!(route.methods.groups().eq([MethodGroup::Play, MethodGroup::Parameters]));
+}
+
+#[test]
+fn methods_are_words_and_at_least_one() {
+    let with = |methods: &str| {
+        format!("{ORIGIN}[[route]]\npath = \"/x\"\norigins = [\"a\"]\nmethods = {methods}")
+    };
+    let words = "\"play\", \"publish\", \"parameters\", \"other\"";
+    check(
+        &with("[]"),
+        &format!("f:7: key `route[0].methods`: found none of them, allowed one or more of {words}"),
+    );
+    check(
+        &with("[\"watch\"]"),
+        &format!("f:7: key `route[0].methods[0]`: found \"watch\", allowed {words}"),
+    );
+    check(
+        &with("[\"play\", \"play\", \"play\", \"play\", \"play\"]"),
+        "f:7: key `route[0].methods[4]`: found 5 of them, allowed at most 4",
+    );
+    let all = with("[\"play\", \"publish\", \"parameters\", \"other\"]");
+    assert_eq!(parse(&all).unwrap().routes[0].methods, Methods::ALL);
 }
 
 #[test]
