@@ -342,13 +342,16 @@ impl Shared {
         let limits = &generation.config.limits;
         let mut clients = lock(&self.clients);
         let count = clients.entry(client).or_default();
-        if *count >= limits.sessions_per_client
-            || self.admitted.load(Relaxed) >= limits.sessions.into()
-        {
+        let full = if *count >= limits.sessions_per_client {
+            Some(Fault::ClientSessions)
+        } else {
+            (self.admitted.load(Relaxed) >= limits.sessions.into()).then_some(Fault::SessionLimit)
+        };
+        if let Some(fault) = full {
             if *count == 0 {
                 clients.remove(&client);
             }
-            return Err(Fault::SessionLimit);
+            return Err(fault);
         }
         *count += 1;
         self.admitted.fetch_add(1, Relaxed);

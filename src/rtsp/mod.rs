@@ -21,6 +21,7 @@ pub use self::{
     edit::Edits,
     framing::{Framer, FramingError, Progress, Unit},
     head::{Head, Header},
+    status::Told,
     transport::Spec,
     url::{Base, Url},
 };

@@ -1,5 +1,27 @@
 //! Reason phrases (RFC 2326 7.1.1, RFC 7826 17).
 
+/// A status and the phrase beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Three digits.
+    pub status: u16,
+    /// What a person reads.
+    pub reason: &'static str,
+}
+
+impl Told {
+    /// A refusal that names its cause.
+    pub const fn because(status: u16, reason: &'static str) -> Self {
+        Self { status, reason }
+    }
+}
+
+impl From<u16> for Told {
+    fn from(status: u16) -> Self {
+        Self { status, reason: reason(status) }
+    }
+}
+
 /// The phrase for a status; that of its class for one that is not known.
 pub const fn reason(status: u16) -> &'static str {
     match status {

@@ -1,17 +1,18 @@
 //! Messages of the gateway's own: CRLF, canonical case, CSeq first.
 
-use super::{Method, Version, status::reason};
+use super::{Method, Told, Version};
 
 /// Appends an answer. `cseq` is spelled as the asker spelled it; none where it cannot be known.
 pub fn response(
     out: &mut Vec<u8>,
     version: Version,
-    status: u16,
+    told: impl Into<Told>,
     cseq: Option<&[u8]>,
     headers: &[(&str, &[u8])],
     body: &[u8],
 ) {
-    let start = format!("{} {status} {}\r\n", version.as_str(), reason(status));
+    let Told { status, reason } = told.into();
+    let start = format!("{} {status} {reason}\r\n", version.as_str());
     out.extend_from_slice(start.as_bytes());
     if let Some(cseq) = cseq {
         line(out, "CSeq", cseq);

@@ -5,7 +5,7 @@ use crate::{
     clock::Instant,
     limits::{AUTH_CHALLENGES_MAX, HEADER_LINE_MAX_BYTES, HEADERS_MAX},
     plugin::hooks::Reply,
-    rtsp::{Head, Method, write},
+    rtsp::{Head, Method, Told, write},
 };
 
 /// The methods that work through the gateway, as `OPTIONS *` is told.
@@ -24,14 +24,14 @@ const OWN_HEADERS: [&str; 6] =
 /// What an answer says beside what every answer says.
 #[derive(Debug)]
 pub(super) struct Answering<'a> {
-    pub(super) status: u16,
+    pub(super) told: Told,
     pub(super) headers: Vec<(&'a str, &'a [u8])>,
     pub(super) body: &'a [u8],
 }
 
 impl<'a> Answering<'a> {
-    pub(super) fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: b"" }
+    pub(super) fn told(told: impl Into<Told>) -> Self {
+        Self { told: told.into(), headers: Vec::new(), body: b"" }
     }
 
     /// A filter's answer, without headers that are not its own to set or that would break the
@@ -50,7 +50,7 @@ impl<'a> Answering<'a> {
         });
         let headers = headers.map(|header| (&*header.name, &*header.value));
         Self {
-            status: reply.status,
+            told: reply.status.into(),
             headers: headers.take(HEADERS_MAX / 2).collect(),
             body: &reply.body,
         }
@@ -67,7 +67,7 @@ impl Session {
         let Some(deciding) = self.deciding.take() else { return };
         let values = values.iter().filter(|value| is_value(value)).take(AUTH_CHALLENGES_MAX);
         let headers = values.map(|value| ("WWW-Authenticate", &value[..])).collect();
-        self.reply_to(&deciding, &Answering { status: 401, headers, body: b"" });
+        self.reply_to(&deciding, &Answering { told: 401.into(), headers, body: b"" });
     }
 
     /// The client may not, and is told this status: one of the authenticator's choice.
@@ -75,8 +75,10 @@ impl Session {
         let Some(deciding) = self.deciding.take() else { return };
         self.note(Fault::Forbidden);
         let good = (400..=599).contains(&status) && status != 401;
-        let status = if good { status } else { Fault::Forbidden.status(self.version) };
-        self.reply_to(&deciding, &Answering::status(status));
+        // Of another status the usual phrase: an authenticator that says 404 hides that it was asked.
+        let told =
+            if good && status != 403 { status.into() } else { Fault::Forbidden.told(self.version) };
+        self.reply_to(&deciding, &Answering::told(told));
     }
 
     pub(super) fn refuse_decided(&mut self, fault: Fault) {
@@ -85,8 +87,8 @@ impl Session {
         let retry = fault.retry_after().map(|seconds| seconds.to_string());
         let headers: Vec<(&str, &[u8])> =
             retry.iter().map(|seconds| ("Retry-After", seconds.as_bytes())).collect();
-        let status = fault.status(self.version);
-        self.reply_to(&deciding, &Answering { status, headers, body: b"" });
+        let told = fault.told(self.version);
+        self.reply_to(&deciding, &Answering { told, headers, body: b"" });
     }
 
     pub(super) fn reply_to(&mut self, deciding: &Deciding, answering: &Answering<'_>) {
@@ -108,7 +110,7 @@ impl Session {
         if fault == Fault::MethodNotAllowed {
             all.push(("Allow", ALLOW));
         }
-        let answer = self.compose(cseq, fault.status(self.version), &all);
+        let answer = self.compose(cseq, fault, &all);
         self.answer_in_turn(cseq, answer);
     }
 
@@ -121,7 +123,7 @@ impl Session {
     ) {
         self.answer_locally(
             cseq,
-            &Answering { status, headers: headers.to_vec(), body: b"" },
+            &Answering { told: status.into(), headers: headers.to_vec(), body: b"" },
             head,
         );
     }
@@ -136,15 +138,15 @@ impl Session {
         }
         let mut answer = Vec::new();
         let number = (!cseq.is_empty()).then_some(cseq);
-        let Answering { status, body, .. } = answering;
-        write::response(&mut answer, self.version, *status, number, &all, body);
+        let Answering { told, body, .. } = answering;
+        write::response(&mut answer, self.version, *told, number, &all, body);
         self.answer_in_turn(cseq, answer);
     }
 
-    fn compose(&self, cseq: &[u8], status: u16, headers: &[(&str, &[u8])]) -> Vec<u8> {
+    fn compose(&self, cseq: &[u8], fault: Fault, headers: &[(&str, &[u8])]) -> Vec<u8> {
         let mut answer = Vec::new();
         let cseq = (!cseq.is_empty()).then_some(cseq);
-        write::response(&mut answer, self.version, status, cseq, headers, b"");
+        write::response(&mut answer, self.version, fault.told(self.version), cseq, headers, b"");
         answer
     }
 
@@ -174,7 +176,7 @@ impl Session {
         if let Some(timestamp) = head.ok().and_then(|head| head.header("Timestamp")) {
             all.push(("Timestamp", timestamp.value));
         }
-        let answer = self.compose(&pending.asked, fault.status(self.version), &all);
+        let answer = self.compose(&pending.asked, fault, &all);
         self.requests.answer(at, answer);
         if let Some(setup) = setup {
             self.outputs.push_back(Output::Close(setup.track));

@@ -1,11 +1,11 @@
 //! What can go wrong in a session, whose fault it is, and what the client is told.
 //!
-//! One total function leads from a fault to a status. What the log says is the fault's `Display`;
-//! the client learns the status only.
+//! One total function leads from a fault to a status, one to the phrase beside it, which names the
+//! cause in a few words. What the log says is the fault's `Display`.
 
 use core::{fmt, time::Duration};
 
-use crate::rtsp::Version;
+use crate::rtsp::{Told, Version};
 
 /// Why a request was not relayed, or a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Fault {
     ProxyRequire,
     /// No route for the path.
     NoRoute,
+    /// The Authorization makes no sense.
+    BadAuthorization,
     /// Authentication refused for good.
     Forbidden,
     /// A filter wants the request forgotten.
@@ -50,12 +52,18 @@ pub enum Fault {
     NoTransport,
     /// Media was to go to somebody else.
     Destination,
-    /// The gateway's or the client's number of sessions is reached.
+    /// The gateway has as many sessions as it may.
     SessionLimit,
+    /// The client's address has as many sessions as it may.
+    ClientSessions,
+    /// The client's address has as many tracks as it may.
+    ClientTracks,
     /// Every origin of the route has all the sessions it may.
     OriginsFull,
-    /// No UDP ports or descriptors are left.
+    /// No UDP ports are left.
     NoPorts,
+    /// No descriptors are left.
+    NoDescriptors,
     /// No origin is well.
     NoOrigin {
         /// Until one is tried again.
@@ -101,11 +109,65 @@ pub enum Whose {
 }
 
 impl Fault {
+    /// Status and phrase that the client is told.
+    pub fn told(self, version: Version) -> Told {
+        Told::because(self.status(version), self.reason())
+    }
+
+    /// The phrase beside the status: ASCII, short enough for a line in a player.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed => "Malformed message",
+            Self::TooLarge(413) => "Body too large",
+            Self::TooLarge(414) => "URL too long",
+            Self::TooLarge(_) => "Head too large",
+            Self::Version => "RTSP version not supported",
+            Self::NoCseq => "No CSeq",
+            Self::Loop => "Loop: own pseudonym in Via",
+            Self::ProxyRequire => "Feature of Proxy-Require not supported",
+            Self::NoRoute => "No route for this path",
+            Self::BadAuthorization => "Authorization not understood",
+            Self::Forbidden => "Authentication refused",
+            Self::Filtered => "Dropped by a filter",
+            Self::AnswerFiltered => "Answer dropped by a filter",
+            Self::PluginFailed => "Plugin failed",
+            Self::PluginFailedOnAnswer => "Plugin failed over the answer",
+            Self::MethodNotAllowed => "Method Not Allowed",
+            Self::NotImplemented => "Method not known",
+            Self::UnknownParameter => "Parameter Not Understood",
+            Self::NoSession => "Session Not Found",
+            Self::WrongState => "Method Not Valid in This State",
+            Self::TooManyTracks => "Track limit of a session",
+            Self::NoTransport => "Unsupported Transport",
+            Self::Destination => "Media to another address than the client's",
+            Self::SessionLimit => "Session limit of the gateway",
+            Self::ClientSessions => "Session limit of this address",
+            Self::ClientTracks => "Track limit of this address",
+            Self::OriginsFull => "Session limit of the origin",
+            Self::NoPorts => "No media ports",
+            Self::NoDescriptors => "No descriptors",
+            Self::NoOrigin { .. } => "Origin down",
+            Self::OriginSilent => "Origin silent",
+            Self::OriginGone => "Origin unreachable",
+            Self::OriginReply => "Bad answer of the origin",
+            Self::OriginAuth => "Credentials of the gateway refused by the origin",
+            Self::Redirect => "Redirect to no configured origin",
+            Self::OriginLeaves => "Origin sends its clients elsewhere",
+            Self::MediaSilent => "Media silent",
+            Self::Idle => "Client idle",
+            Self::SlowHead => "Message took too long",
+            Self::Stuck => "Answers not read",
+            Self::ClientGone => "Client gone",
+            Self::Closed => "Closed by the operator",
+            Self::Shutdown => "Gateway stops",
+        }
+    }
+
     /// The status that the client is told.
     pub fn status(self, version: Version) -> u16 {
         let modern = version == Version::V2;
         match self {
-            Self::Malformed | Self::NoCseq | Self::Loop => 400,
+            Self::Malformed | Self::NoCseq | Self::Loop | Self::BadAuthorization => 400,
             Self::TooLarge(status) => status,
             Self::Version => 505,
             Self::ProxyRequire => 551,
@@ -121,10 +183,11 @@ impl Fault {
             Self::NoTransport => 461,
             Self::Destination if modern => 463,
             Self::Destination => 403,
-            Self::SessionLimit | Self::OriginsFull | Self::TooManyTracks => 453,
+            Self::SessionLimit | Self::ClientSessions | Self::ClientTracks => 453,
+            Self::OriginsFull | Self::TooManyTracks => 453,
             // The gateway's own trouble; 503 is the origin's (RFC 7826 17.5.8).
-            Self::NoPorts | Self::Closed | Self::Shutdown if modern => 553,
-            Self::NoPorts | Self::NoOrigin { .. } => 503,
+            Self::NoPorts | Self::NoDescriptors | Self::Closed | Self::Shutdown if modern => 553,
+            Self::NoPorts | Self::NoDescriptors | Self::NoOrigin { .. } => 503,
             Self::OriginSilent => 504,
             Self::OriginGone | Self::OriginReply | Self::OriginAuth | Self::Redirect => 502,
             Self::OriginLeaves => 502,
@@ -138,7 +201,7 @@ impl Fault {
     pub fn retry_after(self) -> Option<u64> {
         match self {
             Self::NoOrigin { retry_in } => Some(retry_in.as_secs().max(1)),
-            Self::NoPorts | Self::Shutdown => Some(5),
+            Self::NoPorts | Self::NoDescriptors | Self::Shutdown => Some(5),
             _ => None,
         }
     }
@@ -156,7 +219,10 @@ impl Fault {
             | Self::OriginsFull
             | Self::NoOrigin { .. } => Whose::Origin,
             Self::NoPorts
+            | Self::NoDescriptors
             | Self::SessionLimit
+            | Self::ClientSessions
+            | Self::ClientTracks
             | Self::PluginFailed
             | Self::PluginFailedOnAnswer
             | Self::Closed
@@ -174,6 +240,7 @@ impl Fault {
             Self::Loop => "refused_loop",
             Self::ProxyRequire => "refused_proxy_require",
             Self::NoRoute => "refused_no_route",
+            Self::BadAuthorization => "refused_authorization",
             Self::Forbidden => "refused_forbidden",
             Self::Filtered => "refused_filtered",
             Self::AnswerFiltered => "answer_filtered",
@@ -188,8 +255,11 @@ impl Fault {
             Self::NoTransport => "refused_transport",
             Self::Destination => "refused_destination",
             Self::SessionLimit => "refused_session_limit",
+            Self::ClientSessions => "refused_client_sessions",
+            Self::ClientTracks => "refused_client_tracks",
             Self::OriginsFull => "refused_origins_full",
             Self::NoPorts => "refused_no_ports",
+            Self::NoDescriptors => "refused_no_descriptors",
             Self::NoOrigin { .. } => "refused_no_origin",
             Self::OriginSilent => "origin_silent",
             Self::OriginGone => "origin_gone",
@@ -218,6 +288,7 @@ impl fmt::Display for Fault {
             Self::Loop => "request has been here before (own pseudonym in Via)",
             Self::ProxyRequire => "Proxy-Require names a feature that is not known",
             Self::NoRoute => "no route for this path",
+            Self::BadAuthorization => "Authorization makes no sense",
             Self::Forbidden => "authentication refused",
             Self::Filtered => "a filter dropped the request",
             Self::AnswerFiltered => "a filter dropped the answer",
@@ -231,9 +302,16 @@ impl fmt::Display for Fault {
             Self::TooManyTracks => "session has as many tracks as it may",
             Self::NoTransport => "no transport of the list can be had",
             Self::Destination => "media was to go to another address than the client's",
-            Self::SessionLimit => "number of sessions is reached",
+            Self::SessionLimit => "the gateway has as many sessions as it may (limits.sessions)",
+            Self::ClientSessions => {
+                "the address has as many sessions as it may (limits.sessions_per_client)"
+            }
+            Self::ClientTracks => {
+                "the address has as many tracks as it may (limits.tracks_per_client)"
+            }
             Self::OriginsFull => "every origin has as many sessions as it may",
-            Self::NoPorts => "no UDP ports or descriptors are left",
+            Self::NoPorts => "no UDP ports are left (gateway.media_ports)",
+            Self::NoDescriptors => "no descriptors are left",
             Self::NoOrigin { retry_in } => {
                 return write!(f, "no origin is well, next try in {} s", retry_in.as_secs());
             }
@@ -252,5 +330,48 @@ impl fmt::Display for Fault {
             Self::Shutdown => "gateway stops",
         };
         f.write_str(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_their_cause_in_one_short_line_of_ascii() {
+        let retry_in = Duration::from_secs(3);
+        let faults = [
+            (Fault::Malformed, "400 Malformed message"),
+            (Fault::TooLarge(413), "413 Body too large"),
+            (Fault::TooLarge(414), "414 URL too long"),
+            (Fault::TooLarge(400), "400 Head too large"),
+            (Fault::NoCseq, "400 No CSeq"),
+            (Fault::Loop, "400 Loop: own pseudonym in Via"),
+            (Fault::NoRoute, "404 No route for this path"),
+            (Fault::Forbidden, "403 Authentication refused"),
+            (Fault::PluginFailed, "503 Plugin failed"),
+            (Fault::Destination, "403 Media to another address than the client's"),
+            (Fault::SessionLimit, "453 Session limit of the gateway"),
+            (Fault::ClientSessions, "453 Session limit of this address"),
+            (Fault::ClientTracks, "453 Track limit of this address"),
+            (Fault::TooManyTracks, "453 Track limit of a session"),
+            (Fault::OriginsFull, "453 Session limit of the origin"),
+            (Fault::NoPorts, "503 No media ports"),
+            (Fault::NoDescriptors, "503 No descriptors"),
+            (Fault::NoOrigin { retry_in }, "503 Origin down"),
+            (Fault::OriginSilent, "504 Origin silent"),
+            (Fault::OriginGone, "502 Origin unreachable"),
+            (Fault::OriginAuth, "502 Credentials of the gateway refused by the origin"),
+            (Fault::Redirect, "502 Redirect to no configured origin"),
+        ];
+        let mut counters = std::collections::BTreeSet::new();
+        for (fault, line) in faults {
+            let Told { status, reason } = fault.told(Version::V1);
+            assert_eq!(format!("{status} {reason}"), line);
+            assert!(reason.is_ascii() && reason.len() < 56, "{reason}");
+            counters.insert(fault.counter());
+        }
+        // Those for a malformed message share one, as do those for one that is too large.
+        assert_eq!(counters.len(), faults.len() - 3);
     }
 }

@@ -200,7 +200,7 @@ impl Session {
                         self.reply_to(&deciding, &Answering::from_reply(reply));
                     }
                     Refusal::Fault(fault) => {
-                        self.reply_to(&deciding, &Answering::status(fault.status(self.version)));
+                        self.reply_to(&deciding, &Answering::told(fault.told(self.version)));
                     }
                 }
             }
@@ -264,13 +264,13 @@ impl Session {
     fn answer_of(&self, refusal: &Refusal, cseq: Option<&[u8]>, session: Option<&[u8]>) -> Vec<u8> {
         let answering = match refusal {
             Refusal::Reply(reply) => Answering::from_reply(reply),
-            Refusal::Fault(fault) => Answering::status(fault.status(self.version)),
+            Refusal::Fault(fault) => Answering::told(fault.told(self.version)),
         };
         let mut headers = answering.headers;
         headers.extend(session.map(|id| ("Session", id)));
         let mut answer = Vec::new();
-        let Answering { status, body, .. } = answering;
-        write::response(&mut answer, self.version, status, cseq, &headers, body);
+        let Answering { told, body, .. } = answering;
+        write::response(&mut answer, self.version, told, cseq, &headers, body);
         answer
     }
 

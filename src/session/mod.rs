@@ -258,7 +258,7 @@ impl Session {
                 self.permitted(now);
             }
             Input::Challenge(values) => self.challenge(&values),
-            Input::Denied => self.refuse_decided(Fault::Malformed),
+            Input::Denied => self.refuse_decided(Fault::BadAuthorization),
             Input::DeniedAs(status) => self.deny(status),
             Input::AuthFailed => self.refuse_decided(Fault::PluginFailed),
             Input::Filtered(verdict) => self.filtered(verdict, now),

@@ -140,7 +140,7 @@ impl Inner {
         }
         self.shared.count("origin_connect_failed");
         if is_local_shortage(error) {
-            self.session.handle(Input::NoOrigin(Fault::NoPorts), now);
+            self.session.handle(Input::NoOrigin(Fault::NoDescriptors), now);
         } else {
             self.session.handle(Input::ConnectFailed(index), now);
         }
@@ -267,7 +267,8 @@ impl Inner {
     }
 }
 
-fn is_local_shortage(error: &io::Error) -> bool {
+/// Whether it is the gateway that has run out of something.
+pub(super) fn is_local_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL)

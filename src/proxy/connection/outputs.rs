@@ -162,7 +162,8 @@ impl Inner {
             Ok((client, origin)) => Input::Bound { client, origin },
             Err(error) => {
                 warn!("{}: no ports for track {track}: {error}", self.entry.id);
-                Input::NotBound(Fault::NoPorts)
+                let ports = error.kind() == std::io::ErrorKind::AddrNotAvailable;
+                Input::NotBound(if ports { Fault::NoPorts } else { Fault::NoDescriptors })
             }
         }
     }
