@@ -99,12 +99,13 @@ pub fn encode(config: &Config, sequence: u64) -> Vec<u8, IMAGE_MAX> {
 /// See [`ImageError`]. An image is taken whole or not at all.
 pub fn decode(image: &[u8]) -> Result<(Config, u64), ImageError> {
     let frame = Frame::open(image)?;
-    let config = match frame.format {
+    let mut config = match frame.format {
         1 => from_v1(&frame)?,
         2 => from_v2(&frame)?,
         _ => frame.body(FORMAT)?,
     };
     rules::check(&config).map_err(ImageError::Broken)?;
+    config.plugins.respell().map_err(|_| ImageError::Malformed)?;
     Ok((config, frame.sequence))
 }
 

@@ -8,6 +8,7 @@
 
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Name;
 use crate::limits::{
@@ -92,6 +93,25 @@ impl Plugins {
         }
         self.configs.push_str(json).map_err(|_| NoRoom::Configs)?;
         self.slots.push(Plugin { slot, on_fault, config_bytes }).map_err(|_| NoRoom::Slots)
+    }
+
+    /// Spells the JSON as the text form does, so that what means the same is the same: an image may
+    /// come from a release whose JSON had other spaces or numbers.
+    ///
+    /// # Errors
+    /// [`NoRoom`]: in our spelling it is too long.
+    pub(super) fn respell(&mut self) -> Result<(), NoRoom> {
+        let mut spelt = Self { slots: Vec::new(), configs: String::new(), ..self.clone() };
+        for (plugin, at) in self.slots.iter().zip(0..) {
+            let json = match plugin.config_bytes {
+                0 => None,
+                _ => serde_json::from_str::<Value>(self.config(Slot(at))).ok(),
+            };
+            let json = json.map(|value| value.to_string()).unwrap_or_default();
+            spelt.add(plugin.slot.clone(), plugin.on_fault, &json)?;
+        }
+        *self = spelt;
+        Ok(())
     }
 
     /// The slot of that name.

@@ -275,6 +275,39 @@ fn slots_that_an_image_names_must_be_there() {
     }
 }
 
+/// An image with this JSON for its only slot.
+fn with_json(json: &str) -> Result<Config, ImageError> {
+    let mut config = Config::default();
+    config.plugins.add("a".try_into().unwrap(), OnFault::Pass, json).unwrap();
+    decode(&encode(&config, 1)).map(|(config, _)| config)
+}
+
+#[test]
+fn json_that_another_release_spelt_is_spelt_as_text_would() {
+    let spellings = [
+        ("{\"b\" : 1e2,\t\"a\":[ ]}", "{\"a\":[],\"b\":100.0}"),
+        ("{\"a\":\"\\u0041\",\"a\":2}", "{\"a\":2}"),
+        // Nearest to what is written, which a quick reader misses.
+        ("{\"a\":1.1984395612348762e-297}", "{\"a\":1.1984395612348762e-297}"),
+    ];
+    for (stored, spelt) in spellings {
+        let config = with_json(stored).unwrap();
+        assert_eq!(config.plugins.config(Slot(0)), spelt);
+        let text = crate::config::print::print(&config);
+        assert_eq!(crate::config::text::parse(&text).as_ref(), Ok(&config), "{text}");
+    }
+}
+
+#[test]
+fn json_that_text_has_no_words_for_is_refused() {
+    assert!(matches!(with_json("{\"a\":null}"), Err(ImageError::Broken(_))));
+    assert!(with_json("{\"a\":9223372036854775807}").is_ok());
+    assert!(matches!(with_json("{\"a\":9223372036854775808}"), Err(ImageError::Broken(_))));
+    // Fifteen bytes that become a hundred and fifty times as many.
+    let grows = format!("{{\"a\":[{}1]}}", "1e15,".repeat(200));
+    assert!(matches!(with_json(&grows), Err(ImageError::Malformed)));
+}
+
 #[test]
 fn every_flipped_bit_and_every_cut_is_noticed() {
     let config = crate::config::text::parse(crate::config::EXAMPLE).unwrap();

@@ -60,7 +60,7 @@ fn json_object(key: &str, json: &str) -> Result<(), Broken> {
     }
     match serde_json::from_str(json) {
         Ok(value @ Value::Object(_)) if !fits(&value, 0) => {
-            Err(broken(key, "more, or null", JSON_DEPTH))
+            Err(broken(key, "more, null, or a larger number than 64 bits hold", JSON_DEPTH))
         }
         Ok(Value::Object(_)) => Ok(()),
         _ => Err(broken(key, "something else", "a JSON object")),
@@ -71,6 +71,8 @@ fn fits(value: &Value, depth: usize) -> bool {
     depth < PLUGIN_CONFIG_DEPTH_MAX
         && match value {
             Value::Null => false,
+            // TOML has integers of 64 bits with a sign.
+            Value::Number(number) => !number.is_u64() || number.is_i64(),
             Value::Array(values) => values.iter().all(|value| fits(value, depth + 1)),
             Value::Object(values) => values.values().all(|value| fits(value, depth + 1)),
             _ => true,
