@@ -5,61 +5,20 @@
 //! `EDGEWEIR_SEED=n` replays one seed, `EDGEWEIR_MUTATIONS=n` plays n seeds in place of a few.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
-#![allow(unsafe_code)] // an allocator that counts, to see that memory stays bounded
 
-use core::{
-    alloc::{GlobalAlloc, Layout},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    time::Duration,
-};
-use std::{alloc::System, collections::HashSet, fs, path::Path, sync::Arc};
+mod world;
+
+use core::time::Duration;
+use std::{fs, path::Path};
 
 use edgeweir::{
-    auth::{Account, Credentials, Decision, Signer, Verifier},
-    clock::Instant,
-    config::{self, image, print, text},
-    origin::Table,
-    plugin::hooks::Verdict,
-    rtsp::{
-        Head,
-        framing::{Framer, Progress, Unit},
-        rtp_info, sdp,
-        transport::specs,
-        url::{Base, Url},
-    },
-    session::{
-        Bounds, Fault, Feed, FrameRoute, Inbox, Input, OriginLink, Output, Session, Side,
-        Surroundings,
-    },
+    config::{image, print, text},
+    rtsp::{Head, rtp_info, sdp, transport::specs, url::Url},
 };
+use world::{LIVE_MAX_BYTES, World, bend::mutate, chance::Chance, memory::Watch};
 
 /// Seeds that every run plays.
 const SEEDS: u64 = 500;
-/// What one conversation may hold: both queues of replies, both of media, twice over.
-const LIVE_MAX_BYTES: usize = 4 << 20;
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-struct Counting;
-
-// SAFETY: each call goes to the system's allocator unchanged; beside it numbers are counted.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 #[test]
 fn mutated_input_harms_nothing() {
@@ -71,7 +30,7 @@ fn mutated_input_harms_nothing() {
     let lessons = lessons();
     let mut opened = 0;
     for seed in seeds.clone() {
-        let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut rng = Chance::seeded(seed);
         let said = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
             opened += converse(&mut rng, &lessons);
             edit(&mut rng, &lessons);
@@ -81,93 +40,6 @@ fn mutated_input_harms_nothing() {
     }
     if seeds.end - seeds.start >= SEEDS {
         assert!(opened > 60, "mutated conversations get as far as to set up tracks: {opened}");
-    }
-}
-
-/// xorshift64*: enough for a test, and the same everywhere.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap() % bound.max(1)
-    }
-
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
-
-/// Words that parsers look for, and numbers at their edges.
-const WORDS: [&str; 38] = [
-    "\r\n",
-    "\n",
-    "\r",
-    "\r\n\r\n",
-    " ",
-    "\t",
-    ":",
-    ";",
-    ",",
-    "=",
-    "\"",
-    "/",
-    "-",
-    "$",
-    "*",
-    "\0",
-    "\u{fffd}",
-    "0",
-    "65535",
-    "65536",
-    "4294967296",
-    "99999999999999999999",
-    "-1",
-    "rtsp://",
-    "rtsp://rtsp://",
-    "[::1]",
-    "[",
-    "]",
-    "a=control:",
-    "m=video 0 RTP/AVP 96\r\n",
-    "url=",
-    "Content-Length: 5\r\n",
-    "Content-Length: 65536\r\n",
-    "CSeq: 1\r\n",
-    "Session: S\r\n",
-    "Transport: RTP/AVP/TCP;interleaved=254-255\r\n",
-    "RTSP/2.0",
-    "dest_addr=\":0\"/\":1\"",
-];
-
-fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>, other: &[u8]) {
-    for _ in 0..=rng.below(4) {
-        let at = rng.below(bytes.len() + 1);
-        let end = (at + rng.below(40)).min(bytes.len());
-        match rng.below(9) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << rng.below(8),
-            1 if at < bytes.len() => bytes[at] = u8::try_from(rng.below(256)).unwrap(),
-            2 => drop(bytes.drain(at..end)),
-            3 => {
-                let part = bytes[at..end].to_vec();
-                bytes.splice(at..at, part);
-            }
-            4 | 5 => drop(bytes.splice(at..at, rng.one(&WORDS).bytes())),
-            6 => drop(bytes.splice(at..end, rng.one(&WORDS).bytes())),
-            7 => {
-                let from = rng.below(other.len() + 1);
-                let to = (from + rng.below(200)).min(other.len());
-                bytes.splice(at..at, other[from..to].iter().copied());
-            }
-            _ if rng.chance(20) => bytes.truncate(at),
-            _ => {}
-        }
     }
 }
 
@@ -196,11 +68,11 @@ fn lesson(text: &str) -> Lesson {
 }
 
 /// Plays a mutated transcript; how many tracks it set up.
-fn converse(rng: &mut Rng, lessons: &[Lesson]) -> usize {
+fn converse(rng: &mut Chance, lessons: &[Lesson]) -> usize {
     let lesson = rng.one(lessons);
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    let mut world = World::new(lesson, Rng(rng.0));
+    let memory = Watch::begin();
+    let guests = Chance::seeded(rng.below(1 << 31) as u64);
+    let mut world = World::new(&lesson.header, guests).unwrap();
     let mut steps = lesson.steps.clone();
     for _ in 0..rng.below(4) {
         let (at, to) = (rng.below(steps.len()), rng.below(steps.len()));
@@ -221,7 +93,8 @@ fn converse(rng: &mut Rng, lessons: &[Lesson]) -> usize {
             let other = rng.one(&other.steps).1.clone();
             mutate(rng, &mut body, &other);
         }
-        world.step(rng, &lane, &body);
+        let mut cut = |most: usize| if rng.chance(60) { most } else { 1 + rng.below(most) };
+        world.step(&lane, &body, &mut cut);
         world.check();
         if rng.chance(5) {
             world.pass(Duration::from_millis(1 << rng.below(15)));
@@ -231,323 +104,14 @@ fn converse(rng: &mut Rng, lessons: &[Lesson]) -> usize {
         world.pass(Duration::from_secs(11));
     }
     assert!(world.ended.is_some(), "silence on both sides ends a session");
-    let peak = PEAK.load(Relaxed) - before;
+    let peak = memory.peak();
     assert!(peak < LIVE_MAX_BYTES, "{peak} bytes for one conversation");
     world.opened
 }
 
-struct World {
-    rng: Rng,
-    session: Session,
-    verifier: Verifier,
-    credentials: Option<Credentials>,
-    bases: Vec<Base>,
-    inboxes: [Inbox; 2],
-    /// What the outboxes gave: whole units only.
-    streams: [Vec<u8>; 2],
-    now: Instant,
-    connected: bool,
-    open: HashSet<u8>,
-    opened: usize,
-    requests: usize,
-    answers: usize,
-    ended: Option<Fault>,
-}
-
-impl World {
-    fn new(lesson: &Lesson, rng: Rng) -> Self {
-        let options: Vec<(&str, &str)> = lesson
-            .header
-            .lines()
-            .filter_map(|line| line.strip_prefix('@')?.split_once(' '))
-            .collect();
-        let all = |name: &str| -> Vec<&str> {
-            options.iter().filter(|(key, _)| *key == name).map(|(_, value)| *value).collect()
-        };
-        let mut urls = all("origin");
-        if urls.is_empty() {
-            urls.push("rtsp://198.51.100.20:554");
-        }
-        let (mut toml, mut names) = (String::new(), Vec::new());
-        for (at, url) in urls.iter().enumerate() {
-            let url = url.trim_start_matches("dead ");
-            toml += &format!("[[origin]]\nname = \"o{at}\"\nurl = \"{url}\"\n");
-            names.push(format!("o{at}"));
-        }
-        let route = all("route").first().copied().unwrap_or("/**");
-        toml += &format!("[[route]]\npath = \"{route}\"\norigins = {names:?}\n");
-        toml += &all("set").join("\n");
-        for (slot, on_fault) in all("plugin").iter().filter_map(|it| it.split_once(' ')) {
-            toml += &format!("\n[[plugin]]\nslot = \"{slot}\"\non_fault = \"{on_fault}\"\n");
-        }
-        let table = Arc::new(Table::new(&text::parse(&toml).unwrap(), None, 1));
-        let bases = table.origins().iter().map(|origin| Base {
-            authority: origin.authority().to_vec(),
-            path: origin.path().to_vec(),
-        });
-        let bases = bases.collect();
-        let around = Surroundings {
-            client_ip: "192.0.2.7".parse().unwrap(),
-            local_ip: "192.0.2.1".parse().unwrap(),
-            authority: b"rtsp://192.0.2.1:8554".to_vec(),
-            via: all("via").first().copied().unwrap_or_default().to_owned(),
-            answer_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(60),
-            silence_timeout: Duration::from_secs(10),
-            media_queue: Bounds { bytes: 65_536, age: Duration::from_secs(2) },
-            detach: !all("detach").is_empty(),
-        };
-        let now = Instant::from_millis(1_000);
-        Self {
-            rng,
-            session: Session::new(around, table, now),
-            verifier: Verifier::new(vec![Account::new("viewer", "secret")], [7; 32]),
-            credentials: all("credentials").first().map(|text| {
-                let (user, password) = text.split_once(':').unwrap();
-                Credentials::new(user, password)
-            }),
-            bases,
-            inboxes: [Inbox::default(), Inbox::default()],
-            streams: [Vec::new(), Vec::new()],
-            now,
-            connected: false,
-            open: HashSet::new(),
-            opened: 0,
-            requests: 0,
-            answers: 0,
-            ended: None,
-        }
-    }
-
-    fn step(&mut self, rng: &mut Rng, lane: &str, body: &[u8]) {
-        match lane {
-            "client > proxy" => self.feed(rng, Side::Client, body),
-            "origin > proxy" if self.connected => self.feed(rng, Side::Origin, body),
-            "client closes" => self.session.handle(Input::SideClosed(Side::Client), self.now),
-            "origin closes" if self.connected => {
-                self.session.handle(Input::SideClosed(Side::Origin), self.now);
-            }
-            "operator closes" => self.session.handle(Input::End(Fault::Closed), self.now),
-            "media flows" => self.session.alive(Side::Origin, self.now),
-            lane => {
-                let seconds = lane.strip_prefix("seconds pass: ").map(|text| text.parse::<f64>());
-                if let Some(Ok(seconds)) = seconds {
-                    self.pass(Duration::from_secs_f64(seconds));
-                }
-            }
-        }
-        self.settle();
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now = self.now + time;
-        self.session.tick(self.now);
-        self.settle();
-        if let Some((due, why)) = self.session.deadline() {
-            assert!(
-                due > self.now,
-                "{why:?} is due at {due:?}, it is {:?}: {:?}",
-                self.now,
-                self.session
-            );
-        }
-    }
-
-    /// In reads of any length, as a socket gives them.
-    fn feed(&mut self, rng: &mut Rng, side: Side, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let cut = if rng.chance(60) { bytes.len() } else { 1 + rng.below(bytes.len()) };
-            let (part, rest) = bytes.split_at(cut);
-            if !self.read(side, part) {
-                return;
-            }
-            bytes = rest;
-        }
-    }
-
-    /// False when the connection is of no use any more.
-    fn read(&mut self, side: Side, mut fresh: &[u8]) -> bool {
-        let at = usize::from(side == Side::Origin);
-        loop {
-            if side == Side::Origin && !self.connected {
-                return false;
-            }
-            let (session, now) = (&mut self.session, self.now);
-            let mut message = false;
-            let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
-                Unit::Frame { channel, .. } => {
-                    let to = session.frame(side, channel, &bytes[4..], now);
-                    if let Some(FrameRoute::Frame(there)) = to {
-                        session.outbox(side.other()).push_frame(there, &bytes[4..], now);
-                    }
-                    Feed::Go
-                }
-                Unit::Message { head, .. } => {
-                    session.message(side, bytes, head, now);
-                    message = true;
-                    Feed::Pause
-                }
-                Unit::Blank { .. } => Feed::Go,
-            });
-            if side == Side::Client {
-                self.requests += usize::from(message || fed.is_err());
-            }
-            let lost = match fed {
-                Ok(()) => false,
-                Err(error) if side == Side::Client => {
-                    self.session.framing_lost(error.status(), self.now);
-                    true
-                }
-                Err(_) => {
-                    self.session.origin_framing_lost(self.now);
-                    true
-                }
-            };
-            self.settle();
-            fresh = &[];
-            if lost {
-                self.inboxes[at] = Inbox::default();
-                return false;
-            }
-            if !message || self.inboxes[at].is_empty() || !self.session.wants(side) {
-                return true;
-            }
-        }
-    }
-
-    fn settle(&mut self) {
-        let mut rounds = 0;
-        while let Some(output) = self.session.poll_output() {
-            rounds += 1;
-            assert!(rounds < 500, "outputs come to an end");
-            self.carry_out(output);
-        }
-        for (at, side) in [Side::Client, Side::Origin].into_iter().enumerate() {
-            let outbox = self.session.outbox(side);
-            let waiting = outbox.slices().concat();
-            outbox.wrote(waiting.len());
-            self.streams[at].extend_from_slice(&waiting);
-        }
-    }
-
-    fn carry_out(&mut self, output: Output) {
-        let now = self.now;
-        let answer = match output {
-            Output::Authenticate(scheme) => self.authenticate(scheme),
-            Output::Filter(_) => Input::Filtered(self.verdict()),
-            Output::Connect { exclude, .. } => {
-                assert!(!self.connected, "one connection at a time");
-                match (0..self.bases.len()).find(|at| !exclude.contains(at)) {
-                    None => Input::NoOrigin(Fault::OriginGone),
-                    Some(index) => {
-                        self.connected = true;
-                        let signer = self.credentials.clone().map(|it| Signer::new(it, 3));
-                        Input::Connected(Box::new(OriginLink {
-                            index,
-                            name: format!("o{index}"),
-                            base: self.bases[index].clone(),
-                            signer,
-                            keepalive: None,
-                        }))
-                    }
-                }
-            }
-            Output::Bind { client, origin, .. } => {
-                let pair = |wanted: bool| wanted.then_some((20_000, 20_001));
-                Input::Bound { client: pair(client), origin: pair(origin) }
-            }
-            Output::Open(track, _) => {
-                self.opened += 1;
-                assert!(self.open.insert(track), "a track opens once");
-                return;
-            }
-            Output::Close(track) => {
-                self.open.remove(&track);
-                return;
-            }
-            Output::DropOrigin => {
-                self.connected = false;
-                self.inboxes[1] = Inbox::default();
-                return;
-            }
-            Output::Find(_) => Input::NotFound,
-            Output::End(fault) => {
-                assert!(self.ended.is_none(), "a session ends once");
-                self.ended = Some(fault);
-                return;
-            }
-            _ => return,
-        };
-        self.session.handle(answer, now);
-    }
-
-    /// What a guest says, who may be mad.
-    fn verdict(&mut self) -> Verdict {
-        let (_, message) = self.session.filtering().expect("there is a message to ask about");
-        let bytes = message.bytes.to_vec();
-        match self.rng.below(8) {
-            0 => Verdict::Fault,
-            1 => Verdict::Drop,
-            2 | 3 => {
-                let mut bytes = bytes;
-                mutate(&mut self.rng, &mut bytes, b"X-Guest: 1\r\n");
-                let head = bytes.windows(4).position(|it| it == b"\r\n\r\n").map_or(9, |at| at + 4);
-                Verdict::Edited { bytes, head }
-            }
-            _ => Verdict::Pass,
-        }
-    }
-
-    fn authenticate(&self, scheme: config::Auth) -> Input {
-        if let config::Auth::Plugin(_) = scheme {
-            return if self.requests.is_multiple_of(3) {
-                Input::AuthFailed
-            } else {
-                Input::Granted
-            };
-        }
-        let (raw, head) = self.session.deciding().unwrap();
-        let head = Head::parse(&raw[..head]).unwrap();
-        let authorization = head.header("Authorization").map(|header| header.value);
-        let (uri, client) = (head.uri().unwrap(), "192.0.2.7".parse().unwrap());
-        let method = head.method_bytes();
-        match self.verifier.check(scheme, method, uri, authorization, self.now, client) {
-            Decision::Granted { .. } => Input::Granted,
-            Decision::Challenge(values) => {
-                Input::Challenge(values.into_iter().map(String::into_bytes).collect())
-            }
-            Decision::Refused => Input::Denied,
-        }
-    }
-
-    /// What left is whole and well formed, whatever came in.
-    fn check(&mut self) {
-        for at in 0..2 {
-            let stream = core::mem::take(&mut self.streams[at]);
-            let mut rest = &stream[..];
-            while !rest.is_empty() {
-                let text = || String::from_utf8_lossy(&stream).into_owned();
-                let unit = match Framer::default().next(rest) {
-                    Ok(Progress::Ready(unit)) => unit,
-                    other => panic!("{other:?}: framing is lost toward side {at}: {:?}", text()),
-                };
-                if let Unit::Message { head, .. } = unit {
-                    let head = Head::parse(&rest[..head]);
-                    let head = head.unwrap_or_else(|error| panic!("{error}: {:?}", text()));
-                    self.answers += usize::from(at == 0 && head.is_response());
-                }
-                rest = &rest[unit.len()..];
-            }
-        }
-        assert!(self.answers <= self.requests, "{} for {}", self.answers, self.requests);
-        let tracks: HashSet<u8> = self.session.tracks().iter().map(|track| track.id).collect();
-        assert_eq!(tracks, self.open, "what is set up is relayed, and nothing else");
-    }
-}
-
 /// Parsers and editors by themselves: spans lie within what was parsed, and nothing edited is
 /// nothing changed.
-fn edit(rng: &mut Rng, lessons: &[Lesson]) {
+fn edit(rng: &mut Chance, lessons: &[Lesson]) {
     let lesson = rng.one(lessons);
     let mut bytes = rng.one(&lesson.steps).1.clone();
     let other = rng.one(lessons);
@@ -568,7 +132,7 @@ fn edit(rng: &mut Rng, lessons: &[Lesson]) {
     edit_value(rng, &bytes);
 }
 
-fn edit_value(rng: &mut Rng, value: &[u8]) {
+fn edit_value(rng: &mut Chance, value: &[u8]) {
     for spec in specs(value) {
         let mut out = Vec::new();
         spec.edit().write(&mut out);
@@ -599,7 +163,7 @@ fn within(part: &[u8], whole: &[u8]) -> bool {
 }
 
 /// What is taken for a configuration is one: it can be printed, stored and read back.
-fn configure(rng: &mut Rng) {
+fn configure(rng: &mut Chance) {
     let example = include_bytes!("../src/config/example.toml");
     let other = include_bytes!("../tests/images/config-v2.bin");
     let mut bytes = example.to_vec();
