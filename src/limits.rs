@@ -211,6 +211,12 @@ pub const CONTROL_ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
 pub const NOTE_MAX_BYTES: usize = 256;
 /// Lines waiting for a slow stderr; later ones are dropped and counted.
 pub const LOG_QUEUE_LINES: usize = 1024;
+/// Within so long a line that a peer can cause at will is told once for its cause and peer.
+pub const LOG_REPEAT_MS: u64 = 60_000;
+/// Lines of one such cause a second, whoever causes them.
+pub const LOG_CAUSE_LINES_PER_S: u32 = 10;
+/// Causes and peers that are told apart, 100 bytes each; later peers share one place for a cause.
+pub const LOG_PEERS_MAX: usize = 512;
 /// Longest log line; longer ones are cut.
 pub const LOG_LINE_MAX_BYTES: usize = 1024;
 

@@ -4,9 +4,11 @@
 //! queue full, lines are dropped and counted, and the count is written as soon as lines flow again:
 //! a full log does not disturb a session. Text of peers cannot break a line or steer a terminal.
 //!
-//! Where there is a syslog daemon, it may get the same lines ([`syslog`]). Not in here: files and
-//! rotation; systemd, procd and shells do that with stderr.
+//! Where there is a syslog daemon, it may get the same lines ([`syslog`]). Lines that peers can cause
+//! at will are told seldom ([`seldom`]). Not in here: files and rotation; systemd, procd and shells
+//! do that with stderr.
 
+pub mod seldom;
 pub mod syslog;
 
 use core::{

@@ -20,7 +20,9 @@ use std::{
 };
 
 use harness::{
-    Bench, free_port,
+    Bench,
+    camera::Camera,
+    free_port,
     gateway::{Gateway, Setup},
     peer::{Peer, Signal},
     raw::{Item, Raw, udp_pair},
@@ -32,24 +34,6 @@ const TCP: &str = "RTP/AVP/TCP;unicast;interleaved=0-1";
 const HEAD_MAX: usize = edgeweir::limits::HEAD_MAX_BYTES;
 const BODY_MAX: usize = edgeweir::limits::BODY_MAX_BYTES;
 const START_LINE_MAX: usize = edgeweir::limits::START_LINE_MAX_BYTES;
-
-/// The built-in camera as an origin.
-struct Camera {
-    _peer: Peer,
-    url: String,
-}
-
-impl Camera {
-    fn start(bench: &Bench) -> Self {
-        let at = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_edgeweir"));
-        command.args(["camera", "--listen", &at]);
-        let peer = Peer::start(bench, "camera", command);
-        let addr: SocketAddr = at.parse().unwrap();
-        wait_for("camera", Duration::from_secs(10), || TcpStream::connect(addr).ok());
-        Self { _peer: peer, url: format!("rtsp://{at}") }
-    }
-}
 
 fn setup(camera: &Camera) -> Setup {
     Setup::default().origin("cam", &camera.url, "").route("/**", &["cam"], "")

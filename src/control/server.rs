@@ -42,6 +42,7 @@ use crate::limits::{
     CONTROL_BODY_MAX_BYTES, CONTROL_CONNECTIONS_MAX, CONTROL_HEAD_MAX_BYTES, CONTROL_HEADERS_MAX,
     CONTROL_TIMEOUT_S, PLUGIN_KIB_MAX,
 };
+use crate::logger::seldom;
 
 /// Time for a head, for a body, for reading the answer.
 const PATIENCE: Duration = Duration::from_secs(CONTROL_TIMEOUT_S);
@@ -97,7 +98,9 @@ where
                 // Out of descriptors, or the client left before it was accepted: neither is ours to
                 // die of, and the first must not spin.
                 Err(wrong) => {
-                    log::warn!("control: cannot accept: {wrong}; trying again in 0.2 s");
+                    if let Some(more) = seldom::once_a_minute("control cannot accept", "") {
+                        log::warn!("control: cannot accept: {wrong}; trying again in 0.2 s{more}");
+                    }
                     Timer::after(Duration::from_millis(200)).await;
                 }
             }

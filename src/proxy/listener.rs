@@ -18,7 +18,10 @@ use super::{
     connection,
     shared::{HalfOpen, Shared},
 };
-use crate::pipe::{Driven, Handle, Interest, Ready, Seat, Token, Worker};
+use crate::{
+    logger::seldom,
+    pipe::{Driven, Handle, Interest, Ready, Seat, Token, Worker},
+};
 
 /// Connections that wait to be accepted, kept by the kernel for each worker.
 const BACKLOG: i32 = 1024;
@@ -203,7 +206,12 @@ impl Driven for Door {
                 // Said once for each time that it happens, not for each connection that waits.
                 if !self.exhausted.replace(true) {
                     self.shared.count("accept_exhausted");
-                    warn!("no connection can be accepted: {error}; raise the limit on open files");
+                    if let Some(more) = seldom::once_a_minute("accept_exhausted", "") {
+                        warn!(
+                            "no connection can be accepted: {error}; raise the limit on open \
+                             files{more}"
+                        );
+                    }
                 }
                 self.watch(Interest::None, worker);
                 worker.wake_at(self.token.get(), Some(worker.now() + EXHAUSTED_WAIT));

@@ -44,6 +44,7 @@ pub use self::{options::RunOptions, source::read_secrets};
 use crate::{
     clock,
     control::{gateway::Gateway, server, socket::ControlSocket},
+    logger::seldom,
     origin::Health,
     pipe::{Pool, PortPool},
     session::Fault,
@@ -257,6 +258,7 @@ async fn measure(shared: Arc<Shared>) {
     let mut down: HashSet<String> = HashSet::new();
     loop {
         Timer::after(Duration::from_secs(1)).await;
+        seldom::tell_left_out();
         let now = clock::now();
         let elapsed_ms = u64::try_from(now.since(last).as_millis()).unwrap_or(1).max(1);
         last = now;
@@ -277,10 +279,14 @@ async fn measure(shared: Arc<Shared>) {
             let is_down = matches!(origin.health(), Health::Down { .. });
             if is_down && down.insert(name.clone()) {
                 let text = format!("origin {name} is down: {}", origin.status(now).reason);
-                warn!("{text}");
+                if let Some(more) = seldom::paced("origin down") {
+                    warn!("{text}{more}");
+                }
                 shared.event(text);
             } else if !is_down && down.remove(&name) {
-                info!("origin {name} is back");
+                if let Some(more) = seldom::paced("origin back") {
+                    info!("origin {name} is back{more}");
+                }
                 shared.event(format!("origin {name} is back"));
             }
         }

@@ -11,6 +11,7 @@ use super::shared::{Entry, Shared, lock};
 use crate::{
     clock::Instant,
     config::Endpoints,
+    logger::seldom,
     pipe::{
         self, BoundPair, Mode, PipeSockets, Relay, Token, UdpLeg, UdpPipe, Worker,
         shape::{is_rtcp, is_rtp},
@@ -224,7 +225,10 @@ impl TrackSockets {
         match received {
             Ok(pause) => worker.note_pause(pause),
             Err(error) => {
-                log::warn!("{}: a UDP leg of track {track} failed: {error}", entry.id);
+                if let Some(more) = seldom::once_a_minute("UDP legs failed", "") {
+                    let id = entry.id;
+                    log::warn!("{id}: a UDP leg of track {track} failed: {error}{more}");
+                }
                 leg.deregister(worker, token);
             }
         }

@@ -57,7 +57,15 @@ impl Answer {
 impl Raw {
     /// Connects.
     pub(crate) fn connect(at: SocketAddr) -> Self {
-        let stream = TcpStream::connect(at).expect("a connection");
+        Self::over(TcpStream::connect(at).expect("a connection"))
+    }
+
+    /// Connects from the last number of an address of this machine: another client than others.
+    pub(crate) fn connect_from(last: u8, at: SocketAddr) -> Self {
+        Self::over(stream_from(last, at).expect("a connection"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
         Self { stream, buffer: Vec::new(), cseq: 0, session: None, frames: Vec::new() }
     }
 
@@ -188,6 +196,16 @@ impl Raw {
         self.buffer.drain(..end + length);
         Some(Item::Answer(answer))
     }
+}
+
+/// A connection from 127.0.1.`last`: only 127.0.0.1 is the machine itself to the gateway.
+pub(crate) fn stream_from(last: u8, at: SocketAddr) -> std::io::Result<TcpStream> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    let from = SocketAddr::from(([127, 0, 1, last], 0));
+    socket.bind(&from.into())?;
+    socket.connect(&at.into())?;
+    Ok(socket.into())
 }
 
 /// An even UDP port and the next one on the loopback address.

@@ -14,6 +14,7 @@ use crate::{
     clock::Instant,
     config::{Policy, Slot},
     limits::{SESSION_ESTIMATE_KBIT, WORKERS_MAX},
+    logger::seldom,
     origin::{Consulted, Key, Reservation},
     pipe::Worker,
     plugin::hooks::{Client, Decision, Hooks, Message, PipeKey, SessionKey, Verdict, WorkerLoad},
@@ -107,7 +108,10 @@ impl Inner {
             Consulted::None => None,
             Consulted::Bad(id) => {
                 self.shared.count("plugin_bad_choices");
-                warn!("{}: plugin {name} chose origin {id}, which is not to be had", self.entry.id);
+                if let Some(more) = seldom::once_a_minute("plugin_bad_choices", name) {
+                    let session = self.entry.id;
+                    warn!("{session}: plugin {name} chose origin {id}, not to be had{more}");
+                }
                 None
             }
         }
@@ -155,7 +159,10 @@ impl Inner {
         let chosen = plugins.ask(worker.id(), name, Hook::PickWorker, ask)??;
         if loads.iter().all(|load| load.id != chosen) {
             self.shared.count("plugin_bad_choices");
-            warn!("{}: plugin {name} chose worker {chosen}, which there is not", self.entry.id);
+            if let Some(more) = seldom::once_a_minute("plugin_bad_workers", name) {
+                let session = self.entry.id;
+                warn!("{session}: plugin {name} chose worker {chosen}, which there is not{more}");
+            }
             return None;
         }
         Some(chosen)

@@ -13,6 +13,7 @@ use super::{Followed, Inner, ORIGIN, OriginSide, READS_PER_TURN, Ways, frames, i
 use crate::{
     auth::Signer,
     clock::Instant,
+    logger::seldom,
     origin::{Keepalive, Key, NoOrigin, Outcome},
     pipe::{Interest, Ready, Token, Worker},
     rtsp::{Method, url::Base},
@@ -132,7 +133,10 @@ impl Inner {
 
     pub(super) fn connect_failed(&mut self, index: usize, error: &io::Error, now: Instant) {
         if let Some(reservation) = self.reservation.take() {
-            warn!("{}: origin {} cannot be reached: {error}", self.entry.id, reservation.name());
+            let name = reservation.name();
+            if let Some(more) = seldom::once_a_minute("origin_connect_failed", name) {
+                warn!("{}: origin {name} cannot be reached: {error}{more}", self.entry.id);
+            }
             // Our own lack of descriptors says nothing about the origin.
             if !is_local_shortage(error) {
                 reservation.observe(Outcome::ConnectFailed, now);
@@ -204,7 +208,10 @@ impl Inner {
                 Ok(taken) if taken.message => {}
                 Ok(_) => return,
                 Err(error) => {
-                    warn!("{}: origin: {error}", self.entry.id);
+                    let name = self.session.origin_name();
+                    if let Some(more) = seldom::once_a_minute("origin_framing_lost", name) {
+                        warn!("{}: origin {name}: {error}{more}", self.entry.id);
+                    }
                     self.session.origin_framing_lost(worker.now());
                     self.drain(token, worker);
                     return self.drop_if_closing(token, worker);

@@ -10,6 +10,7 @@ use crate::{
     auth::Decision,
     clock::Instant,
     config::{Auth, Endpoints},
+    logger::seldom,
     origin::{Keepalive, Outcome},
     pipe::{Token, Worker},
     proxy::{
@@ -82,7 +83,10 @@ impl Inner {
                 let place = Place { shared: &self.shared, entry: &self.entry, worker, token, on };
                 let opened = self.tracks.open(track, plan, peers, place);
                 if let Err(error) = opened {
-                    warn!("{}: track {track} cannot be relayed: {error}", self.entry.id);
+                    if let Some(more) = seldom::once_a_minute("tracks not relayed", "") {
+                        let id = self.entry.id;
+                        warn!("{id}: track {track} cannot be relayed: {error}{more}");
+                    }
                     self.session.handle(Input::End(Fault::NoPorts), now);
                 }
             }
@@ -161,7 +165,7 @@ impl Inner {
         match self.tracks.bind(&self.shared, track, client_ip, origin_ip) {
             Ok((client, origin)) => Input::Bound { client, origin },
             Err(error) => {
-                warn!("{}: no ports for track {track}: {error}", self.entry.id);
+                debug!("{}: no ports for track {track}: {error}", self.entry.id);
                 let ports = error.kind() == std::io::ErrorKind::AddrNotAvailable;
                 Input::NotBound(if ports { Fault::NoPorts } else { Fault::NoDescriptors })
             }
@@ -197,11 +201,16 @@ impl Inner {
 
     pub(super) fn note(&self, fault: Fault) {
         self.shared.count(fault.counter());
-        let id = self.entry.id;
+        let (id, client) = (self.entry.id, self.client_addr);
+        let origin = fault.whose() == Whose::Origin;
+        let who = if origin { self.served_by() } else { client.ip().to_canonical().to_string() };
+        let Some(more) = seldom::once_a_minute(fault.counter(), &who) else {
+            return debug!("{id}: {client}: {who}: {fault}");
+        };
         match fault.whose() {
-            Whose::Client => debug!("{id}: {}: {fault}", self.client_addr),
-            Whose::Origin => warn!("{id}: {}: {fault}", self.served_by()),
-            Whose::Local => warn!("{id}: {fault}"),
+            Whose::Client => info!("{id}: {client}: refused: {fault}{more}"),
+            Whose::Origin => warn!("{id}: {who}: {fault}{more}"),
+            Whose::Local => warn!("{id}: {client}: {fault}{more}"),
         }
     }
 
@@ -220,10 +229,16 @@ impl Inner {
              before us, {} dropped",
             totals.packets, totals.bytes, totals.lost, totals.dropped,
         );
-        match fault.whose() {
-            Whose::Origin => warn!("{line}"),
-            _ if totals.packets > 0 => info!("{line}"),
-            _ => debug!("{line}"),
+        let bad = fault.whose() == Whose::Origin;
+        let more = match (bad, totals.packets) {
+            (false, 0) => None,
+            (true, 0) => seldom::once_a_minute(fault.counter(), &origin),
+            _ => seldom::paced(fault.counter()),
+        };
+        match more {
+            Some(more) if bad => warn!("{line}{more}"),
+            Some(more) => info!("{line}{more}"),
+            None => debug!("{line}"),
         }
     }
 
