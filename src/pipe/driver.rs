@@ -61,6 +61,8 @@ impl Meter {
 
 /// How long media may go on while others may wait.
 const SLICE: Duration = Duration::from_millis(4);
+/// How long all that comes before media may go on while media wait; the same for jobs.
+const FIRST_SLICE: Duration = Duration::from_millis(2);
 /// How long those that are served first are watched apart after the last interruption of a round.
 const APART: Duration = Duration::from_secs(10);
 /// Media events between two looks at the clock; one can take [`DATAGRAMS_PER_ROUND`] datagrams.
@@ -75,13 +77,13 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
     let worker = Worker::new(id, shared, &executor);
     let waker = Waker::from(Arc::clone(shared));
     let mut tasks = pin!(executor.run(pending::<()>()));
-    let (mut events, mut first) = (Events::new(), Events::new());
-    let mut jobs = VecDeque::new();
+    let (mut events, mut asked) = (Events::new(), Events::new());
+    let (mut first, mut jobs) = (VecDeque::new(), VecDeque::new());
     let mut meter = Meter::new(worker.now());
     let mut rhythm = Rhythm::default();
     let mut interrupted = worker.now();
     while !shared.stopping() {
-        run_jobs(&worker, &mut jobs);
+        run_some_jobs(&worker, &mut jobs);
         worker.fire_timers();
         if shared.take_woken() {
             let _ = tasks.as_mut().poll(&mut Context::from_waker(&waker));
@@ -90,10 +92,12 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         if resumed {
             worker.inner.now.set(clock::now());
         } else {
-            wait(&worker, &mut events, meter.due());
+            let busy = !first.is_empty() || !jobs.is_empty() || worker.has_turns();
+            wait(&worker, &mut events, if busy { worker.now() } else { meter.due() });
         }
+        note_first(&worker, resumed, &events, &mut asked, &mut first);
         let mut until = worker.now() + SLICE;
-        if serve_first(&worker, resumed, &events, &mut first) {
+        if serve_first(&worker, &mut first) {
             let now = clock::now();
             // Neither starves the other.
             until = now + SLICE.max(now.since(worker.now()));
@@ -106,7 +110,8 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
             }
             rhythm.on_round(worker.inner.bursts.take(), worker.now());
             let pause_us = shared.coalesce_us.load(Relaxed);
-            if worker.inner.pause.take().is_worth(rhythm, pause_us) {
+            let worth = worker.inner.pause.take().is_worth(rhythm, pause_us);
+            if worth && first.is_empty() && !worker.has_turns() {
                 std::thread::sleep(Duration::from_micros(pause_us.into()));
             }
         } else {
@@ -118,26 +123,54 @@ pub(super) fn drive(id: u16, shared: &Arc<Shared>) {
         shared.load.beats.fetch_add(1, Relaxed);
         meter.tick(packets, &shared.load, worker.now());
     }
+    run_jobs(&worker, &mut jobs);
+    shared.take_jobs(&mut jobs);
     run_jobs(&worker, &mut jobs); // what was sent before the stop
     drop(shared.close());
     worker.clear();
 }
 
-/// Serves those that come before media: as a wait has just told of them, and as they are ready by now
-/// when that was long ago or may not have been all. Whether there were any.
-fn serve_first(worker: &Worker, resumed: bool, events: &Events, first: &mut Events) -> bool {
-    let mut any = false;
-    let mut serve = |event| {
-        any = true;
+/// Notes those that come before media, in the order of their turns: as a wait has just told of them,
+/// or as they are ready by now when that was long ago or may not have been all. While some of an
+/// earlier note still wait for their turn nobody gets a second one: the next wait tells of them again.
+fn note_first(
+    worker: &Worker,
+    resumed: bool,
+    events: &Events,
+    asked: &mut Events,
+    first: &mut VecDeque<Event>,
+) {
+    if !first.is_empty() {
+        return;
+    }
+    if (resumed || events.is_full()) && worker.ask_first(asked) {
+        first.extend(asked.first());
+    } else if !resumed {
+        first.extend(events.first());
+    }
+}
+
+/// Serves those that come before media, for as long as their slice lasts; then those whose turn
+/// before was not enough, one of them in any case. Whether there were any.
+fn serve_first(worker: &Worker, first: &mut VecDeque<Event>) -> bool {
+    let turns = worker.inner.table.borrow().turns.len();
+    if first.is_empty() && turns == 0 {
+        return false;
+    }
+    let until = worker.now() + FIRST_SLICE;
+    while let Some(event) = first.pop_front() {
         worker.dispatch(event);
-    };
-    if !resumed {
-        events.first().for_each(&mut serve);
+        if clock::now() >= until {
+            break;
+        }
     }
-    if (resumed || events.is_full()) && worker.ask_first(first) {
-        first.first().for_each(&mut serve);
+    for _ in 0..turns {
+        worker.give_turn();
+        if clock::now() >= until {
+            break;
+        }
     }
-    any
+    true
 }
 
 /// Serves the media that a wait has told of, or as much of it as there is time for.
@@ -150,7 +183,27 @@ fn serve(worker: &Worker, events: &mut Events, until: Instant) {
     }
 }
 
+/// Runs jobs for as long as their slice lasts; what is left of them waits for the next round.
+fn run_some_jobs(worker: &Worker, jobs: &mut VecDeque<Job>) {
+    if jobs.is_empty() {
+        worker.inner.shared.take_jobs(jobs);
+    }
+    if jobs.is_empty() {
+        return;
+    }
+    let until = clock::now() + FIRST_SLICE;
+    while let Some(job) = jobs.pop_front() {
+        worker.guarded("a job", || job(worker));
+        if clock::now() >= until {
+            return;
+        }
+    }
+}
+
 fn run_jobs(worker: &Worker, jobs: &mut VecDeque<Job>) {
+    for job in jobs.drain(..) {
+        worker.guarded("a job", || job(worker));
+    }
     worker.inner.shared.take_jobs(jobs);
     for job in jobs.drain(..) {
         worker.guarded("a job", || job(worker));
@@ -196,6 +249,26 @@ impl Worker {
             writable: event.writable,
         };
         if !self.guarded("a connection or pipe", || driven.ready(what, self)) {
+            self.abandon(token);
+        }
+    }
+
+    /// Whether someone's turn was not enough.
+    fn has_turns(&self) -> bool {
+        !self.inner.table.borrow().turns.is_empty()
+    }
+
+    /// Gives a turn to the one that has waited longest for another.
+    fn give_turn(&self) {
+        let (token, driven) = {
+            let mut table = self.inner.table.borrow_mut();
+            let Some(token) = table.turns.pop_front() else { return };
+            let Some(slot) = table.slot(token) else { return };
+            slot.wants_turn = false;
+            let Some(driven) = slot.driven.clone() else { return };
+            (token, driven)
+        };
+        if !self.guarded("a connection or pipe", || driven.again(self)) {
             self.abandon(token);
         }
     }

@@ -11,9 +11,10 @@
 //!   └──────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! RTSP and RTCP come before media among the events. A round of media that takes longer than a
-//! slice of a few milliseconds is interrupted for all the others and then goes on where it was: a
-//! flood makes media late, and an answer hardly. From the first interruption on, until there has been
+//! RTSP and RTCP come before media among the events. Who has more to do than a turn is for
+//! ([`Worker::want_turn`]) has the next one behind all that were told of meanwhile. Both sorts have a
+//! slice of a few milliseconds; a round that takes longer is interrupted for all the others and then
+//! goes on where it was: a flood makes its own kind late, and the other hardly. From the first interruption on, until there has been
 //! none for a while, a second epoll tells what of the others is ready.
 //!
 //! The pause is made when a stream's frame is unfinished ([`Worker::note_pause`]): the rest of it
@@ -67,6 +68,8 @@ pub trait Driven {
     fn ready(self: Rc<Self>, what: Ready, worker: &Worker);
     /// The token's timer has fired; it is off until set again.
     fn timeout(self: Rc<Self>, worker: &Worker);
+    /// The turn that was asked for by [`Worker::want_turn`].
+    fn again(self: Rc<Self>, _: &Worker) {}
 }
 
 /// Which descriptor of a token is ready, and for what. Errors and hang-ups show as both.
@@ -280,6 +283,12 @@ impl Worker {
         {
             timers.set(token, &mut slot.timer, at);
         }
+    }
+
+    /// The token has more to do, with nothing to wait for, than a turn is for: it is given another
+    /// one ([`Driven::again`]) when the others have had theirs.
+    pub fn want_turn(&self, token: Token) {
+        self.inner.table.borrow_mut().want_turn(token);
     }
 
     /// Runs a future on this worker until it ends or the worker stops. Not for work that comes with

@@ -1,6 +1,6 @@
 //! What a worker drives: slots, their descriptors, their timers.
 
-use std::{io, os::fd::RawFd, rc::Rc};
+use std::{collections::VecDeque, io, os::fd::RawFd, rc::Rc};
 
 use super::{
     epoll::{Epoll, Event, Poller, Turn},
@@ -45,6 +45,8 @@ pub(super) struct Slot {
     pub(super) generation: u32,
     pub(super) driven: Option<Rc<dyn Driven>>,
     pub(super) timer: Timer,
+    /// It is among those that want another turn.
+    pub(super) wants_turn: bool,
     watched: Vec<Watch>,
 }
 
@@ -60,6 +62,8 @@ pub(super) struct Table {
     pub(super) slots: Vec<Slot>,
     pub(super) free: Vec<u32>,
     pub(super) timers: Timers,
+    /// Those whose turn was not enough for what they have to do, in the order of their next ones.
+    pub(super) turns: VecDeque<Token>,
     /// Those that are served first are watched by an epoll of their own as well.
     apart: bool,
 }
@@ -77,7 +81,8 @@ impl Table {
             // The last index is left out: its keys are the poller's own.
             Ok(index) if index < (1 << INDEX_BITS) - 1 => {
                 let (timer, watched) = (Timer::default(), Vec::new());
-                self.slots.push(Slot { generation: 0, driven: Some(driven), timer, watched });
+                let driven = Some(driven);
+                self.slots.push(Slot { generation: 0, driven, timer, wants_turn: false, watched });
                 Token { index, generation: 0 }
             }
             _ => Token::NONE,
@@ -91,6 +96,15 @@ impl Table {
 
     pub(super) fn driven(&mut self, token: Token) -> Option<Rc<dyn Driven>> {
         self.slot(token)?.driven.clone()
+    }
+
+    /// Notes that a token wants another turn, behind all that want one.
+    pub(super) fn want_turn(&mut self, token: Token) {
+        if let Some(slot) = self.slot(token)
+            && !core::mem::replace(&mut slot.wants_turn, true)
+        {
+            self.turns.push_back(token);
+        }
     }
 
     /// Watches a descriptor for a token, or changes what it is watched for if it `was` before.
@@ -159,6 +173,7 @@ impl Table {
         let driven = slot.driven.take();
         slot.generation = slot.generation.wrapping_add(1);
         slot.timer = Timer::default();
+        slot.wants_turn = false;
         slot.watched.clear();
         self.free.push(token.index);
         let live = self.slots.len() - self.free.len();
