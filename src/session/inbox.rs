@@ -3,7 +3,9 @@
 //!
 //! Reads land in a buffer of the worker. Whole units are handed on straight from there, and stay
 //! readable until the next feed, so that many frames can be sent on in one call; only an unfinished
-//! rest is kept here.
+//! rest is kept here, and what a paused reader has not come to. That is handed on from where it lies:
+//! no unit moves because those before it were taken. Who reads no more while units wait
+//! ([`Inbox::waits`]) keeps one read at most.
 
 use crate::rtsp::framing::{Framer, FramingError, Progress, Unit};
 
@@ -16,6 +18,8 @@ pub struct Inbox {
     /// What came behind `rest`; only when all of that is used.
     tail: Vec<u8>,
     framer: Framer,
+    /// The reader paused with bytes left.
+    paused: bool,
 }
 
 /// What the caller of [`Inbox::feed`] says after each unit.
@@ -38,28 +42,48 @@ impl Inbox {
         fresh: &'a [u8],
         mut take: impl FnMut(Unit, &'a [u8]) -> Flow,
     ) -> Result<(), FramingError> {
-        self.forget_used();
-        let Self { rest, used, tail, framer } = self;
+        self.forget_used(fresh.is_empty());
+        let Self { rest, used, tail, framer, paused } = self;
+        *paused = false;
         if rest.is_empty() {
-            let (done, _) = run(framer, fresh, &mut take)?;
-            rest.extend_from_slice(fresh.get(done..).unwrap_or_default());
+            let (done, stopped) = run(framer, fresh, &mut take)?;
+            let left = fresh.get(done..).unwrap_or_default();
+            rest.extend_from_slice(left);
+            *paused = stopped && !left.is_empty();
             return Ok(());
         }
         // A frame is completed and the rest of a long read taken from where it is; a message, which
         // tells its length later, gets all of it.
-        let wanted = missing_of_frame(rest, fresh).unwrap_or(fresh.len());
+        let unread = rest.get(*used..).unwrap_or_default();
+        let wanted = missing_of_frame(unread, fresh).unwrap_or(fresh.len());
         let (first, others) = fresh.split_at_checked(wanted).unwrap_or((fresh, &[]));
         rest.extend_from_slice(first);
-        let rest: &'a [u8] = rest;
-        let (done, paused) = run(framer, rest, &mut take)?;
-        *used = done;
-        if done < rest.len() || others.is_empty() {
+        let unread: &'a [u8] = rest.get(*used..).unwrap_or_default();
+        let (done, stopped) = run(framer, unread, &mut take)?;
+        *used += done;
+        if done < unread.len() || others.is_empty() {
             debug_assert!(others.is_empty(), "a completed frame is a whole unit");
+            *paused = stopped && done < unread.len();
             return Ok(());
         }
-        let done = if paused { 0 } else { run(framer, others, &mut take)?.0 };
-        tail.extend_from_slice(others.get(done..).unwrap_or_default());
+        let (done, stopped) = if stopped { (0, true) } else { run(framer, others, &mut take)? };
+        let left = others.get(done..).unwrap_or_default();
+        tail.extend_from_slice(left);
+        *paused = stopped && !left.is_empty();
         Ok(())
+    }
+
+    /// Whole units may be here that a paused reader has not come to: they want to be fed to it before
+    /// more is read.
+    pub fn waits(&self) -> bool {
+        self.paused
+    }
+
+    /// Gives memory back that a long read took, once all of it was handed on.
+    pub fn tidy(&mut self) {
+        if self.rest.capacity().max(self.tail.capacity()) > 4 * KEEP_BYTES && self.is_empty() {
+            self.forget_used(true);
+        }
     }
 
     /// Bytes that wait for more, or for a paused reader.
@@ -80,8 +104,12 @@ impl Inbox {
         self.rest().is_empty()
     }
 
-    fn forget_used(&mut self) {
+    /// Forgets what was handed on. An unread rest moves only when more is to come behind it.
+    fn forget_used(&mut self, stays: bool) {
         if self.used < self.rest.len() {
+            if stays {
+                return;
+            }
             self.rest.drain(..self.used);
         } else {
             self.rest.clear();
@@ -173,6 +201,49 @@ mod tests {
             })
             .unwrap();
         assert_eq!((count, inbox.len()), (3, 0));
+    }
+
+    #[test]
+    fn units_of_a_long_read_are_handed_on_from_where_they_lie() {
+        const COUNT: usize = 1000;
+        let one = &TWO[..31];
+        let all = one.repeat(COUNT);
+        let mut inbox = Inbox::default();
+        inbox.feed(&all, |_, _| Flow::Pause).unwrap();
+        let at = inbox.rest().as_ptr();
+        for taken in 1..COUNT {
+            assert!(inbox.waits());
+            assert_eq!(inbox.rest().as_ptr(), at.wrapping_add((taken - 1) * one.len()));
+            inbox
+                .feed(b"", |_, bytes| {
+                    assert_eq!(bytes, one);
+                    Flow::Pause
+                })
+                .unwrap();
+        }
+        assert!(!inbox.waits() && inbox.is_empty());
+        inbox.tidy();
+        assert!(inbox.rest.capacity() <= 4 * KEEP_BYTES);
+    }
+
+    #[test]
+    fn an_unfinished_message_behind_a_pause_is_no_reason_not_to_read() {
+        let mut inbox = Inbox::default();
+        inbox.feed(&TWO[..40], |_, _| Flow::Pause).unwrap();
+        assert!(inbox.waits(), "a frame");
+        inbox.feed(b"", |_, _| Flow::Pause).unwrap();
+        assert!(inbox.waits(), "nobody has looked at what follows");
+        inbox.feed(b"", |_, _| Flow::Pause).unwrap();
+        assert!(!inbox.waits() && inbox.len() == 3);
+        let mut seen = 0;
+        inbox
+            .feed(&TWO[40..], |_, bytes| {
+                seen = bytes.len();
+                Flow::Pause
+            })
+            .unwrap();
+        assert_eq!(seen, 31);
+        assert!(!inbox.waits() && inbox.is_empty());
     }
 
     #[test]
