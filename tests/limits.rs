@@ -177,6 +177,37 @@ fn head_that_drips_in_too_slowly_is_let_go() {
 }
 
 #[test]
+fn half_closed_connection_still_gets_all_its_answers_and_ends() {
+    let bench = Bench::new("half-closed");
+    let camera = Camera::start(&bench);
+    let gateway = gateway(&bench, &camera, "");
+    const COUNT: usize = 40;
+    let url = gateway.url("/cam");
+    let asked: String = (1..=COUNT)
+        .map(|n| match n % 4 {
+            0 => format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: {n}\r\n\r\n"),
+            1 => format!("OPTIONS {url} RTSP/1.0\r\nCSeq: {n}\r\n\r\n"),
+            _ => format!("OPTIONS * RTSP/1.0\r\nCSeq: {n}\r\n\r\n"),
+        })
+        .collect();
+    let mut stream = TcpStream::connect(gateway.at()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(asked.as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("all answers, then the end");
+    assert_eq!(answers.matches("RTSP/1.0 200 OK").count(), COUNT, "{answers}");
+    assert_eq!(answers.matches("m=video").count(), COUNT / 4);
+    // Who plays and says no more is told what it asked for, and its session ends.
+    let mut playing = watching(&gateway);
+    playing.send("GET_PARAMETER", &url, &[]);
+    let stream = playing.into_stream();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    gateway.wait_idle(Duration::from_secs(5));
+    gateway.finish();
+}
+
+#[test]
 fn sessions_are_bounded_for_a_client() {
     sessions_are_bounded("sessions-client", "sessions_per_client = 2");
 }

@@ -1,9 +1,9 @@
 //! Drives one [`Session`]: two TCP sockets, the sockets of its tracks, one timer.
 //!
-//! A connection lives on one worker from accept to end. The worker calls it when a socket is ready
-//! or its timer fires; whatever happened, [`Inner::settle`] drains the session's outputs, writes
-//! what waits and says what to wait for next. Reads go into the worker's buffer; only an unfinished
-//! rest of a message stays with the connection.
+//! A connection lives on one worker from accept to end. The worker calls it when a socket is ready,
+//! its timer fires or its next turn has come ([`turn`]); whatever happened, [`Inner::settle`] drains
+//! the session's outputs, writes what waits and says what to wait for next. Reads go into the worker's
+//! buffer; only an unfinished rest of a message stays with the connection, and what waits for a turn.
 //!
 //! Not in here: what the messages mean ([`crate::session`]).
 
@@ -11,6 +11,7 @@ mod frames;
 mod hooks;
 mod origin_side;
 mod outputs;
+mod turn;
 
 use core::{
     cell::{Cell, RefCell},
@@ -19,7 +20,7 @@ use core::{
 };
 use std::{
     collections::HashMap,
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice, Write},
     net::TcpStream,
     rc::{Rc, Weak},
     sync::Arc,
@@ -27,7 +28,7 @@ use std::{
 
 use log::debug;
 
-use self::frames::{Followed, Ways};
+use self::frames::Followed;
 use super::{
     shared::{Admission, Entry, HalfOpen, Shared},
     tracks::TrackSockets,
@@ -45,9 +46,6 @@ const ORIGIN: u8 = 1;
 
 /// How long an ended connection may take to write its last answers and to hear TEARDOWN's.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Reads in a row from one socket before the others have their turn.
-const READS_PER_TURN: usize = 4;
 
 thread_local! {
     /// The connections of this worker, so that an operator can close one.
@@ -73,6 +71,8 @@ struct Inner {
     inbox: Inbox,
     followed: Followed,
     client_open: bool,
+    /// It has closed its half of the connection: there is nothing more to read.
+    client_done: bool,
     client_interest: Interest,
     origin: Option<OriginSide>,
     tracks: TrackSockets,
@@ -153,6 +153,7 @@ fn try_begin(
         inbox: Inbox::default(),
         followed: Followed::default(),
         client_open: true,
+        client_done: false,
         client_interest: Interest::Read,
         origin: None,
         tracks: TrackSockets::default(),
@@ -194,10 +195,10 @@ fn come_back(id: u64, stream: TcpStream, bytes: &[u8], worker: &Worker) {
         return; // the client sees its connection closed, as it would by a session that ended
     }
     inner.client = Some(stream);
-    inner.client_open = true;
+    (inner.client_open, inner.client_done) = (true, false);
     inner.client_interest = Interest::Read;
     inner.session.handle(Input::Attached, worker.now());
-    inner.feed_client(bytes, token, worker);
+    inner.work_off(Side::Client, bytes, token, worker);
     inner.settle(token, worker);
 }
 
@@ -232,7 +233,7 @@ impl Driven for Connection {
         match what.source {
             CLIENT => {
                 if what.readable {
-                    inner.read_client(token, worker);
+                    inner.read(Side::Client, token, worker);
                 }
             }
             ORIGIN => inner.origin_ready(what, token, worker),
@@ -248,40 +249,16 @@ impl Driven for Connection {
         inner.tick(token, worker);
         inner.settle(token, worker);
     }
+
+    fn again(self: Rc<Self>, worker: &Worker) {
+        let Some(token) = self.token.get() else { return };
+        let mut inner = self.inner.borrow_mut();
+        inner.again(token, worker);
+        inner.settle(token, worker);
+    }
 }
 
 impl Inner {
-    fn read_client(&mut self, token: Token, worker: &Worker) {
-        for _ in 0..READS_PER_TURN {
-            if self.closing.is_none() && !self.session.wants(Side::Client) {
-                return;
-            }
-            let Some(mut client) = self.client.as_ref() else { return };
-            let mut scratch = worker.scratch().borrow_mut();
-            match client.read(&mut scratch.stream[..]) {
-                Ok(0) => {
-                    drop(scratch);
-                    return self.client_gone(token, worker);
-                }
-                Ok(_) if self.closing.is_some() => {}
-                Ok(got) => {
-                    let full = got == scratch.stream.len();
-                    self.feed_client(&scratch.stream[..got], token, worker);
-                    if !full {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    debug!("{}: read failed: {error}", self.entry.id);
-                    drop(scratch);
-                    return self.client_gone(token, worker);
-                }
-            }
-        }
-    }
-
     /// No more is read from the client, nor written to it. A closed connection stays readable: what
     /// is still to be heard from the origin would be waited for at full speed.
     fn client_gone(&mut self, token: Token, worker: &Worker) {
@@ -290,48 +267,6 @@ impl Inner {
             let _ = worker.deregister(token, client);
         }
         self.session.handle(Input::SideClosed(Side::Client), worker.now());
-    }
-
-    /// Hands bytes of the client to the session, message by message, since each message may need
-    /// an answer of ours before the next one is looked at.
-    fn feed_client(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
-        // Each whole message or frame starts the time for the next one.
-        let mut whole = false;
-        loop {
-            self.take_up_config();
-            let Self { session, inbox, tracks, followed, origin, .. } = self;
-            let peer = origin.as_ref().filter(|origin| origin.connecting.is_none());
-            let ways = Ways { session, tracks, peer: peer.map(|origin| &origin.stream) };
-            let taken =
-                frames::take(Side::Client, (inbox, fresh), followed, ways, &self.entry, worker);
-            match taken {
-                Ok(taken) => {
-                    whole |= taken.message || taken.frames;
-                    if !taken.message {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    debug!("{}: {error}", self.entry.id);
-                    self.session.framing_lost(error.status(), worker.now());
-                    return;
-                }
-            }
-            self.half_open = None;
-            self.drain(token, worker);
-            fresh = &[];
-            if self.inbox.is_empty() || self.closing.is_some() || !self.session.wants(Side::Client)
-            {
-                break;
-            }
-        }
-        self.head_since = match (self.inbox.is_empty(), self.head_since) {
-            (true, _) => None,
-            (false, None) => Some(worker.now()),
-            // Frames are no reason to wait longer for a first request.
-            (false, _) if whole && self.half_open.is_none() => Some(worker.now()),
-            (false, since) => since,
-        };
     }
 
     fn take_up_config(&mut self) {
@@ -363,6 +298,7 @@ impl Inner {
         // Only an unfinished message counts: one that waits for its turn is not the client's fault.
         if self.head_since.is_some_and(|since| since + limit <= now)
             && self.session.wants(Side::Client)
+            && !self.inbox.waits()
         {
             self.session.handle(Input::End(Fault::SlowHead), now);
         }
@@ -373,22 +309,13 @@ impl Inner {
     /// to wait for.
     fn settle(&mut self, token: Token, worker: &Worker) {
         self.drain(token, worker);
-        loop {
-            let waiting = self.inbox.len();
-            let reads = |it: &Self| it.closing.is_none() && it.session.wants(Side::Client);
-            if waiting > 0 && reads(self) {
-                self.feed_client(&[], token, worker);
-                self.drain(token, worker);
-            }
-            self.flush_origin(token, worker);
-            self.flush_client(token, worker);
-            self.drain(token, worker);
-            // Answers that went out now may have held up requests that came in long ago, and no
-            // event will tell.
-            if self.inbox.is_empty() || self.inbox.len() == waiting || !reads(self) {
-                break;
-            }
+        self.flush_client(token, worker);
+        if self.client_done && self.client_open && !self.session.owes_client() {
+            self.client_gone(token, worker);
         }
+        self.drain(token, worker);
+        self.flush_origin(token, worker);
+        self.drain(token, worker);
         let now = worker.now();
         if let Some(until) = self.closing {
             let written = !self.client_open || self.session.outbox(Side::Client).is_empty();
@@ -402,6 +329,14 @@ impl Inner {
             if (written && !self.client_open && heard) || now >= until {
                 return self.finish(token, worker);
             }
+        }
+        self.inbox.tidy();
+        self.watch_client(token, worker);
+        self.watch_origin(token, worker);
+        // Answers that went out now may have held up requests that came in long ago, and no event
+        // will tell.
+        if self.wants_turn(Side::Client) || self.wants_turn(Side::Origin) {
+            worker.want_turn(token);
         }
         self.arm(token, worker);
     }
@@ -437,21 +372,24 @@ impl Inner {
         }
         let Some(client) = &self.client else { return };
         let outbox = self.session.outbox(Side::Client);
-        let wrote = write(client, outbox);
-        let waits = !outbox.is_empty();
-        match wrote {
+        match write(client, outbox) {
             Ok(0) => {}
             Ok(_) => self.session.alive(Side::Client, worker.now()),
             Err(error) => {
                 debug!("{}: write failed: {error}", self.entry.id);
-                return self.client_gone(token, worker);
+                self.client_gone(token, worker);
             }
         }
+    }
+
+    /// Says what to wait for on the client's connection.
+    fn watch_client(&mut self, token: Token, worker: &Worker) {
+        let Some(client) = self.client.as_ref().filter(|_| self.client_open) else { return };
         let reads = self.closing.is_some() || self.session.wants(Side::Client);
-        let interest = interest(reads && self.client_open, waits && self.client_open);
+        let waits = !self.session.outbox(Side::Client).is_empty();
+        let interest = interest(reads && !self.client_done, waits);
         // What fails is tried again when the connection is next looked after.
         if interest != self.client_interest
-            && let Some(client) = &self.client
             && worker.modify(token, CLIENT, client, interest).is_ok()
         {
             self.client_interest = interest;

@@ -318,6 +318,11 @@ impl Session {
         }
     }
 
+    /// Whether the client is still to hear something. One that sends no more may well read on.
+    pub fn owes_client(&self) -> bool {
+        !self.requests.is_empty() || self.deciding.is_some() || self.to_client.reply_bytes() > 0
+    }
+
     /// The configuration changed: the next session on this connection goes by this table. One that
     /// is under way keeps its origin.
     pub fn set_table(&mut self, table: Arc<Table>) {

@@ -15,7 +15,7 @@ use crate::{
         Worker,
         gather::{self, Pause},
     },
-    proxy::{shared::Entry, tracks::TrackSockets},
+    proxy::{connection::turn::Budget, shared::Entry, tracks::TrackSockets},
     rtsp::framing::{FramingError, Unit},
     session::{Feed, Flow, FrameRoute, Inbox, Session, Side},
 };
@@ -51,32 +51,35 @@ pub(super) struct Taken {
     pub(super) frames: bool,
 }
 
-/// Takes what a peer sent, up to its first message: that may need an answer of ours before the next
-/// one is looked at.
+/// Takes what a peer sent, up to its first message, which may need an answer of ours before the next
+/// one is looked at, or to the end of its turn.
 pub(super) fn take(
     from: Side,
     (inbox, fresh): (&mut Inbox, &[u8]),
     followed: &mut Followed,
     mut ways: Ways<'_>,
+    budget: &mut Budget,
     entry: &Entry,
     worker: &Worker,
 ) -> Result<Taken, FramingError> {
     let now = worker.now();
     let mut taken = Taken::default();
     let mut frames = Frames::new();
-    let fed = inbox.feed(fresh, |unit, bytes| match unit {
-        Unit::Frame { channel, .. } => {
-            frames.relay(from, channel, bytes, &mut ways, followed, now);
-            taken.frames = true;
-            Feed::Go
+    let fed = inbox.feed(fresh, |unit, bytes| {
+        budget.spend(unit);
+        match unit {
+            Unit::Frame { channel, .. } => {
+                frames.relay(from, channel, bytes, &mut ways, followed, now);
+                taken.frames = true;
+            }
+            Unit::Message { head, .. } => {
+                frames.flush(&mut ways, now); // what came before it
+                ways.session.message(from, bytes, head, now);
+                taken.message = true;
+            }
+            Unit::Blank { .. } => {}
         }
-        Unit::Message { head, .. } => {
-            frames.flush(&mut ways, now); // what came before it
-            ways.session.message(from, bytes, head, now);
-            taken.message = true;
-            Feed::Pause
-        }
-        Unit::Blank { .. } => Feed::Go,
+        if taken.message || budget.is_spent() { Feed::Pause } else { Feed::Go }
     });
     frames.flush(&mut ways, now);
     frames.count(entry, worker);

@@ -1,15 +1,12 @@
 //! The origin's side of a connection: connecting without blocking, reading, writing, letting go.
 
 use core::{net::SocketAddr, time::Duration};
-use std::{
-    io::{self, Read},
-    net::TcpStream,
-};
+use std::{io, net::TcpStream};
 
 use log::{debug, warn};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Followed, Inner, ORIGIN, OriginSide, READS_PER_TURN, Ways, frames, interest, write};
+use super::{Followed, Inner, ORIGIN, OriginSide, interest, write};
 use crate::{
     auth::Signer,
     clock::Instant,
@@ -163,77 +160,19 @@ impl Inner {
             return;
         }
         if what.readable {
-            self.read_origin(token, worker);
-        }
-    }
-
-    pub(super) fn read_origin(&mut self, token: Token, worker: &Worker) {
-        for _ in 0..READS_PER_TURN {
-            let Some(origin) = &mut self.origin else { return };
-            if origin.connecting.is_some() {
-                return; // another one took its place
-            }
-            let mut scratch = worker.scratch().borrow_mut();
-            match origin.stream.read(&mut scratch.stream[..]) {
-                Ok(0) => {
-                    drop(scratch);
-                    return self.origin_gone(token, worker);
-                }
-                Ok(got) => {
-                    let full = got == scratch.stream.len();
-                    self.feed_origin(&scratch.stream[..got], token, worker);
-                    if !full {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    debug!("{}: read from the origin failed: {error}", self.entry.id);
-                    drop(scratch);
-                    return self.origin_gone(token, worker);
-                }
-            }
-        }
-    }
-
-    pub(super) fn feed_origin(&mut self, mut fresh: &[u8], token: Token, worker: &Worker) {
-        loop {
-            let Self { session, origin: Some(origin), tracks, client, .. } = self else { return };
-            let OriginSide { inbox, followed, .. } = origin;
-            let ways = Ways { session, tracks, peer: client.as_ref().filter(|_| self.client_open) };
-            let taken =
-                frames::take(Side::Origin, (inbox, fresh), followed, ways, &self.entry, worker);
-            match taken {
-                Ok(taken) if taken.message => {}
-                Ok(_) => return,
-                Err(error) => {
-                    let name = self.session.origin_name();
-                    if let Some(more) = seldom::once_a_minute("origin_framing_lost", name) {
-                        warn!("{}: origin {name}: {error}{more}", self.entry.id);
-                    }
-                    self.session.origin_framing_lost(worker.now());
-                    self.drain(token, worker);
-                    return self.drop_if_closing(token, worker);
-                }
-            }
-            self.drain(token, worker);
-            fresh = &[];
-            if self.origin.as_ref().is_none_or(|origin| origin.inbox.is_empty()) {
-                return;
-            }
+            self.read(Side::Origin, token, worker);
         }
     }
 
     /// The origin's connection is of no use any more. An ended session does not ask for it to be
     /// dropped, and a closed connection stays readable.
-    fn origin_gone(&mut self, token: Token, worker: &Worker) {
+    pub(super) fn origin_gone(&mut self, token: Token, worker: &Worker) {
         self.session.handle(Input::SideClosed(Side::Origin), worker.now());
         self.drain(token, worker);
         self.drop_if_closing(token, worker);
     }
 
-    fn drop_if_closing(&mut self, token: Token, worker: &Worker) {
+    pub(super) fn drop_if_closing(&mut self, token: Token, worker: &Worker) {
         if self.closing.is_some() {
             self.drop_origin(token, worker);
         }
@@ -259,12 +198,16 @@ impl Inner {
             debug!("{}: write to the origin failed: {error}", self.entry.id);
             self.origin_gone(token, worker);
         }
-        let waits = !self.session.outbox(Side::Origin).is_empty();
-        // What has gone may have been followed by another.
-        let Some(origin) = self.origin.as_mut().filter(|it| it.connecting.is_none()) else {
+    }
+
+    /// Says what to wait for on the origin's connection.
+    pub(super) fn watch_origin(&mut self, token: Token, worker: &Worker) {
+        let Self { session, origin: Some(origin), .. } = self else { return };
+        if origin.connecting.is_some() {
             return;
-        };
-        let interest = interest(true, waits);
+        }
+        let waits = !session.outbox(Side::Origin).is_empty();
+        let interest = interest(session.wants(Side::Origin), waits);
         // What fails is tried again when the connection is next looked after.
         if interest != origin.interest
             && worker.modify(token, ORIGIN, &origin.stream, interest).is_ok()
@@ -274,8 +217,7 @@ impl Inner {
     }
 }
 
-/// Whether it is the gateway that has run out of something.
-pub(super) fn is_local_shortage(error: &io::Error) -> bool {
+fn is_local_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL)
