@@ -15,7 +15,7 @@ use edgeweir::{
     config::{image, print, text},
     rtsp::{Head, rtp_info, sdp, transport::specs, url::Url},
 };
-use world::{LIVE_MAX_BYTES, World, bend::mutate, chance::Chance, memory::Watch};
+use world::{LIVE_MAX_BYTES, World, bend::mutate, chance::Chance, laws, memory::Watch};
 
 /// Seeds that every run plays.
 const SEEDS: u64 = 500;
@@ -62,7 +62,9 @@ fn lesson(text: &str) -> Lesson {
     let steps = lanes
         .map(|lane| lane.split_once('\n').unwrap_or((lane, "")))
         .filter(|(name, _)| !name.starts_with("proxy "))
-        .map(|(name, body)| (name.to_owned(), body.replace('\n', "\r\n").into_bytes()))
+        .map(|(name, body)| {
+            (name.to_owned(), laws::ids::shown(body.replace('\n', "\r\n").as_bytes()))
+        })
         .collect();
     Lesson { header, steps }
 }

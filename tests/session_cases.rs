@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod laws;
+
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -27,7 +29,9 @@ fn session(paths: &[&str]) -> Session {
         client_ip: "192.0.2.7".parse().unwrap(),
         local_ip: "192.0.2.1".parse().unwrap(),
         authority: b"rtsp://192.0.2.1:8554".to_vec(),
-        via: String::new(),
+        pseudonym: "edgeweir".into(),
+        via_in_1_0: false,
+        ids: laws::ids::source(),
         answer_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(60),
         silence_timeout: Duration::from_secs(10),
@@ -63,7 +67,7 @@ fn feed(
     let bytes = text.replace('\n', "\r\n");
     let mut inbox = Inbox::default();
     inbox
-        .feed(bytes.as_bytes(), |unit, bytes| {
+        .feed(&laws::ids::shown(bytes.as_bytes()), |unit, bytes| {
             session.message(side, bytes, unit.len(), now);
             Feed::Go
         })
@@ -127,7 +131,7 @@ fn a_configuration_that_changes_between_describe_and_setup_does_not_end_the_set_
     feed(&mut session, Side::Client, setup, at(3), true);
     assert!(said(&mut session, Side::Origin).starts_with("SETUP "));
     feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 2\nSession: S\n\n", at(4), true);
-    let teardown = "TEARDOWN rtsp://gw/cam/x RTSP/1.0\nCSeq: 3\nSession: S\n\n";
+    let teardown = "TEARDOWN rtsp://gw/cam/x RTSP/1.0\nCSeq: 3\nSession: <session-1>\n\n";
     feed(&mut session, Side::Client, teardown, at(5), true);
     feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 3\n\n", at(6), true);
     said(&mut session, Side::Client);

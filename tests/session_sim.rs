@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod laws;
+
 use core::time::Duration;
 use std::{
     collections::{HashSet, VecDeque},
@@ -89,6 +91,8 @@ struct World {
     open: HashSet<u8>,
     ended: Option<Fault>,
     answers: HashSet<u16>,
+    /// The session id that the client was told last.
+    id: String,
     to_client: Vec<u8>,
     to_origin: Vec<u8>,
 }
@@ -108,7 +112,9 @@ impl World {
             client_ip: "192.0.2.7".parse().unwrap(),
             local_ip: "192.0.2.1".parse().unwrap(),
             authority: b"rtsp://192.0.2.1:8554".to_vec(),
-            via: String::new(),
+            pseudonym: "edgeweir".into(),
+            via_in_1_0: false,
+            ids: laws::ids::source(),
             answer_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             silence_timeout: Duration::from_secs(10),
@@ -129,6 +135,7 @@ impl World {
             open: HashSet::new(),
             ended: None,
             answers: HashSet::new(),
+            id: "none-yet".into(),
             to_client: Vec::new(),
             to_origin: Vec::new(),
         }
@@ -194,8 +201,12 @@ impl World {
             message.push_str(&format!("Transport: {transport}\r\n"));
         }
         if self.rng.chance(50) {
-            let ids = ["S1", "S1;timeout=30", "S2", "nobodys"];
-            message.push_str(&format!("Session: {}\r\n", ids[self.rng.below(ids.len())]));
+            let id = match self.rng.below(8) {
+                0 => "S1".into(),
+                1 => format!("{};timeout=30", self.id),
+                _ => self.id.clone(),
+            };
+            message.push_str(&format!("Session: {id}\r\n"));
         }
         message.push_str("\r\n");
         self.asked.push_back(cseq);
@@ -433,6 +444,9 @@ impl World {
             let head = Head::parse(&bytes[..head]).expect("what the client gets can be parsed");
             let Some(status) = head.status() else { continue };
             self.answers.insert(status);
+            if let Some(session) = head.session() {
+                self.id = String::from_utf8_lossy(session.id).into_owned();
+            }
             let cseq = head.cseq().expect("answers carry the number of their request");
             let next = self.asked.pop_front();
             assert_eq!(next, Some(cseq), "answers leave in the order of the requests");

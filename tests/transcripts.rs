@@ -3,11 +3,14 @@
 //!
 //! Four lanes (`client > proxy`, `proxy > origin`, `origin > proxy`, `proxy > client`) and a fifth,
 //! `proxy does`, for pipes, refusals and ends. Lines end in CRLF; `\n` at the end of a line stands
-//! for a bare LF, `\xNN` for a byte that is no text, `\*N*c` for N times the letter c.
+//! for a bare LF, `\xNN` for a byte that is no text, `\*N*c` for N times the letter c, `<session-1>` for the
+//! first session id that the gateway gave.
 //! `UPDATE_TRANSCRIPTS=1 cargo test --test transcripts` writes what came out; the difference is the
 //! review. Plugins say what lanes like `filter SLOT says reject 403` have put down for them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod laws;
 
 use core::{fmt::Write as _, net::IpAddr, time::Duration};
 use std::{collections::VecDeque, fs, path::Path, sync::Arc};
@@ -130,7 +133,9 @@ impl Play {
             client_ip: CLIENT_IP.parse().unwrap(),
             local_ip: GATEWAY_IP.parse().unwrap(),
             authority: format!("rtsp://{GATEWAY_IP}:8554").into_bytes(),
-            via: first("via").unwrap_or_default(),
+            pseudonym: first("via").unwrap_or_else(|| "edgeweir".into()),
+            via_in_1_0: first("via").is_some(),
+            ids: laws::ids::source(),
             answer_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             silence_timeout: Duration::from_secs(10),
@@ -162,8 +167,8 @@ impl Play {
         for (lane, text) in core::mem::take(&mut self.steps) {
             write!(self.out, "--- {lane}\n{text}").unwrap();
             match lane.as_str() {
-                "client > proxy" => self.feed(Side::Client, &bytes(&text)),
-                "origin > proxy" => self.feed(Side::Origin, &bytes(&text)),
+                "client > proxy" => self.feed(Side::Client, &laws::ids::shown(&bytes(&text))),
+                "origin > proxy" => self.feed(Side::Origin, &laws::ids::shown(&bytes(&text))),
                 lane if lane.contains(" says ") => {
                     self.said.push((lane.to_owned(), text));
                     continue;
@@ -246,7 +251,7 @@ impl Play {
             let waiting = outbox.slices().concat();
             outbox.wrote(waiting.len());
             if !waiting.is_empty() {
-                let text = show(&waiting);
+                let text = show(&laws::ids::hidden(&waiting));
                 write!(self.out, "--- {lane}\n{text}").unwrap();
             }
         }
@@ -299,10 +304,12 @@ impl Play {
             }
             Output::Seen(..) => {}
             Output::Find(id) => {
+                let id = laws::ids::hidden(&id);
                 self.does(&format!("find session {}", String::from_utf8_lossy(&id)));
                 self.session.handle(Input::NotFound, now);
             }
             Output::Detach(id) => {
+                let id = laws::ids::hidden(&id);
                 self.does(&format!("detach session {}", String::from_utf8_lossy(&id)));
             }
             Output::DropOrigin => {

@@ -37,7 +37,7 @@ use crate::{
     clock::Instant,
     origin::Reservation,
     pipe::{Driven, Hold, Interest, Ready, Token, Worker},
-    session::{Bounds, Fault, Inbox, Input, Session, Side, Surroundings},
+    session::{Bounds, Fault, IdSource, Inbox, Input, Session, Side, Surroundings, pseudonym},
 };
 
 /// Source numbers of the two TCP sockets.
@@ -125,11 +125,14 @@ fn try_begin(
     let advertised = config.gateway.advertise.unwrap_or(local.ip().to_canonical());
     let seconds = |seconds: u16| Duration::from_secs(seconds.into());
     let authority = SocketAddr::new(advertised, local.port());
+    let entry = shared.enter(addr, worker.id());
     let around = Surroundings {
         client_ip: addr.ip().to_canonical(),
         local_ip: advertised,
         authority: format!("rtsp://{authority}").into_bytes(),
-        via: config.gateway.via.as_str().to_owned(),
+        pseudonym: pseudonym(&config.gateway.via, &shared.nonce_key),
+        via_in_1_0: !config.gateway.via.is_empty(),
+        ids: IdSource::new(shared.nonce_key, entry.id),
         answer_timeout: seconds(config.limits.answer_timeout_s),
         idle_timeout: seconds(config.limits.idle_timeout_s),
         silence_timeout: seconds(config.limits.silence_timeout_s),
@@ -140,7 +143,6 @@ fn try_begin(
         detach: config.limits.detached_sessions,
     };
     let now = worker.now();
-    let entry = shared.enter(addr, worker.id());
     let inner = Inner {
         shared: Arc::clone(shared),
         entry: Arc::clone(&entry),

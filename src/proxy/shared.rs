@@ -65,14 +65,13 @@ pub(super) struct Shared {
     pub(super) half_open: AtomicU32,
     counters: Mutex<BTreeMap<&'static str, u64>>,
     events: Mutex<VecDeque<String>>,
-    /// Sessions that wait for their client, by id and client address: the connection that drives
-    /// them.
+    /// Sessions that wait for their client.
     lobby: Mutex<Lobby>,
     /// No new sessions are taken.
     pub(super) draining: AtomicBool,
     /// Seed of this run, for choices that should not repeat from run to run.
     pub(super) seed: u64,
-    /// Key of this run's nonces.
+    /// Key of this run's nonces, session ids and pseudonym.
     pub(super) nonce_key: [u8; 32],
     /// Who is asked where the configuration names a slot.
     pub(super) plugins: Plugins,
@@ -361,13 +360,13 @@ impl Shared {
     }
 
     /// Keeps a session to be found by its client.
-    pub(super) fn detach(&self, session: Vec<u8>, client: IpAddr, path: Vec<u8>, connection: u64) {
-        lock(&self.lobby).enter(session, client, path, connection);
+    pub(super) fn detach(&self, session: Vec<u8>, client: IpAddr, connection: u64) {
+        lock(&self.lobby).enter(session, client, connection);
     }
 
     /// The connection that drives this session of this client; it is not found again.
-    pub(super) fn find(&self, session: &[u8], client: IpAddr, path: &[u8]) -> Option<Arc<Entry>> {
-        let connection = lock(&self.lobby).find(session, client, path)?;
+    pub(super) fn find(&self, session: &[u8], client: IpAddr) -> Option<Arc<Entry>> {
+        let connection = lock(&self.lobby).find(session, client)?;
         self.entry(connection)
     }
 

@@ -247,11 +247,14 @@ impl<'a> Head<'a> {
         decimal(self.header("CSeq")?.value)
     }
 
-    /// The Session header.
+    /// The Session header; an empty one is none.
     pub fn session(&self) -> Option<SessionHeader<'a>> {
         let header = self.header("Session")?;
         let mut parts = header.value.split(|byte| *byte == b';');
         let id = parts.next()?.trim_ascii();
+        if id.is_empty() {
+            return None;
+        }
         let timeout_s = parts.find_map(|part| {
             let (name, value) = split_at_byte(part, b'=')?;
             name.eq_ignore_ascii_case(b"timeout").then(|| decimal(value)).flatten()
@@ -314,7 +317,7 @@ pub(crate) fn decimal(text: &[u8]) -> Option<u32> {
 }
 
 /// The two sides of the first such byte, without spaces around them.
-pub(super) fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = text.iter().position(|b| *b == byte)?;
     let (left, right) = text.split_at(at);
     Some((left.trim_ascii(), right.get(1..)?.trim_ascii()))

@@ -133,8 +133,8 @@ impl Session {
         if let Some(timestamp) = head.header("Timestamp") {
             all.push(("Timestamp", timestamp.value));
         }
-        if let Some(session) = head.header("Session") {
-            all.push(("Session", session.value));
+        if let Some(session) = head.session().filter(|session| self.ids.is_ours(session.id)) {
+            all.push(("Session", session.id));
         }
         let mut answer = Vec::new();
         let number = (!cseq.is_empty()).then_some(cseq);

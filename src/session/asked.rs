@@ -1,6 +1,6 @@
 //! What an origin asks of the client, and what it is answered in the client's place.
 
-use super::{Fault, Output, Session, filter::Subject, rewrite};
+use super::{Fault, Output, Session, filter::Subject, rewrite, rewrite::RequestOfOrigin};
 use crate::{
     clock::Instant,
     rtsp::{Head, Method, Version, write},
@@ -69,7 +69,9 @@ impl Session {
             _ => None,
         };
         let number = self.origin_requests.number();
-        let request = rewrite::origin_request(head, bytes, head_len, mapping, number, location);
+        let session = head.session().and_then(|session| self.ids.told_in_request(session.id));
+        let change = RequestOfOrigin { cseq: number, session, location };
+        let request = rewrite::origin_request(head, bytes, head_len, mapping, change);
         let due = now + self.around.answer_timeout;
         self.origin_requests.push(cseq, head.method(), b"", due, ());
         if let Some((_, pending)) = self.origin_requests.last_mut() {

@@ -1,7 +1,7 @@
 //! What a client asks for: checks that need no origin, the verdicts of others, and on to the origin.
 
 use super::{
-    Deciding, Fault, Leg, Link, Note, Output, Session, SetupNote, State, VIA_DEFAULT,
+    Deciding, Fault, Leg, Link, Note, Output, Session, SetupNote, State,
     answer::PUBLIC,
     filter::Subject,
     negotiate::{self, NoTransport, Wish},
@@ -53,7 +53,7 @@ impl Session {
         }
         self.take_up_table(head.method());
         match self.check(&head) {
-            Err(Fault::NoSession) if self.around.detach && self.id.is_none() => {
+            Err(Fault::NoSession) if self.around.detach && self.tracks.is_empty() => {
                 let id = head.session().map(|session| session.id.to_vec()).unwrap_or_default();
                 self.deciding = Some(Deciding { raw: bytes.to_vec(), head: head_len, setup: None });
                 self.outputs.push_back(Output::Find(id));
@@ -98,11 +98,8 @@ impl Session {
         let method = head.method();
         let setting_up = self.requests.open().any(|(_, p)| p.method == Method::Setup)
             || self.deciding.as_ref().is_some_and(|d| d.setup.is_some());
-        match (head.session(), &self.id) {
-            (Some(theirs), Some(ours)) if theirs.id == ours => {}
-            (Some(_), None) if setting_up => {}
-            (Some(_), _) => return Err(Fault::NoSession),
-            (None, _) => {}
+        if head.session().is_some_and(|session| !self.ids.is_ours(session.id)) {
+            return Err(Fault::NoSession);
         }
         let needs_session =
             matches!(method, Method::Play | Method::Pause | Method::Record | Method::Teardown);
@@ -117,13 +114,13 @@ impl Session {
     }
 
     fn pseudonym(&self) -> &str {
-        if self.around.via.is_empty() { VIA_DEFAULT } else { &self.around.via }
+        &self.around.pseudonym
     }
 
     /// The value of a Via header that is added to requests toward the origin, if one is: always in
     /// 2.0, in 1.0 where the configuration names a pseudonym.
     pub(super) fn via(&self, version: Version) -> Option<&str> {
-        (version == Version::V2 || !self.around.via.is_empty()).then(|| self.pseudonym())
+        (version == Version::V2 || self.around.via_in_1_0).then(|| self.pseudonym())
     }
 
     /// What is asked of the gateway itself.
@@ -338,7 +335,7 @@ impl Session {
             self.presentation = head.uri().unwrap_or_default().to_vec();
         }
         let due = now + self.around.answer_timeout;
-        let note = Note { setup, sent_at: now, ..Note::default() };
+        let note = Note { setup, sent_at: now, session: self.ids.number(), ..Note::default() };
         self.requests.push(cseq, head.method(), &deciding.raw, due, note);
         self.pump(now);
     }
@@ -400,7 +397,8 @@ impl Session {
             None => Some(Credentials::Strip),
         };
         let via = self.via(head.version().unwrap_or_default());
-        let change = RequestChange { cseq: number, transport, via, authorization };
+        let session = self.ids.theirs(pending.note.session);
+        let change = RequestChange { cseq: number, session, transport, via, authorization };
         let bytes = rewrite::request(&head, &pending.raw, head_len, mapping, change);
         if self.to_origin.push_reply(&bytes).is_err() {
             return self.end(Fault::OriginSilent, now);
@@ -440,7 +438,8 @@ impl Session {
         head_len: usize,
     ) {
         let Some(pending) = self.origin_requests.get(at) else { return };
-        let answer = rewrite::client_answer(head, bytes, head_len, &pending.asked);
+        let session = head.session().and_then(|session| self.ids.meant(session.id));
+        let answer = rewrite::client_answer(head, bytes, head_len, &pending.asked, session);
         self.answer_origin(at, answer);
     }
 
@@ -450,7 +449,7 @@ impl Session {
             self.outputs.push_back(Output::Close(id));
             self.tracks.remove(id);
         }
-        self.id = None;
+        self.ids.over();
         self.state = State::Init;
         self.media_promised = false;
         self.tried.clear();

@@ -46,7 +46,7 @@ impl Session {
     }
 
     fn wants_keepalive(&self) -> bool {
-        self.id.is_some()
+        self.ids.is_known()
             && self.link == Link::Up
             && !self.tracks.is_empty()
             && self.own.is_empty()
@@ -133,11 +133,11 @@ impl Session {
         let goes_on = self.around.detach
             && self.state != State::Init
             && self.tracks.iter().all(|track| !track.plan.client.is_tcp());
-        match &self.id {
+        match self.ids.ours() {
             Some(id)
                 if goes_on && !self.requests.open().any(|(_, p)| p.method == Method::Teardown) =>
             {
-                self.outputs.push_back(Output::Detach(id.clone()));
+                self.outputs.push_back(Output::Detach(id.to_vec()));
                 self.detached = true;
                 self.requests.silence();
                 self.close_when_answered = false;

@@ -216,11 +216,8 @@ impl Session {
             Subject::ClientAnswer(number) => {
                 let Some(at) = self.origin_requests.find(Some(number)) else { return };
                 let Some(pending) = self.origin_requests.get(at) else { return };
-                let answer = self.answer_of(
-                    &refusal,
-                    Some(&pending.asked),
-                    head.session().map(|session| session.id),
-                );
+                let session = head.session().and_then(|session| self.ids.meant(session.id));
+                let answer = self.answer_of(&refusal, Some(&pending.asked), session);
                 self.answer_origin(at, answer);
             }
         }
@@ -232,18 +229,20 @@ impl Session {
         let Some(pending) = self.requests.get(at) else { return };
         let (method, setup) = (pending.method, pending.note.setup);
         let done = head.status().is_some_and(|status| (200..300).contains(&status));
-        let id = self.id.as_deref().or_else(|| head.session().map(|session| session.id));
+        let number = pending.note.session;
         let told = match method {
             // The client has no session yet, and does not get one.
             Method::Setup if self.tracks.is_empty() => None,
-            _ => id,
+            _ => self.ids.told(number),
         };
         let answer = self.answer_of(refusal, Some(&pending.asked), told);
         match method {
-            Method::Setup if done && self.tracks.is_empty() && self.id.is_none() => {
-                self.id = id.map(<[u8]>::to_vec);
+            Method::Setup if done && self.tracks.is_empty() => {
+                if let Some(session) = head.session() {
+                    self.ids.learn(session.id, number);
+                }
                 self.send_own(Own::Teardown, Method::Teardown, now);
-                self.id = None;
+                self.ids.forget_theirs();
             }
             Method::Play | Method::Record if done => {
                 self.send_own(Own::Pause, Method::Pause, now);

@@ -31,6 +31,7 @@ mod cseq;
 mod end;
 mod fault;
 mod filter;
+mod ids;
 mod inbox;
 mod keepalive;
 mod negotiate;
@@ -44,13 +45,14 @@ mod words;
 use core::time::Duration;
 use std::{collections::VecDeque, sync::Arc};
 
-use self::{cseq::Outstanding, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping};
+use self::{cseq::Outstanding, ids::Ids, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping};
 pub use self::{
     fault::{Fault, Whose},
+    ids::{IdSource, pseudonym},
     inbox::{Flow as Feed, Inbox},
     outbox::{Bounds, Outbox, Stuck},
     tracks::{Leg, Plan, Route as FrameRoute, Track, Tracks},
-    words::{Input, OriginLink, Output, Sight, State, Surroundings, VIA_DEFAULT},
+    words::{Input, OriginLink, Output, Sight, State, Surroundings},
 };
 pub use crate::pipe::{Kind as Flow, Side};
 use crate::{
@@ -76,6 +78,8 @@ struct Note {
     retried: bool,
     not_before: Option<Instant>,
     sent_at: Instant,
+    /// Which session of the connection it was asked in.
+    session: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +139,7 @@ pub struct Session {
     presentation: Vec<u8>,
     /// Control URLs whose media is not audio or video, by their last bytes.
     quiet_controls: Vec<Vec<u8>>,
-    id: Option<Vec<u8>>,
+    ids: Ids,
     tracks: Tracks,
     state: State,
     keepalive: Keepalive,
@@ -154,6 +158,7 @@ impl Session {
     /// A connection that was just accepted.
     pub fn new(around: Surroundings, table: Arc<Table>, now: Instant) -> Self {
         let bounds = around.media_queue;
+        let ids = Ids::new(around.ids.clone());
         Self {
             around,
             table,
@@ -177,7 +182,7 @@ impl Session {
             mapping: None,
             presentation: Vec::new(),
             quiet_controls: Vec::new(),
-            id: None,
+            ids,
             tracks: Tracks::default(),
             state: State::Init,
             keepalive: Keepalive::new(None, now),
@@ -422,7 +427,7 @@ impl Session {
         self.origin = None;
         self.tried.clear();
         self.mapping = None;
-        self.id = None;
+        self.ids.forget_theirs();
         self.quiet_controls.clear();
     }
 

@@ -6,7 +6,7 @@ use super::{
     filter::Subject,
     keepalive::Keepalive,
     negotiate,
-    rewrite::{self, AnswerChange},
+    rewrite::{self, AnswerChange, Told},
 };
 use crate::{
     clock::Instant,
@@ -27,6 +27,7 @@ impl Session {
             }
             mapping.aliases.clear();
         }
+        self.ids.forget_theirs();
         self.keepalive = Keepalive::new(link.keepalive, now);
         self.origin = Some(link);
         self.silent = false;
@@ -124,6 +125,7 @@ impl Session {
             Err(fault) => return self.fail(at, fault),
         };
         if (200..300).contains(&status) {
+            self.learn_id(at, head);
             match method {
                 Method::Setup => return self.set_up(at, head, bytes, head_len, now),
                 Method::Options => {
@@ -145,6 +147,17 @@ impl Session {
             self.outputs.push_back(Output::Close(setup.track));
         }
         self.pass_answer(at, head, bytes, head_len, None, location);
+    }
+
+    /// An origin may give the session's id in its answer to anything. One that is too long is none: no
+    /// request of the session could be told from a stranger's.
+    fn learn_id(&mut self, at: usize, head: &Head<'_>) {
+        let Some(number) = self.requests.get(at).map(|pending| pending.note.session) else {
+            return;
+        };
+        if let Some(session) = head.session().filter(|it| it.id.len() <= SESSION_ID_MAX_BYTES) {
+            self.ids.learn(session.id, number);
+        }
     }
 
     fn plays(&mut self, state: State, now: Instant) {
@@ -199,9 +212,6 @@ impl Session {
             self.around.local_ip,
         );
         if let Some(session) = head.session() {
-            if self.id.is_none() {
-                self.id = Some(session.id.to_vec());
-            }
             self.keepalive.timeout(session.timeout_s.unwrap_or(0));
         }
         let url = asked.uri().unwrap_or_default().to_vec();
@@ -236,10 +246,11 @@ impl Session {
         let (Some(pending), Some(mapping)) = (self.requests.get(at), &mut self.mapping) else {
             return;
         };
-        let session = match (head.session(), &self.id) {
-            (Some(theirs), Some(first)) if theirs.id != first => Some(first.as_slice()),
-            _ => None,
-        };
+        let session = self.ids.told(pending.note.session).map(|id| Told {
+            id,
+            idle_s: u32::try_from(self.around.idle_timeout.as_secs()).unwrap_or(u32::MAX),
+            begins: transport.is_some(),
+        });
         let change = AnswerChange { cseq: &pending.asked, transport, session, location };
         let answer = rewrite::answer(head, bytes, head_len, mapping, &self.presentation, change);
         self.requests.answer(at, answer);

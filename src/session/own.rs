@@ -39,7 +39,7 @@ impl Session {
         let signer = self.origin.as_mut().and_then(|origin| origin.signer.as_mut());
         let authorization = signer.and_then(|s| s.authorization(method.as_str().as_bytes(), &uri));
         let mut headers: Vec<(&str, &[u8])> = Vec::new();
-        if let Some(id) = &self.id {
+        if let Some(id) = self.ids.theirs(self.ids.number()) {
             headers.push(("Session", id));
         }
         if let Some(value) = &authorization {
@@ -74,8 +74,8 @@ impl Session {
             (Own::Teardown, 401, _) if self.challenged(&head) => {
                 self.send_own(Own::Teardown, Method::Teardown, now);
             }
-            (Own::Setup, 200..=299, Some(session)) if self.id.is_none() => {
-                self.id = Some(session.id.to_vec());
+            (Own::Setup, 200..=299, Some(session)) if !self.ids.is_known() => {
+                self.ids.learn(session.id, self.ids.number());
                 self.send_own(Own::Teardown, Method::Teardown, now);
             }
             _ => {}

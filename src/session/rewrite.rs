@@ -4,9 +4,10 @@
 //! byte for byte. URLs, Content-Base, Location, SDP controls and RTP-Info go through one
 //! [`Mapping`], so that they are rewritten together or not at all (RFC 7826 18.45).
 
+use super::keepalive::DEFAULT_TIMEOUT;
 use crate::rtsp::{
     Edits, Head, Method, Version,
-    head::Header,
+    head::{Header, decimal, split_at_byte},
     rtp_info, sdp,
     url::{Base, Url},
 };
@@ -92,6 +93,8 @@ fn same_url(one: &[u8], other: &[u8]) -> bool {
 pub(super) struct RequestChange<'a> {
     /// Its number there.
     pub(super) cseq: u32,
+    /// What the origin calls the session, where the client names one.
+    pub(super) session: Option<&'a [u8]>,
     /// The Transport header, for SETUP.
     pub(super) transport: Option<Vec<u8>>,
     /// Pseudonym to add to Via.
@@ -130,6 +133,8 @@ pub(super) fn request(
             edits.replace(header.value_span.clone(), transport.clone());
         } else if header.is("Authorization") && change.authorization.is_some() {
             edits.remove(header.line_span.clone());
+        } else if header.is("Session") {
+            session(head, &header, change.session, &mut edits);
         } else if header.is("Content-Base") || header.is("Content-Location") {
             edits.replace(header.value_span.clone(), mapping.to_origin(header.value));
         }
@@ -161,10 +166,21 @@ pub(super) struct AnswerChange<'a> {
     pub(super) cseq: &'a [u8],
     /// The Transport header, for SETUP.
     pub(super) transport: Option<Vec<u8>>,
-    /// The session's id, where the origin answered with another one.
-    pub(super) session: Option<&'a [u8]>,
+    /// What the client is told of the session, where the origin names one.
+    pub(super) session: Option<Told<'a>>,
     /// Where a redirect leads, already in the client's terms.
     pub(super) location: Option<Vec<u8>>,
+}
+
+/// What the client is told of its session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told<'a> {
+    /// Its id.
+    pub(super) id: &'a [u8],
+    /// How long the client may be silent before the gateway gives it up, in seconds.
+    pub(super) idle_s: u32,
+    /// Whether this answer begins it.
+    pub(super) begins: bool,
 }
 
 /// An origin's answer as the client should see it. SDP controls that have no place under the
@@ -211,12 +227,12 @@ pub(super) fn answer(
             }
         } else if header.is("Public") || header.is("Allow") {
             cut_methods(&header, &mut edits);
+        } else if header.is("Session") {
+            session(head, &header, change.session.map(|told| told.id), &mut edits);
+            if let Some(told) = change.session {
+                timeout(&header, told, &mut edits);
+            }
         }
-    }
-    if let Some(id) = change.session
-        && let Some(session) = head.session()
-    {
-        edits.replace(session.id_span, id.to_vec());
     }
     if let Some(value) = transport {
         let line = [b"Transport: ", &value[..], b"\r\n"].concat();
@@ -225,14 +241,24 @@ pub(super) fn answer(
     finish(head, message, body_at, edits, &controls)
 }
 
-/// Requests of the origin, and the client's answers to them, differ in numbers and URLs only.
+/// What a request of the origin becomes on its way to the client.
+#[derive(Debug, Default)]
+pub(super) struct RequestOfOrigin<'a> {
+    /// Its number there.
+    pub(super) cseq: u32,
+    /// What the client calls the session that it names.
+    pub(super) session: Option<&'a [u8]>,
+    /// Where a redirect leads, already in the client's terms.
+    pub(super) location: Option<Vec<u8>>,
+}
+
+/// Requests of the origin, and the client's answers to them, differ in numbers, ids and URLs only.
 pub(super) fn origin_request(
     head: &Head<'_>,
     message: &[u8],
     body_at: usize,
     mapping: &Mapping,
-    cseq: u32,
-    location: Option<Vec<u8>>,
+    change: RequestOfOrigin<'_>,
 ) -> Vec<u8> {
     let mut edits = Edits::default();
     if let Some((span, uri)) = head.uri_span().zip(head.uri())
@@ -240,11 +266,13 @@ pub(super) fn origin_request(
     {
         edits.replace(span, url);
     }
-    number(head, &mut edits, cseq.to_string().as_bytes());
+    number(head, &mut edits, change.cseq.to_string().as_bytes());
     hop_by_hop(head, &mut edits);
     for header in head.headers() {
-        if header.is("Location")
-            && let Some(location) = &location
+        if header.is("Session") {
+            session(head, &header, change.session, &mut edits);
+        } else if header.is("Location")
+            && let Some(location) = &change.location
         {
             edits.replace(header.value_span.clone(), location.clone());
         } else if header.is("RTP-Info") {
@@ -266,11 +294,60 @@ pub(super) fn client_answer(
     message: &[u8],
     body_at: usize,
     cseq: &[u8],
+    theirs: Option<&[u8]>,
 ) -> Vec<u8> {
     let mut edits = Edits::default();
     number(head, &mut edits, cseq);
     hop_by_hop(head, &mut edits);
+    for header in head.all("Session") {
+        session(head, &header, theirs, &mut edits);
+    }
     finish(head, message, body_at, edits, &Edits::default())
+}
+
+/// A Session header names the session as the receiver knows it; one that means nothing to it does not
+/// leave.
+fn session(head: &Head<'_>, header: &Header<'_>, id: Option<&[u8]>, edits: &mut Edits<'_>) {
+    match id {
+        // The parameters are for answers (RFC 2326 12.37), where they are seen to apart.
+        Some(id) if head.is_response() => {
+            let there = header.value.split(|byte| *byte == b';').next().unwrap_or_default();
+            let start = header.value_span.start;
+            edits.replace(start..start + there.trim_ascii_end().len(), id.to_vec());
+        }
+        Some(id) => edits.replace(header.value_span.clone(), id.to_vec()),
+        None => edits.remove(header.line_span.clone()),
+    }
+}
+
+/// The timeout that the client is told is the smaller of the origin's and ours.
+fn timeout(header: &Header<'_>, told: Told<'_>, edits: &mut Edits<'_>) {
+    let parts = || header.value.split(|byte| *byte == b';').skip(1);
+    let named = parts().find_map(|part| {
+        let (name, value) = split_at_byte(part, b'=')?;
+        name.eq_ignore_ascii_case(b"timeout").then_some((decimal(value), part))
+    });
+    let unnamed = u32::try_from(DEFAULT_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
+    let theirs = named.and_then(|(seconds, _)| seconds).filter(|seconds| *seconds > 0);
+    let seconds = theirs.unwrap_or(unnamed).min(told.idle_s);
+    let Some((_, part)) = named else {
+        if told.begins && seconds < unnamed {
+            let text = format!(";timeout={seconds}").into_bytes();
+            edits.insert(header.value_span.end, text);
+        }
+        return;
+    };
+    if theirs != Some(seconds) {
+        // Where the part begins: the parts before it and their semicolons.
+        let before: usize = header
+            .value
+            .split(|byte| *byte == b';')
+            .take_while(|other| !core::ptr::eq(*other, part))
+            .map(|other| other.len() + 1)
+            .sum();
+        let at = header.value_span.start + before;
+        edits.replace(at..at + part.len(), format!("timeout={seconds}").into_bytes());
+    }
 }
 
 /// Puts CSeq first, since some recorders demand it there; where it is first already, only the
@@ -480,12 +557,39 @@ mod tests {
             Content-Length: 3\r\n\r\n\x00\xff$";
         let head_len = message.len() - 3;
         let head = Head::parse(&message[..head_len]).unwrap();
-        let answer = client_answer(&head, message, head_len, b"0007");
+        let answer = client_answer(&head, message, head_len, b"0007", None);
         assert_eq!(answer, message);
         let change = RequestChange { cseq: 7, ..RequestChange::default() };
         let request = request(&head, message, head_len, &mapping, change);
         let expected = String::from_utf8_lossy(message).replace("0007", "7");
         assert_eq!(String::from_utf8_lossy(&request), expected);
+    }
+
+    #[test]
+    fn the_timeout_that_is_told_is_the_smaller_one() {
+        let same = base("rtsp://h:554", "");
+        let told = |value: &str, idle_s: u32, begins: bool| {
+            let message = format!("RTSP/1.0 200 OK\r\nCSeq: 1\r\nSession: {value}\r\n\r\n");
+            let head = Head::parse(message.as_bytes()).unwrap();
+            let session = Some(Told { id: b"ours", idle_s, begins });
+            let change = AnswerChange { cseq: b"1", session, ..AnswerChange::default() };
+            let mut mapping = mapping(same.clone(), same.clone());
+            let out = answer(&head, message.as_bytes(), message.len(), &mut mapping, b"", change);
+            Head::parse(&out).unwrap().header("Session").unwrap().value.to_vec()
+        };
+        let cases = [
+            ("A", 60, true, "ours"),
+            ("A", 20, true, "ours;timeout=20"),
+            ("A", 20, false, "ours"),
+            ("A;timeout=30", 60, true, "ours;timeout=30"),
+            ("A ; Timeout = 300 ;x", 60, false, "ours ;timeout=60;x"),
+            ("A;timeout=0", 60, true, "ours;timeout=60"),
+            ("A;x=timeout;timeout=nonsense", 45, true, "ours;x=timeout;timeout=45"),
+        ];
+        for (value, idle_s, begins, expected) in cases {
+            let value = told(value, idle_s, begins);
+            assert_eq!(String::from_utf8(value).unwrap(), expected);
+        }
     }
 
     #[test]

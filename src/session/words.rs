@@ -2,7 +2,7 @@
 
 use core::{net::IpAddr, time::Duration};
 
-use super::{Bounds, Fault, Plan, Side};
+use super::{Bounds, Fault, IdSource, Plan, Side};
 use crate::{
     auth::Signer,
     config::{self, Slot},
@@ -44,8 +44,12 @@ pub struct Surroundings {
     pub local_ip: IpAddr,
     /// `rtsp://host:port` of ours, for requests that name no host.
     pub authority: Vec<u8>,
-    /// Pseudonym for Via; empty: none in RTSP/1.0.
-    pub via: String,
+    /// Our pseudonym in Via: no other gateway on the way has it (RFC 7826 18.57).
+    pub pseudonym: String,
+    /// Whether requests of RTSP/1.0 carry Via too.
+    pub via_in_1_0: bool,
+    /// Where the ids of its sessions come from.
+    pub ids: IdSource,
     /// How long an origin may take for an answer.
     pub answer_timeout: Duration,
     /// How long a client may be without a sign of life.
@@ -58,9 +62,6 @@ pub struct Surroundings {
     /// back to.
     pub detach: bool,
 }
-
-/// The pseudonym in RTSP/2.0 when the configuration names none (RFC 7826 18.57 demands one).
-pub const VIA_DEFAULT: &str = "edgeweir";
 
 /// An answer to an [`Output`], or news from a connection.
 #[derive(Debug)]

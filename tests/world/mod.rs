@@ -7,6 +7,8 @@
 
 pub mod bend;
 pub mod chance;
+#[path = "../laws/mod.rs"]
+pub mod laws;
 pub mod memory;
 
 use core::time::Duration;
@@ -102,7 +104,9 @@ impl World {
             client_ip: "192.0.2.7".parse().unwrap(),
             local_ip: "192.0.2.1".parse().unwrap(),
             authority: b"rtsp://192.0.2.1:8554".to_vec(),
-            via: all("via").first().copied().unwrap_or_default().to_owned(),
+            pseudonym: all("via").first().copied().unwrap_or("edgeweir").to_owned(),
+            via_in_1_0: !all("via").is_empty(),
+            ids: laws::ids::source(),
             answer_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             silence_timeout: Duration::from_secs(10),

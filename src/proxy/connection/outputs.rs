@@ -17,7 +17,7 @@ use crate::{
         shared::{Facts, lock},
         tracks::{Peers, Place},
     },
-    rtsp::{Head, Method, Url},
+    rtsp::{Head, Method},
     session::{Fault, Inbox, Input, Output, Sight, Whose},
 };
 
@@ -71,8 +71,7 @@ impl Inner {
                 self.inbox = Inbox::default();
                 self.head_since = None;
                 let client = self.client_addr.ip().to_canonical();
-                let path = self.session.path().to_vec();
-                self.shared.detach(id, client, path, self.entry.id);
+                self.shared.detach(id, client, self.entry.id);
             }
             Output::Open(track, plan) => {
                 let endpoints = self.route_endpoints();
@@ -102,11 +101,7 @@ impl Inner {
     pub(super) fn hand_over(&mut self, id: Vec<u8>, token: Token, worker: &Worker) {
         let now = worker.now();
         let client_ip = self.client_addr.ip().to_canonical();
-        let found = self.session.deciding().and_then(|(raw, head)| {
-            let head = Head::parse(raw.get(..head).unwrap_or_default()).ok()?;
-            let path = Url::parse(head.uri()?).map_or(&b""[..], |url| url.path());
-            self.shared.find(&id, client_ip, path)
-        });
+        let found = self.shared.find(&id, client_ip);
         let handle = found.as_ref().and_then(|entry| {
             self.shared.pool.handles().iter().find(|handle| handle.id() == entry.worker)
         });
