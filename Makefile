@@ -4,7 +4,7 @@ CARGO ?= cargo
 
 BOARD ?= qemu-aarch64
 
-.PHONY: help demo test unit lint setup plugins plugins-test no-compiler capacity bench cross cross-check \
+.PHONY: help demo test unit lint setup plugins plugins-test no-compiler capacity bench fuzz cross cross-check \
 	firmware qemu qemu-test clean
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make plugins-test  their own tests, without a gateway"
 	@echo "make no-compiler   a build that takes plugins compiled with the image only: lints and its test"
 	@echo "make bench     what a relayed packet costs, beside bare loops and peers; BENCH=\"bursts --runs 9\" for a part"
+	@echo "make fuzz      each parser, the session, the store and the relay for FUZZ_SECONDS=60 under libFuzzer"
 	@echo "make capacity  memory, descriptors and loss at 1000 sessions, in full"
 
 demo:
@@ -37,6 +38,7 @@ unit: lint
 
 lint:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --quiet
 
@@ -65,6 +67,10 @@ capacity: plugins
 bench: setup
 	benches/setup.sh
 	$(CARGO) bench --locked --profile release --bench relay -- --write $(BENCH)
+
+# The first build takes some ten minutes.
+fuzz:
+	fuzz/run
 
 cross:
 	cross/build aarch64-unknown-linux-gnu
