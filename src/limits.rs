@@ -46,6 +46,12 @@ pub const TURN_MESSAGES: usize = 16;
 pub const TURN_FRAMES: usize = 512;
 /// Bytes of one peer in one turn, but for the unit that reaches the bound: one read.
 pub const TURN_BYTES: usize = 64 * 1024;
+/// Messages of a peer that nobody asked for (answers to no request, requests past the bound) since
+/// its last answer that was waited for; past that its connection ends. Cameras that answer twice are
+/// known.
+pub const UNASKED_MAX: u16 = 64;
+/// Answers that say to wait (1xx) since the last answer that was waited for.
+pub const INTERIM_ANSWERS_MAX: u16 = 64;
 /// Interleaved channels: one byte.
 pub const CHANNELS_MAX: usize = 256;
 

@@ -13,7 +13,7 @@ use edgeweir::{
     config::text,
     origin::Table,
     rtsp::url::Base,
-    session::{Bounds, Feed, Inbox, Input, OriginLink, Output, Session, Side, Surroundings},
+    session::{Bounds, Fault, Feed, Inbox, Input, OriginLink, Output, Session, Side, Surroundings},
 };
 
 fn table(paths: &[&str]) -> Arc<Table> {
@@ -193,4 +193,61 @@ fn a_session_that_was_to_close_when_answered_ends_once() {
     let did = settle(&mut session, at(2), true);
     let ends = did.iter().filter(|output| matches!(output, Output::End(_))).count();
     assert_eq!(ends, 1, "{did:?}");
+}
+
+/// A session that waits for the answer to its second DESCRIBE.
+fn waiting() -> Session {
+    let mut session = session(&["/cam/**"]);
+    for cseq in 1..=2 {
+        let text = format!("DESCRIBE rtsp://gw/cam/x RTSP/1.0\nCSeq: {cseq}\n\n");
+        feed(&mut session, Side::Client, &text, at(cseq), true);
+    }
+    feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 1\n\n", at(3), true);
+    said(&mut session, Side::Client);
+    session
+}
+
+fn notes(all: &[Output], fault: Fault) -> usize {
+    all.iter().filter(|output| **output == Output::Note(fault)).count()
+}
+
+#[test]
+fn an_origin_that_goes_on_to_say_what_nobody_asked_for_loses_its_connection() {
+    let bound = usize::from(edgeweir::limits::UNASKED_MAX);
+    let answers = |count: usize| "RTSP/1.0 200 OK\nCSeq: 9999\n\n".repeat(count);
+    let mut session = waiting();
+    let did = feed(&mut session, Side::Origin, &answers(bound), at(4), false);
+    assert_eq!(notes(&did, Fault::OriginReply), bound, "each is counted");
+    assert!(!did.contains(&Output::DropOrigin));
+    // Sense in between starts anew.
+    feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 2\n\n", at(5), false);
+    assert!(said(&mut session, Side::Client).contains("CSeq: 2"));
+    let did = feed(&mut session, Side::Origin, &answers(bound), at(6), false);
+    assert!(!did.contains(&Output::DropOrigin));
+    let did = feed(&mut session, Side::Origin, &answers(1), at(7), false);
+    assert!(did.contains(&Output::DropOrigin));
+    assert_eq!(notes(&did, Fault::OriginFloods), 1);
+}
+
+#[test]
+fn an_origin_that_only_says_to_wait_loses_its_connection() {
+    let bound = usize::from(edgeweir::limits::INTERIM_ANSWERS_MAX);
+    let wait = "RTSP/1.0 100 Continue\nCSeq: 2\n\n";
+    let mut session = waiting();
+    let did = feed(&mut session, Side::Origin, &wait.repeat(bound), at(4), false);
+    assert_eq!(did, [], "a slow recorder");
+    let did = feed(&mut session, Side::Origin, wait, at(5), false);
+    assert!(did.contains(&Output::DropOrigin));
+    assert_eq!(notes(&did, Fault::OriginFloods), 1);
+}
+
+#[test]
+fn a_client_that_answers_what_it_was_not_asked_is_ended() {
+    let bound = usize::from(edgeweir::limits::UNASKED_MAX);
+    let answer = "RTSP/1.0 200 OK\nCSeq: 1\n\n";
+    let mut session = waiting();
+    let did = feed(&mut session, Side::Client, &answer.repeat(bound), at(4), false);
+    assert_eq!(did, []);
+    let did = feed(&mut session, Side::Client, answer, at(5), false);
+    assert!(did.contains(&Output::End(Fault::ClientFloods)), "{did:?}");
 }

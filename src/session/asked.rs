@@ -29,7 +29,7 @@ impl Session {
         // client.
         if !self.origin_requests.has_room() {
             self.tell_origin(cseq, 503);
-            return;
+            return self.origin_unasked(now);
         }
         if self.has_filters() {
             let method = head.method_bytes();

@@ -414,12 +414,21 @@ impl Session {
     }
 
     fn client_answered(&mut self, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
-        let Some(at) = self.origin_requests.find(head.cseq()) else { return };
+        let Some(at) = self.origin_requests.find(head.cseq()) else {
+            if !self.unasked_by_client.message() {
+                self.end(Fault::ClientFloods, now);
+            }
+            return;
+        };
         let Some(pending) = self.origin_requests.get(at) else { return };
         let informational = head.status().is_some_and(|status| status < 200);
         if informational {
+            if !self.unasked_by_client.interim() {
+                self.end(Fault::ClientFloods, now);
+            }
             return;
         }
+        self.unasked_by_client.awaited();
         match pending.sent {
             Some(number) if self.has_filters() => {
                 let method = pending.method.as_str().as_bytes();

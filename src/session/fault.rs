@@ -79,6 +79,10 @@ pub enum Fault {
     OriginAuth,
     /// The origin redirects to a place that the route does not allow.
     Redirect,
+    /// The origin sends one message after the other that nobody asked for.
+    OriginFloods,
+    /// The client answers what it was not asked.
+    ClientFloods,
     /// The origin sends everybody away (REDIRECT without Session, RFC 7826 13.10).
     OriginLeaves,
     /// The origin promised media and sends none.
@@ -160,6 +164,8 @@ impl Fault {
             Self::ClientGone => "Client gone",
             Self::Closed => "Closed by the operator",
             Self::Shutdown => "Gateway stops",
+            Self::OriginFloods => "Origin sends what nobody asked for",
+            Self::ClientFloods => "Answers to no request",
         }
     }
 
@@ -190,9 +196,10 @@ impl Fault {
             Self::NoPorts | Self::NoDescriptors | Self::NoOrigin { .. } => 503,
             Self::OriginSilent => 504,
             Self::OriginGone | Self::OriginReply | Self::OriginAuth | Self::Redirect => 502,
-            Self::OriginLeaves => 502,
+            Self::OriginLeaves | Self::OriginFloods => 502,
             Self::MediaSilent | Self::Idle | Self::SlowHead => 408,
             Self::Stuck | Self::ClientGone => 408,
+            Self::ClientFloods => 400,
             Self::Closed | Self::Shutdown => 503,
         }
     }
@@ -215,6 +222,7 @@ impl Fault {
             | Self::OriginAuth
             | Self::Redirect
             | Self::OriginLeaves
+            | Self::OriginFloods
             | Self::MediaSilent
             | Self::OriginsFull
             | Self::NoOrigin { .. } => Whose::Origin,
@@ -267,6 +275,8 @@ impl Fault {
             Self::OriginAuth => "origin_auth",
             Self::Redirect => "origin_redirect_refused",
             Self::OriginLeaves => "origin_leaves",
+            Self::OriginFloods => "origin_floods",
+            Self::ClientFloods => "ended_client_floods",
             Self::MediaSilent => "origin_media_silent",
             Self::Idle => "ended_idle",
             Self::SlowHead => "ended_slow_head",
@@ -320,6 +330,8 @@ impl fmt::Display for Fault {
             Self::OriginReply => "origin's answer makes no sense",
             Self::OriginAuth => "origin wants credentials that the gateway does not have",
             Self::Redirect => "origin redirects to a place that is no configured origin",
+            Self::OriginFloods => "origin goes on to send what nobody asked for",
+            Self::ClientFloods => "client goes on to answer what it was not asked",
             Self::OriginLeaves => "origin sends its clients elsewhere",
             Self::MediaSilent => "origin promised media and went silent",
             Self::Idle => "client sent no sign of life",

@@ -40,12 +40,16 @@ mod outbox;
 mod own;
 mod rewrite;
 mod tracks;
+mod unasked;
 mod words;
 
 use core::time::Duration;
 use std::{collections::VecDeque, sync::Arc};
 
-use self::{cseq::Outstanding, ids::Ids, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping};
+use self::{
+    cseq::Outstanding, ids::Ids, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping,
+    unasked::Unasked,
+};
 pub use self::{
     fault::{Fault, Whose},
     ids::{IdSource, pseudonym},
@@ -123,6 +127,9 @@ pub struct Session {
     requests: Outstanding<Note>,
     own: Outstanding<Own>,
     origin_requests: Outstanding<()>,
+    /// What the origin says that nobody asked for.
+    unasked: Unasked,
+    unasked_by_client: Unasked,
     deciding: Option<Deciding>,
     filtering: Option<Box<filter::Filtering>>,
     granted: Option<usize>,
@@ -169,6 +176,8 @@ impl Session {
             requests: Outstanding::default(),
             own: Outstanding::default(),
             origin_requests: Outstanding::default(),
+            unasked: Unasked::default(),
+            unasked_by_client: Unasked::default(),
             deciding: None,
             filtering: None,
             granted: None,

@@ -7,6 +7,7 @@ use super::{
     keepalive::Keepalive,
     negotiate,
     rewrite::{self, AnswerChange, Told},
+    unasked::Unasked,
 };
 use crate::{
     clock::Instant,
@@ -49,16 +50,40 @@ impl Session {
                 if let Some(pending) = self.requests.get_mut(at) {
                     pending.due = due;
                 }
-                return;
+                return self.origin_says_wait(now);
             }
+            self.unasked.awaited();
             self.origin_answers(at, status, &head, bytes, head_len, now);
         } else if let Some(at) = self.own.find(head.cseq()) {
-            if status >= 200 {
-                self.own_answered(at, status, &head, now);
+            if status < 200 {
+                return self.origin_says_wait(now);
             }
+            self.unasked.awaited();
+            self.own_answered(at, status, &head, now);
         } else {
             self.note(Fault::OriginReply);
+            self.origin_unasked(now);
         }
+    }
+
+    fn origin_says_wait(&mut self, now: Instant) {
+        if !self.unasked.interim() {
+            self.origin_floods(now);
+        }
+    }
+
+    /// The origin says what nobody asked for.
+    pub(super) fn origin_unasked(&mut self, now: Instant) {
+        if !self.unasked.message() {
+            self.origin_floods(now);
+        }
+    }
+
+    fn origin_floods(&mut self, now: Instant) {
+        self.unasked = Unasked::default();
+        self.note(Fault::OriginFloods);
+        self.seen(Sight::BadReply);
+        self.origin_closed(now);
     }
 
     fn origin_answers(
