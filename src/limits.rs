@@ -97,9 +97,13 @@ pub const ROUTE_PATH_MAX_BYTES: usize = 128;
 /// Listen addresses.
 pub const LISTEN_MAX: usize = 4;
 /// Origins in a configuration.
-pub const ORIGINS_MAX: usize = 32;
+pub const ORIGINS_MAX: usize = 128;
 /// Routes in a configuration.
-pub const ROUTES_MAX: usize = 32;
+pub const ROUTES_MAX: usize = 128;
+/// All of a configuration on flash. As many origins and routes as there may be fit with 240 bytes for
+/// a pair; not all of them can be at their longest. Six of the largest, the secrets and the plugin
+/// slots fit one page of 256 KiB, which is all that the smallest store may have beside its spare one.
+pub const CONFIG_IMAGE_MAX_BYTES: usize = 35 * 1024;
 /// Origins of one route.
 pub const ROUTE_ORIGINS_MAX: usize = 8;
 /// Plugin slots in a configuration.
@@ -133,11 +137,11 @@ pub const COALESCE_US_MAX: u16 = 500;
 pub const WORKERS_MAX: usize = 16;
 /// Users that may be known for `digest` and `basic`.
 pub const USERS_MAX: usize = 32;
-/// Stored credentials toward origins.
-pub const CREDENTIALS_MAX: usize = 32;
+/// Stored credentials toward origins: each may have its own.
+pub const CREDENTIALS_MAX: usize = ORIGINS_MAX;
 /// Previous configurations kept for rollback.
 pub const CONFIG_HISTORY: usize = 4;
-/// Largest configuration text that is read. The longest one that means something is under 40 KiB;
+/// Largest configuration text that is read. The longest one that means something is under 100 KiB;
 /// the rest is room for comments.
 pub const CONFIG_TEXT_MAX_BYTES: usize = 256 * 1024;
 /// Longest user name toward an origin.

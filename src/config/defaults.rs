@@ -5,8 +5,8 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use heapless::{String, Vec};
 
 use super::{
-    Auth, Config, Endpoints, Gateway, HealthCheck, Limits, Methods, Name, Origin, OriginTransport,
-    Plugins, Policy, PortRange, Redirect, Route,
+    Auth, Config, Endpoints, Gateway, HealthCheck, Limits, List, Methods, Name, Origin,
+    OriginTransport, Plugins, Policy, PortRange, Redirect, Route, Strip,
 };
 use crate::limits::COALESCE_US_DEFAULT;
 
@@ -16,8 +16,8 @@ impl Default for Config {
         Self {
             gateway: Gateway::default(),
             limits: Limits::default(),
-            origins: Vec::new(),
-            routes: Vec::new(),
+            origins: List::new(),
+            routes: List::new(),
             plugins: Plugins::default(),
         }
     }
@@ -93,6 +93,7 @@ impl Default for Route {
             redirect: Redirect::Refuse,
             endpoints: Endpoints::Learn,
             methods: Methods::default(),
+            strip: Strip::Auto,
             filters: Vec::new(),
         }
     }

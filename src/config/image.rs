@@ -17,26 +17,28 @@
 //! | format | since | body |
 //! |---|---|---|
 //! | 1 | 0.1.0 | as now, without plugins, `coalesce_us`, `worker_policy` and `filters` |
-//! | 2 | 0.2.0 | as now, without `methods`, `connections_per_client` and `tracks_per_client` |
+//! | 2 | 0.2.0 | as now, without `methods`, `strip`, `connections_per_client` and `tracks_per_client`, and 32 origins and routes at most |
 //! | 3 | 0.2.0 | [`Config`] |
+//!
+//! A configuration takes at most [`IMAGE_MAX`] bytes: not everything can be at its longest at once, or
+//! it would not fit a page of the store. The rules say so before it gets here.
 //!
 //! The CRC is our own although the store keeps one for each item: it covers the image wherever it
 //! is (a file, an upload), and it does not depend on the page format of the store.
 
 use core::fmt;
 
-use heapless::Vec;
-use postcard::experimental::max_size::MaxSize;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Config, rules, v1, v2};
+use crate::limits::CONFIG_IMAGE_MAX_BYTES;
 
 /// Format that [`encode`] writes.
 pub const FORMAT: u16 = 3;
 /// Bytes of a frame around its body.
 pub(super) const FRAME_BYTES: usize = HEAD_BYTES + CRC_BYTES;
 /// Largest image of a configuration, in bytes.
-pub const IMAGE_MAX: usize = FRAME_BYTES + Config::POSTCARD_MAX_SIZE;
+pub const IMAGE_MAX: usize = CONFIG_IMAGE_MAX_BYTES;
 
 const HEAD_BYTES: usize = 2 + 8;
 const CRC_BYTES: usize = 4;
@@ -83,14 +85,19 @@ impl fmt::Display for ImageError {
 impl core::error::Error for ImageError {}
 
 /// The image of a configuration, with its sequence number.
-pub fn encode(config: &Config, sequence: u64) -> Vec<u8, IMAGE_MAX> {
-    let mut image = Vec::new();
-    // IMAGE_MAX is the largest size there is (a test encodes the largest configuration), so both
-    // steps have room.
-    let _ = image.resize_default(IMAGE_MAX);
+pub fn encode(config: &Config, sequence: u64) -> Vec<u8> {
+    let mut image = vec![0; bytes(config)];
+    // It is exactly as large as was counted.
     let used = seal(FORMAT, sequence, config, &mut image).unwrap_or(0);
     image.truncate(used);
     image
+}
+
+/// Bytes that the image of a configuration takes.
+pub(super) fn bytes(config: &Config) -> usize {
+    let body = postcard::serialize_with_flavor(config, postcard::ser_flavors::Size::default());
+    // Counting writes nothing, so nothing can be too small for it.
+    FRAME_BYTES + body.unwrap_or(usize::MAX / 2)
 }
 
 /// The configuration of an image, and its sequence number.

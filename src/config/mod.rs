@@ -27,6 +27,7 @@ pub mod cli;
 mod defaults;
 pub mod diff;
 pub mod image;
+mod list;
 mod methods;
 mod plugins;
 pub mod print;
@@ -39,6 +40,7 @@ mod v1;
 mod v2;
 
 pub use self::{
+    list::List,
     methods::{MethodGroup, Methods},
     plugins::{NoRoom, OnFault, Plugin, Plugins, Slot},
 };
@@ -57,9 +59,9 @@ pub struct Config {
     /// Bounds that an installer may change.
     pub limits: Limits,
     /// The servers behind the gateway.
-    pub origins: Vec<Origin, ORIGINS_MAX>,
+    pub origins: List<Origin, ORIGINS_MAX>,
     /// Which paths lead to which origins.
-    pub routes: Vec<Route, ROUTES_MAX>,
+    pub routes: List<Route, ROUTES_MAX>,
     /// Slots for plugins, and who may fill them.
     pub plugins: Plugins,
 }
@@ -131,8 +133,8 @@ pub struct Limits {
 pub struct Origin {
     /// Its name, unique.
     pub name: Name,
-    /// `rtsp://host[:port][/path]`, without user information. A path replaces the literal part of
-    /// the route's path.
+    /// `rtsp://host[:port][/path[?query]]`, without user information. Where the route does not say
+    /// otherwise, a path replaces the literal part of the route's path.
     pub url: String<ORIGIN_URL_MAX_BYTES>,
     /// Share of sessions, 1 to 100. Default 1.
     pub weight: u8,
@@ -176,6 +178,8 @@ pub struct Route {
     pub endpoints: Endpoints,
     /// What players may ask for where the gateway signs for them. Default `play`.
     pub methods: Methods,
+    /// Whether the literal part of the path is taken off toward the origin. Default `auto`.
+    pub strip: Strip,
     /// The slots that see its messages: toward the origin in order, toward the client in reverse.
     pub filters: Vec<Slot, ROUTE_FILTERS_MAX>,
 }
@@ -236,6 +240,19 @@ pub enum Redirect {
     Refuse,
     /// The gateway goes there itself, for the player.
     Follow,
+}
+
+/// Whether the literal part of a route's path, what stands before the first `*`, is taken off on the
+/// way to the origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strip {
+    /// Where the origin's URL has a path, which then stands in its place.
+    #[default]
+    Auto,
+    /// Always.
+    Yes,
+    /// Never: it follows the path of the origin's URL.
+    No,
 }
 
 /// Who may send into a pipe.

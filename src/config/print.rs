@@ -9,7 +9,7 @@ use core::fmt::{self, Write as _};
 use serde_json::Value;
 
 use super::{
-    Auth, Config, Gateway, HealthCheck, Limits, Origin, Plugins, Policy, Route, Slot,
+    Auth, Config, Gateway, HealthCheck, Limits, Origin, Plugins, Policy, Route, Slot, Strip,
     text::{
         AUTHS, ENDPOINTS, METHODS, POLICIES, REDIRECTS, TRANSPORTS,
         plugins::{ON_FAULT, PREFIX},
@@ -149,6 +149,11 @@ fn route(out: &mut String, route: &Route, names: &Plugins) {
         let words = METHODS.iter().filter(|(_, group)| route.methods.has(*group));
         let words: Vec<_> = words.map(|(word, _)| format!("\"{word}\"")).collect();
         line(out, format_args!("methods = [{}]", words.join(", ")));
+    }
+    match route.strip {
+        Strip::Auto => {}
+        Strip::Yes => line(out, format_args!("strip = true")),
+        Strip::No => line(out, format_args!("strip = false")),
     }
     if !route.filters.is_empty() {
         let filters = route.filters.iter().map(|slot| Quoted(names.name(*slot)).to_string());

@@ -4,7 +4,7 @@
 
 use core::{fmt, ops::RangeInclusive};
 
-use super::{Config, Gateway, HealthCheck, Limits, Origin, Route};
+use super::{Config, Gateway, HealthCheck, Limits, Origin, Route, image};
 use crate::limits::{COALESCE_US_MAX, PLUGIN_KIB_MAX, WORKERS_MAX};
 
 mod plugins;
@@ -66,7 +66,8 @@ pub(super) fn words(range: &RangeInclusive<u16>) -> String {
 /// Whether this configuration may run.
 ///
 /// # Errors
-/// The first value that is not allowed, gateway first, then limits, plugins, origins, routes.
+/// The first value that is not allowed, gateway first, then limits, plugins, origins, routes, and
+/// last that all together is too much.
 pub fn check(config: &Config) -> Result<(), Broken> {
     check_gateway(&config.gateway)?;
     check_limits(&config.limits)?;
@@ -93,6 +94,14 @@ pub fn check(config: &Config) -> Result<(), Broken> {
             let found = quoted(&route.path);
             return Err(broken(&key, found, format!("a path that route[{first}] has not taken")));
         }
+    }
+    let bytes = image::bytes(config);
+    if bytes > image::IMAGE_MAX {
+        let allowed = format!(
+            "at most {} for all origins, routes and plugins together: shorten names, URLs and paths",
+            image::IMAGE_MAX
+        );
+        return Err(broken("origin", format!("{bytes} bytes of configuration on flash"), allowed));
     }
     Ok(())
 }
@@ -230,21 +239,29 @@ pub(crate) fn name(key: &str, name: &str) -> Result<(), Broken> {
 }
 
 fn url(key: &str, url: &str) -> Result<(), Broken> {
-    let wrong = |allowed: &str| Err(broken(key, quoted(url), allowed));
-    const FORM: &str = "rtsp://HOST[:PORT][/PATH]";
+    // What stands before an `@` may be a password, wherever the `@` stands.
+    let shown = if url.contains('@') { "a URL with an `@`".to_owned() } else { quoted(url) };
+    let wrong = |allowed: &str| Err(broken(key, &shown, allowed));
+    const FORM: &str = "rtsp://HOST[:PORT][/PATH[?QUERY]]";
     let scheme = url.get(..7).unwrap_or_default();
+    if url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("rtsps://")) {
+        return wrong("rtsp:// only: RTSP over TLS is not there yet");
+    }
     let Some(rest) = url.get(7..).filter(|_| scheme.eq_ignore_ascii_case("rtsp://")) else {
         return wrong(FORM);
     };
-    let authority = rest.split('/').next().unwrap_or_default();
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
     if authority.contains('@') {
         // The password must not appear in the message.
         let allowed = "no user and password; store them with `edgeweir config secret NAME` and \
                        name them in `credentials`";
         return Err(broken(key, "a URL with user information", allowed));
     }
-    if !visible(url) || url.contains(['?', '#', '"', '<', '>', '\\']) {
-        return wrong("rtsp://HOST[:PORT][/PATH] without spaces, query and fragment");
+    if !visible(url) || url.contains(['#', '"', '<', '>', '\\']) {
+        return wrong("rtsp://HOST[:PORT][/PATH[?QUERY]] without spaces and fragment");
+    }
+    if rest.get(authority.len()..).is_some_and(|after| after.starts_with('?')) {
+        return wrong("a `/` between the host and the query");
     }
     let (host, port) = match authority.strip_prefix('[') {
         Some(bracketed) => {
@@ -352,7 +369,14 @@ mod tests {
 
     #[test]
     fn urls_of_origins_name_a_host_and_nothing_secret() {
-        let good = ["rtsp://h", "RTSP://h:1/a/b%20c$&x", "rtsp://[::1]:554/", "rtsp://192.0.2.1/"];
+        let good = [
+            "rtsp://h",
+            "RTSP://h:1/a/b%20c$&x",
+            "rtsp://[::1]:554/",
+            "rtsp://192.0.2.1/",
+            "rtsp://192.0.2.1/cam/realmonitor?channel=1&subtype=0",
+            "rtsp://h/?mail=a@b/c?",
+        ];
         for text in good {
             assert_eq!(url("k", text), Ok(()), "{text}");
         }
@@ -371,8 +395,8 @@ mod tests {
             "rtsp://[::1",
             "rtsp://[x]",
             "rtsp://h/a b",
-            "rtsp://h/?q",
             "rtsp://h?q",
+            "rtsp://h:554?q",
             "rtsp://h#f",
             "rtsp://[::1]x",
             "rtsp://é",
@@ -382,6 +406,11 @@ mod tests {
         }
         let told = url("k", "rtsp://admin:hunter2@h").unwrap_err().to_string();
         assert!(told.contains("config secret") && !told.contains("hunter2"), "{told}");
+        // A password with a slash ends the authority early; it is not shown all the same.
+        let told = url("k", "rtsp://admin:hun/ter2@h").unwrap_err().to_string();
+        assert!(!told.contains("hun"), "{told}");
+        let told = url("k", "rtsps://h/a").unwrap_err().to_string();
+        assert!(told.ends_with("RTSP over TLS is not there yet"), "{told}");
     }
 
     #[test]

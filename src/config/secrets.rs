@@ -15,14 +15,14 @@
 
 use core::fmt;
 
-use heapless::{String, Vec};
+use heapless::String;
 use md5::Md5;
 use postcard::experimental::max_size::MaxSize;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Name,
+    List, Name,
     image::{self, Frame, ImageError},
     rules, size,
 };
@@ -43,9 +43,9 @@ pub const SECRETS_MAX: usize = image::FRAME_BYTES + Secrets::POSTCARD_MAX_SIZE;
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secrets {
     /// Users that `digest` and `basic` know.
-    pub users: Vec<User, USERS_MAX>,
+    pub users: List<User, USERS_MAX>,
     /// Credentials toward origins.
-    pub credentials: Vec<Credential, CREDENTIALS_MAX>,
+    pub credentials: List<Credential, CREDENTIALS_MAX>,
     /// Bearer token of the control API over TCP; none: no access over TCP.
     pub control_token: Option<String<CONTROL_TOKEN_MAX_BYTES>>,
 }
@@ -268,10 +268,9 @@ fn checked_password(password: &str) -> Result<String<PASSWORD_MAX_BYTES>, Secret
 }
 
 /// The image of the secrets, with its sequence number.
-pub fn encode(secrets: &Secrets, sequence: u64) -> Vec<u8, SECRETS_MAX> {
-    let mut image = Vec::new();
+pub fn encode(secrets: &Secrets, sequence: u64) -> Vec<u8> {
     // SECRETS_MAX is the largest size there is, as a test shows.
-    let _ = image.resize_default(SECRETS_MAX);
+    let mut image = vec![0; SECRETS_MAX];
     let used = image::seal(FORMAT, sequence, secrets, &mut image).unwrap_or(0);
     image.truncate(used);
     image
@@ -340,6 +339,8 @@ mod tests {
         let mut secrets = Secrets::default();
         for at in 0..USERS_MAX {
             secrets.set_user(&format!("{at:032}"), &"p".repeat(PASSWORD_MAX_BYTES)).unwrap();
+        }
+        for at in 0..CREDENTIALS_MAX {
             let (user, password) = ("u".repeat(64), "p".repeat(PASSWORD_MAX_BYTES));
             secrets.set_credential(&format!("{at:032}"), &user, &password).unwrap();
         }

@@ -34,7 +34,7 @@ use toml::de::DeTable;
 
 use super::{
     Auth, Config, Endpoints, Gateway, HealthCheck, Limits, MethodGroup, Methods, Origin,
-    OriginTransport, Plugins, Policy, PortRange, Redirect, Route,
+    OriginTransport, Plugins, Policy, PortRange, Redirect, Route, Strip,
     reader::{Item, Section, Source},
     rules,
 };
@@ -320,6 +320,7 @@ fn route(section: &Section<'_, '_>, plugins: &Plugins) -> Result<Route, TextErro
         "redirect",
         "endpoints",
         "methods",
+        "strip",
         "filters",
     ])?;
     let mut route = Route {
@@ -347,10 +348,22 @@ fn route(section: &Section<'_, '_>, plugins: &Plugins) -> Result<Route, TextErro
     if let Some(item) = section.value("methods") {
         route.methods = methods(&item)?;
     }
+    if let Some(item) = section.value("strip") {
+        route.strip = strip(&item)?;
+    }
     if let Some(item) = section.value("filters") {
         route.filters = plugins::list(&item, plugins)?;
     }
     Ok(route)
+}
+
+fn strip(item: &Item<'_, '_>) -> Result<Strip, TextError> {
+    match (item.boolean(), item.str()) {
+        (Ok(true), _) => Ok(Strip::Yes),
+        (Ok(false), _) => Ok(Strip::No),
+        (_, Ok("auto")) => Ok(Strip::Auto),
+        _ => Err(item.wrong("true, false or \"auto\"")),
+    }
 }
 
 fn methods(item: &Item<'_, '_>) -> Result<Methods, TextError> {

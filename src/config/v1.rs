@@ -9,7 +9,7 @@ use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Auth, Endpoints, Gateway as Gateway2, Name, Origin, OriginTransport, Plugins, Policy,
+    Auth, Endpoints, Gateway as Gateway2, List, Name, Origin, OriginTransport, Plugins, Policy,
     PortRange, Redirect,
     v2::{self, Limits},
 };
@@ -23,8 +23,8 @@ use crate::limits::{
 pub(super) struct Config {
     gateway: Gateway,
     limits: Limits,
-    origins: Vec<Origin, ORIGINS_MAX>,
-    routes: Vec<Route, ROUTES_MAX>,
+    origins: List<Origin, ORIGINS_MAX>,
+    routes: List<Route, ROUTES_MAX>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

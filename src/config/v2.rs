@@ -7,8 +7,8 @@ use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Auth, Endpoints, Gateway, Methods, Name, Origin, OriginTransport, Plugins, Policy, Redirect,
-    Slot,
+    Auth, Endpoints, Gateway, List, Methods, Name, Origin, OriginTransport, Plugins, Policy,
+    Redirect, Slot, Strip,
 };
 use crate::limits::{
     ORIGINS_MAX, ROUTE_FILTERS_MAX, ROUTE_ORIGINS_MAX, ROUTE_PATH_MAX_BYTES, ROUTES_MAX,
@@ -19,8 +19,8 @@ use crate::limits::{
 pub(super) struct Config {
     pub(super) gateway: Gateway,
     pub(super) limits: Limits,
-    pub(super) origins: Vec<Origin, ORIGINS_MAX>,
-    pub(super) routes: Vec<Route, ROUTES_MAX>,
+    pub(super) origins: List<Origin, ORIGINS_MAX>,
+    pub(super) routes: List<Route, ROUTES_MAX>,
     pub(super) plugins: Plugins,
 }
 
@@ -92,6 +92,7 @@ impl From<Route> for super::Route {
             redirect: old.redirect,
             endpoints: old.endpoints,
             methods: Methods::default(),
+            strip: Strip::default(),
             filters: old.filters,
         }
     }

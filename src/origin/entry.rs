@@ -13,7 +13,6 @@ use super::{
     hash_bytes,
     health::{Health, HealthState, Outcome},
     mix,
-    route::Route,
     vitals::Vitals,
 };
 use crate::{
@@ -117,29 +116,6 @@ impl Origin {
     /// Name of the credentials that the gateway signs with.
     pub fn credentials(&self) -> Option<&str> {
         self.settings.credentials.as_deref()
-    }
-
-    /// Path and query at this origin for `path` (query included) at the gateway: the path of the
-    /// origin's URL replaces the literal part of the route; without one nothing changes.
-    pub fn path_for(&self, route: &Route, path: &[u8]) -> Vec<u8> {
-        if self.path.is_empty() {
-            return path.to_vec();
-        }
-        let rest = path.strip_prefix(route.literal_prefix()).unwrap_or(path);
-        let mut base = self.path.as_slice();
-        if !rest.is_empty() {
-            base = base.strip_suffix(b"/").unwrap_or(base);
-        }
-        let mut mapped = base.to_vec();
-        // Two queries become one: `/cam?channel=1` and `?token=x` are `/cam?channel=1&token=x`.
-        match rest.strip_prefix(b"?") {
-            Some(query) if base.contains(&b'?') => {
-                mapped.push(b'&');
-                mapped.extend_from_slice(query);
-            }
-            _ => mapped.extend_from_slice(rest),
-        }
-        mapped
     }
 
     /// Takes in what was met at this origin. After a failed connection the next of its addresses
@@ -393,31 +369,6 @@ mod tests {
             assert_eq!(origin.authority(), format!("rtsp://{host}:{port}").as_bytes());
             assert_eq!(origin.addr().is_some(), resolved, "{url}");
             assert_eq!(origin.needs_resolving(), !resolved, "{url}");
-        }
-    }
-
-    #[test]
-    fn the_path_of_the_url_replaces_the_literal_part_of_the_route() {
-        let rows = [
-            ("rtsp://h", "/cam1", "/cam1/trackID=1?x", "/cam1/trackID=1?x"),
-            ("rtsp://h/S/101", "/cam1", "/cam1", "/S/101"),
-            ("rtsp://h/S/101", "/cam1", "/cam1/", "/S/101/"),
-            ("rtsp://h/S/101", "/cam1", "/cam1/trackID=1", "/S/101/trackID=1"),
-            ("rtsp://h/S/101/", "/cam1", "/cam1", "/S/101/"),
-            ("rtsp://h/S/101/", "/cam1", "/cam1/trackID=1", "/S/101/trackID=1"),
-            ("rtsp://h/S", "/live/*", "/live/7/%20a$", "/S/7/%20a$"),
-            ("rtsp://h/S", "/**", "/live/7", "/S/live/7"),
-            ("rtsp://h/", "/live/*", "/live/7", "/7"),
-            ("rtsp://h/r?channel=1", "/cam1", "/cam1", "/r?channel=1"),
-            ("rtsp://h/r?channel=1", "/cam1", "/cam1/trackID=1", "/r?channel=1/trackID=1"),
-            ("rtsp://h/r?channel=1", "/cam1", "/cam1?t=2", "/r?channel=1&t=2"),
-            ("rtsp://h/r", "/cam1", "/cam1?t=2", "/r?t=2"),
-        ];
-        for (url, pattern, asked, wanted) in rows {
-            let route =
-                config::Route { path: pattern.try_into().unwrap(), ..config::Route::default() };
-            let mapped = origin(url).path_for(&Route::new(&route, Vec::new()), asked.as_bytes());
-            assert_eq!(String::from_utf8(mapped).unwrap(), wanted, "{url} {pattern} {asked}");
         }
     }
 

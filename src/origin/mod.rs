@@ -294,7 +294,7 @@ mod tests {
                 max_sessions: *bound,
                 ..config::Origin::default()
             });
-        let origins: heapless::Vec<_, _> = origins.collect();
+        let origins: config::List<_, _> = origins.collect();
         let route = config::Route {
             path: "/**".try_into().unwrap(),
             origins: origins.iter().map(|origin| origin.name.clone()).collect(),

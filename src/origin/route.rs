@@ -11,7 +11,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::{self, Auth, Endpoints, OriginTransport, Policy, Redirect, Slot};
+use crate::config::{self, Auth, Endpoints, OriginTransport, Policy, Redirect, Slot, Strip};
 
 /// What a path is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Route {
     pub redirect: Redirect,
     /// Who may send into its pipes.
     pub endpoints: Endpoints,
+    /// Whether the literal part of its path is taken off toward the origin.
+    pub strip: Strip,
     /// The slots that see its messages: toward the origin in order, toward the client in reverse.
     pub filters: Vec<Slot>,
     turn: AtomicU64,
@@ -95,6 +97,7 @@ impl Route {
             origin_transport: route.origin_transport,
             redirect: route.redirect,
             endpoints: route.endpoints,
+            strip: route.strip,
             filters: route.filters.to_vec(),
             turn: AtomicU64::new(0),
         }
@@ -109,6 +112,15 @@ impl Route {
     /// `/live`, `/**` gives nothing.
     pub fn literal_prefix(&self) -> &[u8] {
         self.path.get(..self.literal_prefix).unwrap_or_default()
+    }
+
+    /// The part that the path of an origin's URL takes the place of.
+    pub fn replaced_by(&self, origin_path: &[u8]) -> &[u8] {
+        match self.strip {
+            Strip::Yes => self.literal_prefix(),
+            Strip::Auto if !origin_path.is_empty() => self.literal_prefix(),
+            Strip::Auto | Strip::No => b"",
+        }
     }
 
     /// The number of this choice; each caller gets another.
@@ -291,6 +303,22 @@ mod tests {
         check(&["/cam1/*"], Lookup::Media, "/cam1", None);
         // Segment by segment a whole match goes before a longer literal above.
         check(&["/*/*", "/cam1"], Lookup::Media, "/cam1/track1", Some("/*/*"));
+    }
+
+    #[test]
+    fn the_literal_part_is_taken_off_where_the_route_or_a_path_of_the_origin_says_so() {
+        let rows: [(Strip, &[u8], &[u8]); 6] = [
+            (Strip::Auto, b"", b""),
+            (Strip::Auto, b"/S", b"/live"),
+            (Strip::Yes, b"", b"/live"),
+            (Strip::Yes, b"/S", b"/live"),
+            (Strip::No, b"", b""),
+            (Strip::No, b"/S", b""),
+        ];
+        for (strip, path, wanted) in rows {
+            let route = Route::new(&config::Route { strip, ..config("/live/*") }, Vec::new());
+            assert_eq!(route.replaced_by(path), wanted, "{strip:?}");
+        }
     }
 
     #[test]

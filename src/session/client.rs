@@ -168,10 +168,9 @@ impl Session {
         self.route = Some(route);
         self.path = path.to_vec();
         self.presentation = uri.to_vec();
-        let prefix = self.table.routes().get(route).map(|r| r.literal_prefix().to_vec());
         let authority = [url.scheme, b"://", url.host_port()].concat();
         self.mapping = Some(Mapping {
-            client: Base { authority, path: prefix.unwrap_or_default() },
+            client: Base { authority, path: Vec::new() },
             origin: Base { authority: Vec::new(), path: Vec::new() },
             aliases: Vec::new(),
             keep_uri: false,

@@ -26,6 +26,7 @@
 
 mod answer;
 mod asked;
+mod base;
 mod client;
 mod cseq;
 mod end;

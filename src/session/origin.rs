@@ -21,11 +21,11 @@ const SIGN_TRIES: u8 = 2;
 
 impl Session {
     pub(super) fn connected(&mut self, link: OriginLink, now: Instant) {
+        let prefix = self.route_config(|route| route.replaced_by(&link.base.path).to_vec());
         if let Some(mapping) = &mut self.mapping {
             mapping.origin = link.base.clone();
-            if mapping.origin.path.is_empty() {
-                mapping.client.path.clear();
-            }
+            // Anew for each origin: the one that was tried before may have had another path.
+            mapping.client.path = prefix.unwrap_or_default();
             mapping.aliases.clear();
         }
         self.ids.forget_theirs();

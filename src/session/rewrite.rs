@@ -41,11 +41,11 @@ impl Mapping {
             return alias.origin.clone();
         }
         let Ok(parsed) = Url::parse(url) else { return url.to_vec() };
-        if self.keep_uri && self.origin.path.is_empty() {
+        if self.keep_uri && self.origin.path.is_empty() && self.client.path.is_empty() {
             return url.to_vec();
         }
         match below(parsed.rest, &self.client.path) {
-            Some(tail) => [&self.origin.authority, &self.origin.path, tail].concat(),
+            Some(tail) => self.origin.at(tail),
             None => [&self.origin.authority, parsed.rest].concat(),
         }
     }
@@ -62,8 +62,8 @@ impl Mapping {
         {
             return Some(url.to_vec());
         }
-        let tail = below(parsed.rest, &self.origin.path)?;
-        Some([&self.client.authority, &self.client.path, tail].concat())
+        let tail = self.origin.tail(parsed.rest)?;
+        Some([&self.client.authority, &self.client.path, &*tail].concat())
     }
 
     /// The same, for places that need some URL whatever it names.
@@ -76,7 +76,7 @@ impl Mapping {
 }
 
 /// What lies below a path; it begins with `/` or `?`, or is empty.
-fn below<'a>(rest: &'a [u8], path: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn below<'a>(rest: &'a [u8], path: &[u8]) -> Option<&'a [u8]> {
     let tail = rest.strip_prefix(path)?;
     matches!(tail.first(), None | Some(b'/' | b'?')).then_some(tail)
 }
@@ -439,7 +439,7 @@ impl Mapping {
     }
 }
 
-trait TrimSlash {
+pub(super) trait TrimSlash {
     fn trim_suffix_slash(&self) -> &[u8];
 }
 
@@ -508,6 +508,19 @@ mod tests {
         Mapping { client, origin, aliases: Vec::new(), keep_uri: false }
     }
 
+    fn mapping_for(client: &str, origin: &str) -> Mapping {
+        mapping(base("rtsp://gw:8554", client), base("rtsp://h:554", origin))
+    }
+
+    #[track_caller]
+    fn check_both_ways(mapping: &Mapping, ours: &str, theirs: &str) {
+        let (ours, theirs) = (format!("rtsp://gw:8554{ours}"), format!("rtsp://h:554{theirs}"));
+        let moved = mapping.to_origin(ours.as_bytes());
+        assert_eq!(String::from_utf8(moved).unwrap(), theirs);
+        let back = mapping.to_client(theirs.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(back).unwrap(), ours);
+    }
+
     #[test]
     fn a_url_moves_with_what_lies_below_its_base() {
         let mapping = mapping(base("rtsp://gw:8554", "/live"), base("rtsp://192.0.2.20:554", "/a"));
@@ -544,6 +557,21 @@ mod tests {
             let there = mapping.to_origin(&url);
             assert_eq!(mapping.to_client(&there).unwrap(), url, "{rest}");
         }
+        let mapping = mapping_for("/cam1", "/cam/realmonitor?channel=1&subtype=0");
+        for (ours, theirs) in [
+            ("/cam1", "/cam/realmonitor?channel=1&subtype=0"),
+            ("/cam1/trackID=1", "/cam/realmonitor?channel=1&subtype=0/trackID=1"),
+            ("/cam1?t=2", "/cam/realmonitor?channel=1&subtype=0&t=2"),
+        ] {
+            check_both_ways(&mapping, ours, theirs);
+        }
+        assert_eq!(mapping.to_client(b"rtsp://h:554/cam/realmonitor?channel=1&subtype=01"), None);
+        let mapping = mapping_for("/cam1", "/S/101/");
+        for (ours, theirs) in [("/cam1", "/S/101/"), ("/cam1/t=1", "/S/101/t=1")] {
+            check_both_ways(&mapping, ours, theirs);
+        }
+        check_both_ways(&mapping_for("/live", "/"), "/live/7", "/7");
+        let mapping = mapping_for("", "/x?c=1");
         assert_eq!(mapping.to_client(b"rtsp://[2001:db8::1]/elsewhere"), None);
         assert_eq!(mapping.to_client(b"rtsp://rtsp://h/a"), None, "broken ones have no place");
     }

@@ -3,69 +3,59 @@
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::*;
-use crate::config::{
-    Auth, HealthCheck, Limits, Name, OnFault, Origin, Policy, PortRange, Route, Slot,
-    text::{AUTHS, ENDPOINTS, METHODS, POLICIES, REDIRECTS, TRANSPORTS, plugins::ON_FAULT},
+use crate::{
+    config::{
+        Auth, HealthCheck, Name, OnFault, Origin, Policy, PortRange, Route, Slot, Strip,
+        text::{AUTHS, ENDPOINTS, METHODS, POLICIES, REDIRECTS, TRANSPORTS, plugins::ON_FAULT},
+    },
+    limits::{ORIGINS_MAX, ROUTES_MAX},
 };
 
-/// The largest configuration that the types allow; every number at its largest.
+/// A configuration of exactly [`IMAGE_MAX`] bytes, with as many origins and routes as there may be.
 pub(crate) fn largest() -> Box<Config> {
     let mut config = Box::<Config>::default();
-    let name: Name = core::iter::repeat_n('n', Name::new().capacity()).collect();
-    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, u16::MAX));
-    config.gateway.listen = core::iter::repeat_n(address, 4).collect();
-    config.gateway.media_ports = PortRange { first: u16::MAX, last: u16::MAX };
-    config.gateway.advertise = Some(address.ip());
-    config.gateway.workers = u8::MAX;
-    config.gateway.via = name.clone();
-    config.gateway.control = Some(address);
-    config.gateway.coalesce_us = u16::MAX;
-    config.gateway.worker_policy = Some(Slot(u8::MAX));
-    while !config.plugins.slots.is_full() {
-        config.plugins.add(name.clone(), OnFault::Pass, "").unwrap();
+    let name = |at: usize| Name::try_from(format!("{at:032}").as_str()).unwrap();
+    for at in 0..8 {
+        let json =
+            if at < 4 { format!("{{\"k\":\"{}\"}}", "x".repeat(1016)) } else { String::new() };
+        config.plugins.add(name(at), OnFault::Pass, &json).unwrap();
     }
-    for plugin in &mut config.plugins.slots {
-        plugin.config_bytes = u16::MAX;
-    }
-    config.plugins.max_kib = u16::MAX;
-    config.plugins.configs = core::iter::repeat_n('c', 4096).collect();
-    let key: heapless::String<56> = core::iter::repeat_n('k', 56).collect();
-    config.plugins.trusted_keys = core::iter::repeat_n(key, 4).collect();
-    config.limits = Limits {
-        sessions: u16::MAX,
-        sessions_per_client: u16::MAX,
-        connections_per_client: u16::MAX,
-        tracks_per_client: u16::MAX,
-        half_open: u16::MAX,
-        head_timeout_s: u16::MAX,
-        idle_timeout_s: u16::MAX,
-        answer_timeout_s: u16::MAX,
-        silence_timeout_s: u16::MAX,
-        media_queue_kib: u16::MAX,
-        media_queue_ms: u16::MAX,
-        detached_sessions: true,
-    };
-    let path: heapless::String<128> = core::iter::repeat_n('/', 128).collect();
-    while !config.origins.is_full() {
+    for at in 0..ORIGINS_MAX {
         let origin = Origin {
-            name: name.clone(),
-            url: core::iter::repeat_n('u', 256).collect(),
-            weight: u8::MAX,
+            name: name(at),
+            url: format!("rtsp://h/{}", "u".repeat(60)).as_str().try_into().unwrap(),
+            weight: 100,
             max_sessions: u16::MAX,
-            credentials: Some(name.clone()),
-            check: HealthCheck::Describe(path.clone()),
-            check_interval_s: u16::MAX,
+            credentials: Some(name(at)),
+            check: HealthCheck::Options,
+            check_interval_s: 3600,
         };
         config.origins.push(origin).unwrap();
         let route = Route {
-            path: path.clone(),
-            origins: core::iter::repeat_n(name.clone(), 8).collect(),
-            policy: Policy::Plugin(Slot(u8::MAX)),
-            auth: Auth::Plugin(Slot(u8::MAX)),
-            filters: core::iter::repeat_n(Slot(u8::MAX), 4).collect(),
+            path: format!("/{at:023}").as_str().try_into().unwrap(),
+            origins: [name(at)].into_iter().collect(),
+            policy: Policy::Plugin(Slot(0)),
+            auth: Auth::Plugin(Slot(1)),
+            filters: (0..4).map(Slot).collect(),
             ..Route::default()
         };
         config.routes.push(route).unwrap();
+    }
+    // What is left goes to paths, and the last bytes to one of them.
+    'filled: loop {
+        for at in 0..ROUTES_MAX {
+            let left = IMAGE_MAX - bytes(&config);
+            if left == 0 {
+                break 'filled;
+            }
+            let path = &mut config.routes[at].path;
+            for _ in 0..left.min(path.capacity() - path.len()) {
+                path.push('p').unwrap();
+            }
+            while bytes(&config) > IMAGE_MAX {
+                config.routes[at].path.pop().unwrap();
+            }
+        }
     }
     config
 }
@@ -122,16 +112,18 @@ pub(crate) fn seeded(seed: u64) -> Box<Config> {
         config.limits.media_queue_kib = dice.number("media_queue_kib");
         config.limits.detached_sessions = dice.below(2) == 0;
     }
-    for at in 0..dice.below(33) {
-        let path = format!("/{}", dice.word(90));
+    // Many short ones or a few long ones: all of it has to fit.
+    let (many, most) = [(ORIGINS_MAX, 10), (32, 90)][dice.below(2)];
+    for at in 0..dice.below(many + 1) {
+        let path = format!("/{}", dice.word(most));
         let check = match dice.below(3) {
             0 => HealthCheck::Off,
             1 => HealthCheck::Options,
             _ => HealthCheck::Describe(path.as_str().try_into().unwrap()),
         };
         let origin = Origin {
-            name: Name::try_from(format!("{at}{}", dice.word(30)).as_str()).unwrap(),
-            url: format!("rtsp://{}:{}{path}", dice.word(60), 1 + dice.below(65_535))
+            name: Name::try_from(format!("{at}{}", dice.word(29)).as_str()).unwrap(),
+            url: format!("rtsp://{}:{}{path}", dice.word(most), 1 + dice.below(65_535))
                 .as_str()
                 .try_into()
                 .unwrap(),
@@ -146,12 +138,12 @@ pub(crate) fn seeded(seed: u64) -> Box<Config> {
     plugins(&mut dice, &mut config);
     let origins = config.origins.len();
     let slots = config.plugins.slots.len();
-    for at in 0..dice.below(33).min(origins * 33) {
+    for at in 0..dice.below(many + 1).min(origins * ROUTES_MAX) {
         let tail = ["", "/*", "/**", "/*/x", "/é"][dice.below(4)];
         let first = dice.below(origins);
-        let some = 1 + dice.below(origins.min(8));
+        let some = 1 + dice.below(origins.min(if many > 32 { 1 } else { 8 }));
         let route = Route {
-            path: format!("/{at}/{}{tail}", dice.word(80)).as_str().try_into().unwrap(),
+            path: format!("/{at}/{}{tail}", dice.word(most.min(80))).as_str().try_into().unwrap(),
             origins: (0..some)
                 .map(|n| config.origins[(first + n) % origins].name.clone())
                 .collect(),
@@ -170,6 +162,7 @@ pub(crate) fn seeded(seed: u64) -> Box<Config> {
             redirect: dice.pick(&REDIRECTS),
             endpoints: dice.pick(&ENDPOINTS),
             methods: [dice.pick(&METHODS), dice.pick(&METHODS)].into_iter().collect(),
+            strip: [Strip::Auto, Strip::Yes, Strip::No][dice.below(3)],
         };
         config.routes.push(route).unwrap();
     }
@@ -209,8 +202,56 @@ fn images_read_back_as_the_same_configuration() {
 }
 
 #[test]
-fn the_largest_configuration_fills_the_image_exactly() {
-    assert_eq!(encode(&largest(), u64::MAX).len(), IMAGE_MAX);
+fn the_largest_configuration_fills_the_image_exactly_and_one_byte_more_is_refused() {
+    let mut config = largest();
+    let image = encode(&config, u64::MAX);
+    assert_eq!((image.len(), rules::check(&config)), (IMAGE_MAX, Ok(())));
+    assert_eq!(decode(&image), Ok(((*config).clone(), u64::MAX)));
+    let text = crate::config::print::print(&config).len();
+    assert!(text < 100 * 1024, "{text} bytes of text; its limit says 100 KiB");
+    let path = config.routes.iter_mut().map(|route| &mut route.path);
+    path.min_by_key(|path| path.len()).unwrap().push('p').unwrap();
+    let told = rules::check(&config).unwrap_err().to_string();
+    let wanted = "key `origin`: found 35841 bytes of configuration on flash, allowed at most 35840";
+    assert!(told.starts_with(wanted), "{told}");
+    assert!(matches!(decode(&encode(&config, 1)), Err(ImageError::Broken(_))));
+}
+
+#[test]
+fn whatever_older_formats_could_say_fits() {
+    // Every string at its longest, and as many of everything as there could be.
+    let mut config = Box::<Config>::default();
+    let name: Name = core::iter::repeat_n('n', 32).collect();
+    let path: heapless::String<128> = core::iter::repeat_n('/', 128).collect();
+    for _ in 0..32 {
+        let origin = Origin {
+            name: name.clone(),
+            url: core::iter::repeat_n('u', 256).collect(),
+            weight: u8::MAX,
+            max_sessions: u16::MAX,
+            credentials: Some(name.clone()),
+            check: HealthCheck::Describe(path.clone()),
+            check_interval_s: u16::MAX,
+        };
+        config.origins.push(origin).unwrap();
+        let route = Route {
+            path: path.clone(),
+            origins: core::iter::repeat_n(name.clone(), 8).collect(),
+            policy: Policy::Plugin(Slot(u8::MAX)),
+            auth: Auth::Plugin(Slot(u8::MAX)),
+            filters: core::iter::repeat_n(Slot(u8::MAX), 4).collect(),
+            ..Route::default()
+        };
+        config.routes.push(route).unwrap();
+    }
+    for _ in 0..8 {
+        config.plugins.add(name.clone(), OnFault::Pass, "").unwrap();
+    }
+    config.plugins.configs = core::iter::repeat_n('c', 4096).collect();
+    let key: heapless::String<56> = core::iter::repeat_n('k', 56).collect();
+    config.plugins.trusted_keys = core::iter::repeat_n(key, 4).collect();
+    // What is left has numbers and four addresses.
+    assert!(bytes(&config) + 200 < IMAGE_MAX, "{}", bytes(&config));
 }
 
 #[test]
@@ -236,6 +277,7 @@ fn the_stored_image_of_format_3_still_reads() {
     let text = example_with_slots()
         .replace("methods = [\"play\"]", "methods = [\"publish\", \"other\"]")
         .replace("redirect = \"refuse\"", "redirect = \"follow\"")
+        .replace("strip = \"auto\"", "strip = true")
         .replace("tracks_per_client = 1024", "tracks_per_client = 64");
     let expected = crate::config::text::parse(&text).unwrap();
     assert_eq!(expected.limits.tracks_per_client, 64);

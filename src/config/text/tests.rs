@@ -50,7 +50,7 @@ fn the_example_parses_and_shows_every_default() {
     );
     // Every key once, so that the example cannot fall behind the schema.
     let keys = EXAMPLE.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
-    assert_eq!(keys.count(), 8 + 12 + 7 + 2 + 3 + 3 + 9);
+    assert_eq!(keys.count(), 8 + 12 + 7 + 2 + 3 + 3 + 10);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn every_key_is_read() {
         r#"
         route = [{ path = "/a/**", origins = ["x"], policy = "first", auth = "digest",
                    origin_transport = "tcp", redirect = "pass", endpoints = "strict",
-                   methods = ["parameters", "play"] }]
+                   methods = ["parameters", "play"], strip = true }]
         [gateway]
         listen = ["[::1]:0", "127.0.0.1:0"]
         media_ports = "30000 - 30001"
@@ -90,7 +90,7 @@ fn every_key_is_read() {
     assert_eq!(origin.credentials.as_deref(), Some("cam"));
     let route = config.routes.first().unwrap();
     assert_eq!((route.policy, route.auth), (Policy::First, Auth::Digest));
-    assert_eq!(route.endpoints, Endpoints::Strict);
+    assert_eq!((route.endpoints, route.strip), (Endpoints::Strict, Strip::Yes));
     assert!(route.methods.groups().eq([MethodGroup::Play, MethodGroup::Parameters]));
 }
 
@@ -114,6 +114,18 @@ fn methods_are_words_and_at_least_one() {
     );
     let all = with("[\"play\", \"publish\", \"parameters\", \"other\"]");
     assert_eq!(parse(&all).unwrap().routes[0].methods, Methods::ALL);
+}
+
+#[test]
+fn the_prefix_is_taken_off_kept_or_as_the_origin_says() {
+    let with = |strip: &str| {
+        format!("{ORIGIN}[[route]]\npath = \"/x\"\norigins = [\"a\"]\nstrip = {strip}")
+    };
+    for (text, strip) in [("true", Strip::Yes), ("false", Strip::No), ("\"auto\"", Strip::Auto)] {
+        assert_eq!(parse(&with(text)).unwrap().routes[0].strip, strip);
+    }
+    let wrong = "f:7: key `route[0].strip`: found \"yes\", allowed true, false or \"auto\"";
+    check(&with("\"yes\""), wrong);
 }
 
 #[test]
@@ -370,7 +382,17 @@ fn lists_and_strings_are_taken_to_their_bound_and_refused_past_it() {
     assert_eq!(origins(ORIGINS_MAX), "accepted");
     assert_eq!(
         origins(ORIGINS_MAX + 1),
-        "f:97: key `origin[32]`: found 33 of them, allowed at most 32"
+        "f:385: key `origin[128]`: found 129 of them, allowed at most 128"
+    );
+    let routes = |n: usize| {
+        let all: String =
+            (0..n).map(|at| format!("[[route]]\npath = \"/{at}\"\norigins = [\"a\"]\n")).collect();
+        told(&format!("{ORIGIN}{all}"))
+    };
+    assert_eq!(routes(ROUTES_MAX), "accepted");
+    assert_eq!(
+        routes(ROUTES_MAX + 1),
+        "f:388: key `route[128]`: found 129 of them, allowed at most 128"
     );
     let named =
         |n: usize| told(&format!("[[origin]]\nurl = \"rtsp://h\"\nname = \"{}\"", "n".repeat(n)));

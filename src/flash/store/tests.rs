@@ -77,10 +77,13 @@ fn the_largest_configurations_and_secrets_fit_the_smallest_store_for_ever() {
         let mut store = formatted(&nor);
         let mut config = largest();
         let mut secrets = Secrets::default();
-        for n in 0..32 {
+        for n in 0..crate::limits::CREDENTIALS_MAX {
             secrets.set_credential(&format!("{n:032}"), &"u".repeat(64), &"p".repeat(128)).unwrap();
+        }
+        for n in 0..crate::limits::USERS_MAX {
             secrets.set_user(&format!("{n:032}"), "p").unwrap();
         }
+        store.save_slots(&[7; STORE_SLOTS_MAX_BYTES]).unwrap();
         for n in 1..=40 {
             config.limits.sessions = u16::MAX - n;
             let sequence = store.save_config(&config).unwrap();
