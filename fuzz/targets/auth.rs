@@ -48,7 +48,7 @@ fn check(decision: Decision, value: &[u8]) {
             // The fuzzer knows the one password by the seeds of the transcripts, in Basic.
             assert_eq!(user, "viewer");
             let text = String::from_utf8_lossy(value).to_lowercase();
-            assert!(text.trim_start().starts_with("basic"), "{text:?} opened the door");
+            assert!(text.contains("basic"), "{text:?} opened the door");
         }
         Decision::Challenge(values) => {
             // The gateway's own challenge can be answered by the gateway itself.
