@@ -524,7 +524,7 @@ fn origin_whose_credentials_are_not_stored_is_an_event_with_its_remedy() {
     setup.secrets =
         Some("[[credential]]\nname = \"known\"\nuser = \"a\"\npassword = \"b\"\n".into());
     let gateway = Gateway::start(&bench, &setup);
-    let events = gateway.ask(&["status"])["events"].to_string();
+    let events = gateway.ask(&["status"])["warnings"].to_string();
     assert!(events.contains("origin there names credentials nvr"), "{events}");
     assert!(events.contains("edgeweir config secret nvr"), "{events}");
     assert!(!events.contains("known"), "{events}");

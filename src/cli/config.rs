@@ -16,8 +16,11 @@ use serde::Serialize;
 
 use super::{Failure, args::Call, note, print, table, terminal};
 use crate::{
-    config::{cli as offline, text},
-    control::model::{Credential, HistoryEntry, Password, Token},
+    config::{
+        cli::{self as offline, Checked},
+        text,
+    },
+    control::model::{Credential, Done, HistoryEntry, Password, Token},
     limits::{CONFIG_HISTORY, CONFIG_TEXT_MAX_BYTES},
 };
 
@@ -29,8 +32,8 @@ pub fn run(word: &str, call: &Call) -> Result<(), Failure> {
     let flash = call.path("flash");
     let flash = flash.as_deref();
     match word {
-        "check" => print(&offline::check(&call.operand_file(0)?).map_err(said)?),
-        "import" => print(&import(call, &call.operand_file(0)?, flash)?),
+        "check" => checked(offline::check(&call.operand_file(0)?, flash).map_err(said)?),
+        "import" => checked(import(call, &call.operand_file(0)?, flash)?),
         "export" => print(&export(call, flash)?),
         "edit" => edit(call, flash),
         "history" => history(call, flash),
@@ -46,7 +49,16 @@ fn said(wrong: impl core::fmt::Display) -> Failure {
     Failure::Failed(wrong.to_string())
 }
 
-fn import(call: &Call, file: &Path, flash: Option<&Path>) -> Result<String, Failure> {
+/// What was done goes to stdout, what there is left to do beside it.
+fn checked(done: Checked) -> Result<(), Failure> {
+    print(&done.said)?;
+    for warning in &done.warnings {
+        note(&format!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+fn import(call: &Call, file: &Path, flash: Option<&Path>) -> Result<Checked, Failure> {
     if let Some(flash) = flash {
         return offline::import(file, flash).map_err(said);
     }
@@ -54,7 +66,13 @@ fn import(call: &Call, file: &Path, flash: Option<&Path>) -> Result<String, Fail
     let text = read(file)?;
     let name = file.display().to_string();
     text::parse(&text).map_err(|wrong| Failure::Failed(wrong.display(&name).to_string()))?;
-    Ok(call.client().change(Method::PUT, "/v1/config", text)? + "\n")
+    Ok(call.client().done(Method::PUT, "/v1/config", text)?.into())
+}
+
+impl From<Done> for Checked {
+    fn from(done: Done) -> Self {
+        Self { said: done.changed + "\n", warnings: done.warnings }
+    }
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
@@ -118,7 +136,7 @@ fn edit(call: &Call, flash: Option<&Path>) -> Result<(), Failure> {
             return print("nothing changed\n");
         }
         match import(call, &draft.path, flash) {
-            Ok(done) => return print(&done),
+            Ok(done) => return checked(done),
             Err(Failure::Failed(wrong)) => {
                 if !again(&wrong) {
                     draft.keep = true;
@@ -202,7 +220,7 @@ fn rollback(call: &Call, flash: Option<&Path>) -> Result<(), Failure> {
         return print(&offline::rollback(flash, back).map_err(said)?);
     }
     let place = format!("/v1/config/rollback?n={back}");
-    changed(call.client().change(Method::POST, &place, String::new()))
+    checked(call.client().done(Method::POST, &place, String::new())?.into())
 }
 
 fn user(call: &Call, flash: Option<&Path>) -> Result<(), Failure> {

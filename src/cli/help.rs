@@ -147,13 +147,14 @@ Examples:
         words: &["config", "check"],
         brief: "say whether a file is a configuration",
         operands: &["FILE"],
-        options: &[],
+        options: &[opt("flash", "FILE", "the store whose users and credentials it will have")],
         text:
             "Needs no gateway. `-` is stdin. An error names line, key, what was found and what is \
-               allowed.
+               allowed. A\nwarning names what must be stored beside it.
 
-Example:
+Examples:
   edgeweir config check gateway.toml
+  edgeweir config check gateway.toml --flash store.bin
 ",
     },
     Spec {

@@ -123,7 +123,7 @@ fn header(status: &Status, sessions: &[SessionStatus], width: usize, paint: Pain
     vec![paint.bold(&cut(&clean(&first), width)), paint.dim(&cut(&clean(&second), width))]
 }
 
-/// Sums of the sessions of now, counters since the start, the newest event.
+/// Sums of the sessions of now, counters since the start, the first warning, the newest event.
 fn footer(status: &Status, sessions: &[SessionStatus], width: usize, paint: Paint) -> Vec<String> {
     let sum = |of: fn(&SessionStatus) -> u64| sessions.iter().map(of).sum::<u64>();
     let now = format!(
@@ -142,6 +142,11 @@ fn footer(status: &Status, sessions: &[SessionStatus], width: usize, paint: Pain
     if !counters.is_empty() {
         let all = format!("since the start:  {}", counters.join("   "));
         lines.push(paint.dim(&cut(&clean(&all), width)));
+    }
+    if let Some(warning) = status.warnings.first() {
+        let more = status.warnings.len() - 1;
+        let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
+        lines.push(paint.yellow(&cut(&clean(&format!("{warning}{more}")), width)));
     }
     if let Some(event) = status.events.last() {
         lines.push(paint.yellow(&cut(&clean(event), width)));

@@ -17,6 +17,7 @@ use super::{
     print,
     secrets::SecretError,
     text::{self, TextError},
+    warnings,
 };
 use crate::{
     flash::store::{Store, StoreError},
@@ -114,19 +115,38 @@ pub fn read(path: &Path) -> Result<Box<Config>, CliError> {
     }
 }
 
-/// `edgeweir config check FILE`
+/// `edgeweir config check FILE [--flash FLASH]`; with a store, what its secrets lack is told from
+/// what has to be stored in any case.
 ///
 /// # Errors
-/// Those of [`read`].
-pub fn check(path: &Path) -> Result<String, CliError> {
+/// Those of [`read`], [`CliError::Store`].
+pub fn check(path: &Path, flash: Option<&Path>) -> Result<Checked, CliError> {
     let config = read(path)?;
-    Ok(format!(
+    let secrets = match flash {
+        Some(flash) => {
+            let (mut store, fail) = open(flash)?;
+            Some(store.load_secrets().map_err(&fail)?.secrets)
+        }
+        None => None,
+    };
+    let warnings = warnings(&config, secrets.as_deref());
+    let said = format!(
         "{}: good, {} origins, {} routes, {} of {IMAGE_MAX} bytes on flash\n",
         path.display(),
         config.origins.len(),
         config.routes.len(),
         image::encode(&config, 0).len(),
-    ))
+    );
+    Ok(Checked { said, warnings })
+}
+
+/// What a command did, and what there is left to do.
+#[derive(Debug)]
+pub struct Checked {
+    /// What was done.
+    pub said: String,
+    /// What the configuration needs and is not there, each with its remedy.
+    pub warnings: Vec<String>,
 }
 
 /// `edgeweir config example`
@@ -138,13 +158,15 @@ pub fn example() -> &'static str {
 ///
 /// # Errors
 /// Those of [`read`], [`CliError::Store`]. A wrong file changes nothing.
-pub fn import(path: &Path, flash: &Path) -> Result<String, CliError> {
+pub fn import(path: &Path, flash: &Path) -> Result<Checked, CliError> {
     let config = read(path)?;
     let (mut store, fail) = open(flash)?;
     let before = store.history().map_err(&fail)?.first().map(|entry| entry.sequence);
     let sequence = store.save_config(&config).map_err(&fail)?;
     let what = if before == Some(sequence) { "unchanged" } else { "stored" };
-    Ok(format!("{}: configuration {sequence} {what}\n", flash.display()))
+    let said = format!("{}: configuration {sequence} {what}\n", flash.display());
+    let secrets = store.load_secrets().map_err(&fail)?.secrets;
+    Ok(Checked { said, warnings: warnings(&config, Some(&secrets)) })
 }
 
 /// `edgeweir config export --flash FLASH`: the text of the active configuration, after comments
@@ -292,9 +314,9 @@ mod tests {
         assert_eq!(history(&flash).unwrap(), "no configuration is stored\n");
         for sessions in 1..=3 {
             std::fs::write(&file, format!("[limits]\nsessions = {sessions}\n")).unwrap();
-            assert!(import(&file, &flash).unwrap().ends_with("stored\n"));
+            assert!(import(&file, &flash).unwrap().said.ends_with("stored\n"));
         }
-        assert!(import(&file, &flash).unwrap().ends_with("configuration 3 unchanged\n"));
+        assert!(import(&file, &flash).unwrap().said.ends_with("configuration 3 unchanged\n"));
         assert!(export(&flash).unwrap().contains("sessions = 3"));
         rollback(&flash, 2).unwrap();
         assert!(export(&flash).unwrap().contains("sessions = 1\n"));
@@ -336,11 +358,20 @@ mod tests {
         let scratch = Scratch::new("cli-files");
         let file = scratch.path("f");
         std::fs::write(&file, b"# a\n\xff\n").unwrap();
-        assert!(matches!(check(&file), Err(CliError::NotText { line: 2, .. })));
+        assert!(matches!(check(&file, None), Err(CliError::NotText { line: 2, .. })));
         std::fs::write(&file, " ".repeat(CONFIG_TEXT_MAX_BYTES + 10)).unwrap();
-        assert!(matches!(check(&file), Err(CliError::Text { .. })));
-        assert!(matches!(check(&scratch.path("none")), Err(CliError::File { .. })));
+        assert!(matches!(check(&file, None), Err(CliError::Text { .. })));
+        assert!(matches!(check(&scratch.path("none"), None), Err(CliError::File { .. })));
         std::fs::write(&file, example()).unwrap();
-        assert!(check(&file).unwrap().contains("good, 2 origins, 1 routes"));
+        let checked = check(&file, None).unwrap();
+        assert!(checked.said.contains("good, 2 origins, 1 routes") && checked.warnings.is_empty());
+        let text = "[[origin]]\nname = \"a\"\nurl = \"rtsp://h\"\ncredentials = \"nvr\"\n";
+        std::fs::write(&file, text).unwrap();
+        assert!(check(&file, None).unwrap().warnings[0].contains("config secret nvr"));
+        let flash = scratch.path("flash");
+        flash_cli::format(&flash, None, false).unwrap();
+        assert!(import(&file, &flash).unwrap().warnings[0].contains("config secret nvr"));
+        secret(&flash, "nvr", "root:a\n").unwrap();
+        assert!(check(&file, Some(&flash)).unwrap().warnings.is_empty());
     }
 }

@@ -38,11 +38,13 @@ mod size;
 pub mod text;
 mod v1;
 mod v2;
+mod warnings;
 
 pub use self::{
     list::List,
     methods::{MethodGroup, Methods},
     plugins::{NoRoom, OnFault, Plugin, Plugins, Slot},
+    warnings::warnings,
 };
 
 /// A commented configuration that parses, printed by `edgeweir config example`.

@@ -4,7 +4,7 @@
 
 use core::{fmt, ops::RangeInclusive};
 
-use super::{Config, Gateway, HealthCheck, Limits, Origin, Route, image};
+use super::{Auth, Config, Gateway, HealthCheck, Limits, Origin, Route, image};
 use crate::limits::{COALESCE_US_MAX, PLUGIN_KIB_MAX, WORKERS_MAX};
 
 mod plugins;
@@ -207,7 +207,23 @@ fn check_route(at: usize, route: &Route, config: &Config) -> Result<(), Broken> 
         let allowed = "one or more of \"play\", \"publish\", \"parameters\", \"other\"";
         return Err(broken(&format!("route[{at}].methods"), "none of them", allowed));
     }
+    if let Some(origin) = opened(route, &config.origins) {
+        let found = format!("\"pass\" beside the credentials of origin {}", quoted(&origin.name));
+        return Err(broken(&format!("route[{at}].auth"), found, NOT_PASS));
+    }
     plugins::check_route(at, route, &config.plugins)
+}
+
+/// What `auth` may be where the gateway signs toward the origin.
+const NOT_PASS: &str = "\"digest\" (players that `edgeweir config user NAME` knows), \"basic\", \
+     \"plugin:SLOT\", or \"none\" where everybody may watch, since the gateway signs in for them";
+
+/// The origin of a route that its players would get to unasked: the gateway signs for them, and the
+/// origin that was to ask them never does.
+pub(super) fn opened<'a>(route: &Route, origins: &'a [Origin]) -> Option<&'a Origin> {
+    let signed =
+        |origin: &&Origin| origin.credentials.is_some() && route.origins.contains(&origin.name);
+    origins.iter().find(signed).filter(|_| route.auth == Auth::Pass)
 }
 
 fn known_origins(config: &Config) -> String {

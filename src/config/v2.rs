@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Auth, Endpoints, Gateway, List, Methods, Name, Origin, OriginTransport, Plugins, Policy,
-    Redirect, Slot, Strip,
+    Redirect, Slot, Strip, rules,
 };
 use crate::limits::{
     ORIGINS_MAX, ROUTE_FILTERS_MAX, ROUTE_ORIGINS_MAX, ROUTE_PATH_MAX_BYTES, ROUTES_MAX,
@@ -51,13 +51,22 @@ pub(super) struct Route {
 }
 
 impl From<Config> for super::Config {
-    /// Nothing that format 2 could say is lost; what it could not say has its default.
+    /// Nothing that format 2 could say is lost; what it could not say has its default. `pass` beside
+    /// credentials let everybody in, which is called `none` now.
     fn from(old: Config) -> Self {
+        let origins = old.origins;
+        let mut routes: List<super::Route, ROUTES_MAX> =
+            old.routes.into_iter().map(Into::into).collect();
+        for route in &mut routes {
+            if rules::opened(route, &origins).is_some() {
+                route.auth = Auth::None;
+            }
+        }
         Self {
             gateway: old.gateway,
             limits: old.limits.into(),
-            origins: old.origins,
-            routes: old.routes.into_iter().map(Into::into).collect(),
+            origins,
+            routes,
             plugins: old.plugins,
         }
     }

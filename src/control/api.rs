@@ -15,7 +15,7 @@
 //! | `PUT`, `DELETE /v1/secrets/token` | body `{"token":"…"}`: the bearer token for TCP |
 //! | `GET /metrics` | Prometheus |
 //!
-//! A change answers `{"changed":"…"}`; an error is `application/problem+json` (RFC 9457).
+//! A change answers `{"changed":"…"}`, with `"warnings":["…"]` where something is left to do; an error is `application/problem+json` (RFC 9457).
 //! Not in here: sockets, the bounds of bodies and heads, tokens (server).
 
 use http_body_util::Full;
@@ -100,7 +100,11 @@ pub async fn answer(gateway: &dyn Gateway, call: Call) -> Reply {
     } else if let (Place::Plugin(slot), &Method::PUT) = (place, &method) {
         install(gateway, slot, call.clone()).await
     } else {
-        change(gateway, place, &method, &call).await.map(|changed| json(200, &Done { changed }))
+        change(gateway, place, &method, &call).await.map(|changed| {
+            let whole = matches!(place, Place::Config | Place::Rollback);
+            let warnings = if whole { gateway.warnings() } else { Vec::new() };
+            json(200, &Done { changed, warnings })
+        })
     };
     done.unwrap_or_else(|wrong| problem(&wrong))
 }

@@ -16,7 +16,7 @@ use smol_hyper::rt::FuturesIo;
 
 use super::{
     api::SIGNATURE_HEADER,
-    model::{Installed, Problem},
+    model::{Done, Installed, Problem},
 };
 use crate::limits::CONTROL_ANSWER_MAX_BYTES;
 
@@ -65,9 +65,16 @@ impl Client {
     /// # Errors
     /// What the gateway said against it, in one line.
     pub fn change(&self, method: Method, place: &str, body: String) -> Result<String, String> {
+        self.done(method, place, body).map(|done| done.changed)
+    }
+
+    /// A change: what changed, and what is left to do.
+    ///
+    /// # Errors
+    /// What the gateway said against it, in one line.
+    pub fn done(&self, method: Method, place: &str, body: String) -> Result<Done, String> {
         let body = self.ask(method, place, body.into(), None)?;
-        serde_json::from_slice::<super::model::Done>(&body)
-            .map(|done| done.changed)
+        serde_json::from_slice(&body)
             .map_err(|wrong| format!("the gateway answers {place} oddly ({wrong})"))
     }
 

@@ -34,6 +34,11 @@ pub trait Gateway: Send + Sync {
     /// Figures of the whole gateway, its origins and its workers.
     fn status(&self) -> Status;
 
+    /// What the configuration in force needs and is not there, each with its remedy.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The sessions of now, oldest first.
     fn sessions(&self) -> Vec<SessionStatus>;
 

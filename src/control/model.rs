@@ -36,6 +36,9 @@ pub struct Status {
     pub counters: Vec<(String, u64)>,
     /// What an operator should know, newest last (fallbacks, refused configs).
     pub events: Vec<String>,
+    /// What the configuration needs and is not there, each with its remedy; gone when it is done.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// One origin, `GET /v1/origins`.
@@ -241,6 +244,9 @@ impl core::error::Error for Problem {}
 pub struct Done {
     /// What changed, one line for people.
     pub changed: String,
+    /// What is left to do for it to work, each with its remedy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// One stored configuration, `GET /v1/config/history`, newest first.

@@ -303,7 +303,12 @@ impl Gateway for Admin {
             plugins: self.0.plugins(),
             counters: shared.counters(),
             events: shared.events(),
+            warnings: shared.warnings(),
         }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.0.shared.warnings()
     }
 
     fn sessions(&self) -> Vec<SessionStatus> {

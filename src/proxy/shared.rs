@@ -18,7 +18,7 @@ use super::{lobby::Lobby, plugins::Plugins};
 use crate::{
     auth::server::Verifier,
     clock::{self, Instant},
-    config::{Config, secrets::Secrets},
+    config::{self, Config, secrets::Secrets},
     control::model::SessionStatus,
     origin::Table,
     pipe::{PipeCounters, Pool, PortPool},
@@ -65,6 +65,8 @@ pub(super) struct Shared {
     pub(super) half_open: AtomicU32,
     counters: Mutex<BTreeMap<&'static str, u64>>,
     events: Mutex<VecDeque<String>>,
+    /// What the log was warned of.
+    warned: Mutex<Vec<String>>,
     /// Sessions that wait for their client.
     lobby: Mutex<Lobby>,
     /// No new sessions are taken.
@@ -266,6 +268,7 @@ impl Shared {
             half_open: AtomicU32::new(0),
             counters: Mutex::default(),
             events: Mutex::default(),
+            warned: Mutex::default(),
             lobby: Mutex::default(),
             draining: AtomicBool::new(false),
             seed,
@@ -402,24 +405,21 @@ impl Shared {
         counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// Says which origins name credentials that are not stored. The configuration is good all the
-    /// same: secrets are set apart from it, before or after.
+    /// What the configuration in force needs and is not there. It is good all the same: secrets are
+    /// set apart from it, before or after.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let generation = self.generation();
+        config::warnings(&generation.config, Some(&generation.secrets))
+    }
+
+    /// Puts into the log what there is to warn of now and was not before.
     pub(super) fn check_credentials(&self) {
-        let Generation { config, secrets, .. } = &*self.generation();
-        for origin in &config.origins {
-            if let Some(name) = &origin.credentials
-                && secrets.credential(name).is_none()
-            {
-                let text = format!(
-                    "origin {} names credentials {name}, which are not stored: edgeweir config secret {name}",
-                    origin.name
-                );
-                if !self.events().contains(&text) {
-                    warn!("{text}");
-                    self.event(text);
-                }
-            }
+        let now = self.warnings();
+        let mut warned = lock(&self.warned);
+        for warning in now.iter().filter(|warning| !warned.contains(warning)) {
+            warn!("{warning}");
         }
+        *warned = now;
     }
 
     /// Notes something that an operator should know.

@@ -164,6 +164,10 @@ pub(crate) fn seeded(seed: u64) -> Box<Config> {
             methods: [dice.pick(&METHODS), dice.pick(&METHODS)].into_iter().collect(),
             strip: [Strip::Auto, Strip::Yes, Strip::No][dice.below(3)],
         };
+        let mut route = route;
+        if rules::opened(&route, &config.origins).is_some() {
+            route.auth = Auth::None;
+        }
         config.routes.push(route).unwrap();
     }
     assert_eq!(rules::check(&config), Ok(()), "seed {seed}");
@@ -282,6 +286,18 @@ fn the_stored_image_of_format_3_still_reads() {
     let expected = crate::config::text::parse(&text).unwrap();
     assert_eq!(expected.limits.tracks_per_client, 64);
     assert_eq!(decode(image), Ok((expected, 9)));
+}
+
+#[test]
+fn a_camera_that_an_older_format_opened_to_everybody_says_so_now() {
+    let image = include_bytes!("../../../tests/images/config-v2.bin");
+    let mut old: v2::Config = Frame::open(image).unwrap().body(2).unwrap();
+    old.origins[0].credentials = Some("nvr".try_into().unwrap());
+    old.routes[0].auth = Auth::Pass;
+    let mut config = Config::from(old);
+    assert_eq!((config.routes[0].auth, rules::check(&config)), (Auth::None, Ok(())));
+    config.routes[0].auth = Auth::Pass;
+    assert!(matches!(decode(&encode(&config, 3)), Err(ImageError::Broken(_))));
 }
 
 /// The defaults of the time when the older images were written.

@@ -129,6 +129,31 @@ fn the_prefix_is_taken_off_kept_or_as_the_origin_says() {
 }
 
 #[test]
+fn credentials_do_not_open_a_camera_to_whoever_plays_it() {
+    let with = |auth: &str| {
+        format!(
+            "{ORIGIN}credentials = \"cam\"\n[[origin]]\nname = \"b\"\nurl = \"rtsp://h\"\n\
+             [[route]]\npath = \"/x\"\norigins = [\"b\", \"a\"]\n{auth}"
+        )
+    };
+    for (auth, line) in [("", 8), ("auth = \"pass\"", 11)] {
+        check(
+            &with(auth),
+            &format!(
+                "f:{line}: key `route[0].auth`: found \"pass\" beside the credentials of origin \"a\", \
+                 allowed \"digest\" (players that `edgeweir config user NAME` knows), \"basic\", \
+                 \"plugin:SLOT\", or \"none\" where everybody may watch, since the gateway signs in \
+                 for them"
+            ),
+        );
+    }
+    for auth in ["none", "digest", "basic"] {
+        assert_eq!(told(&with(&format!("auth = \"{auth}\""))), "accepted");
+    }
+    assert_eq!(told(&with("").replace("\"b\", \"a\"", "\"b\"")), "accepted");
+}
+
+#[test]
 fn errors_name_line_key_what_was_found_and_what_is_allowed() {
     check("[limits]\n\nsessions = 0", "f:3: key `limits.sessions`: found 0, allowed 1 to 65535");
     check(
