@@ -41,6 +41,7 @@ use crate::{
     auth::{Account, Verifier},
     clock::{Instant, now},
     limits::CAMERA_CONNECTIONS_MAX,
+    remedy,
 };
 
 /// What kind of camera it is. [`Default`] is one on 127.0.0.1:8555 without audio or password.
@@ -140,9 +141,8 @@ impl Camera {
     /// The address cannot be bound, with the address in the text.
     pub fn bind(options: Options) -> io::Result<Self> {
         let listen = options.listen;
-        let listener = Async::<TcpListener>::bind(listen).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}"))
-        })?;
+        let listener = Async::<TcpListener>::bind(listen)
+            .map_err(|error| io::Error::new(error.kind(), remedy::listening(listen, &error)))?;
         Ok(Self { listener, shared: Arc::new(Shared::new(options)?) })
     }
 

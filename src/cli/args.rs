@@ -16,7 +16,10 @@ use super::{
     Failure,
     help::{self, Spec},
 };
-use crate::control::{client::Client, socket::DEFAULT_PATH};
+use crate::{
+    control::{client::Client, socket::DEFAULT_PATH},
+    nearest::nearest,
+};
 
 /// A command as it was called.
 #[derive(Debug)]
@@ -71,8 +74,11 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Call, Failure> {
             "help" => asks = Some(Asks::Help),
             "version" => asks = asks.or(Some(Asks::Version)),
             _ => {
-                let known = help::option(spec, &name)
-                    .ok_or_else(|| usage(spec, &format!("unknown option {}", dashed(&name))))?;
+                let known = help::option(spec, &name).ok_or_else(|| {
+                    let meant = nearest(&name, help::options(spec).map(|option| option.name));
+                    let meant = meant.map(|name| format!("--{name}"));
+                    usage(spec, &format!("unknown option {}{}", dashed(&name), perhaps(meant)))
+                })?;
                 let value = if known.value.is_empty() {
                     OsString::new()
                 } else {
@@ -97,6 +103,32 @@ fn dashed(name: &str) -> String {
     if name.starts_with('-') { name.to_owned() } else { format!("--{name}") }
 }
 
+fn perhaps(meant: Option<String>) -> String {
+    meant.map_or_else(String::new, |meant| format!(", perhaps `{meant}` was meant"))
+}
+
+/// The command that a word was probably meant for: below `spec`, by its own name elsewhere, or by a
+/// word that others say for it.
+fn meant(spec: &Spec, word: &OsStr) -> Option<String> {
+    let word = word.to_str()?;
+    if let Some(near) = nearest(word, help::words_below(spec)) {
+        return Some(near.to_owned());
+    }
+    let elsewhere = help::ending_in(word).map(Spec::full_name);
+    elsewhere.or_else(|| {
+        let said = match word {
+            "add" | "camera" | "cameras" | "origins" => "edgeweir origin add",
+            "start" | "serve" | "daemon" => "edgeweir run",
+            "play" | "test" | "ping" => "edgeweir probe",
+            "password" | "passwd" => "edgeweir config user",
+            "ps" | "list" => "edgeweir sessions",
+            "diagnose" | "debug" => "edgeweir doctor",
+            _ => return None,
+        };
+        Some(said.to_owned())
+    })
+}
+
 fn usage(spec: &Spec, text: &str) -> Failure {
     Failure::Usage(format!("{text}; see `{} --help`", spec.full_name()))
 }
@@ -107,14 +139,18 @@ impl Call {
             return Err(match self.operands.first() {
                 None => usage(self.spec, "a command is missing"),
                 Some(word) => {
-                    usage(self.spec, &format!("unknown command `{}`", word.to_string_lossy()))
+                    let meant = perhaps(meant(self.spec, word));
+                    let word = word.to_string_lossy();
+                    usage(self.spec, &format!("unknown command `{word}`{meant}"))
                 }
             });
         }
         let (count, most) = (self.operands.len(), self.spec.operands.len());
         if let Some(extra) = self.operands.get(most) {
+            let near = extra.to_str().and_then(|word| nearest(word, help::words_below(self.spec)));
+            let meant = perhaps(near.map(str::to_owned));
             let extra = extra.to_string_lossy();
-            return Err(usage(self.spec, &format!("unexpected argument `{extra}`")));
+            return Err(usage(self.spec, &format!("unexpected argument `{extra}`{meant}")));
         }
         match self.spec.operands.get(count) {
             Some(missing) if !missing.starts_with('[') => {
@@ -247,6 +283,28 @@ mod tests {
             (
                 "status --watch=1",
                 "unexpected argument for option '--watch': \"1\"; see `edgeweir status --help`",
+            ),
+            (
+                "stauts",
+                "unknown command `stauts`, perhaps `status` was meant; see `edgeweir --help`",
+            ),
+            (
+                "import a.toml",
+                "unknown command `import`, perhaps `edgeweir config import` was meant; see \
+                 `edgeweir --help`",
+            ),
+            (
+                "config exprot",
+                "unknown command `exprot`, perhaps `export` was meant; see `edgeweir config --help`",
+            ),
+            (
+                "sessions clos",
+                "unexpected argument `clos`, perhaps `close` was meant; see \
+                 `edgeweir sessions --help`",
+            ),
+            (
+                "status --wacth",
+                "unknown option --wacth, perhaps `--watch` was meant; see `edgeweir status --help`",
             ),
             ("status now", "unexpected argument `now`; see `edgeweir status --help`"),
             ("status --json --json", "--json is given twice; see `edgeweir status --help`"),

@@ -453,7 +453,24 @@ pub fn below(above: &Spec, word: &OsStr) -> Option<&'static Spec> {
 
 /// The option of that name which the command takes.
 pub fn option(spec: &Spec, name: &str) -> Option<&'static Opt> {
-    spec.options.iter().chain(&COMMON).find(|option| option.name == name)
+    options(spec).find(|option| option.name == name)
+}
+
+/// The options that a command takes.
+pub fn options(spec: &Spec) -> impl Iterator<Item = &'static Opt> {
+    spec.options.iter().chain(&COMMON)
+}
+
+/// The words that may stand behind those of a command.
+pub fn words_below(above: &Spec) -> impl Iterator<Item = &'static str> {
+    let depth = above.words.len();
+    let below = COMMANDS.iter().filter(move |spec| spec.words.starts_with(above.words));
+    below.filter_map(move |spec| spec.words.get(depth).copied())
+}
+
+/// The first command whose last word this is.
+pub fn ending_in(word: &str) -> Option<&'static Spec> {
+    COMMANDS.iter().find(|spec| spec.words.len() > 1 && spec.words.last() == Some(&word))
 }
 
 impl Spec {
@@ -485,8 +502,7 @@ impl Spec {
             page.push_str("\n\n");
         }
         page.push_str("\nOptions:\n");
-        let options = self.options.iter().chain(&COMMON);
-        page.push_str(&listing(options.map(|option| (option.call(), option.text))));
+        page.push_str(&listing(options(self).map(|option| (option.call(), option.text))));
         if !self.text.is_empty() {
             page.push('\n');
             page.push_str(self.text);

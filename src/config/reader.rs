@@ -14,7 +14,7 @@ use super::{
     rules,
     text::{Fault, TextError},
 };
-use crate::limits::PLUGIN_CONFIG_DEPTH_MAX;
+use crate::{limits::PLUGIN_CONFIG_DEPTH_MAX, nearest};
 
 /// The text and the places of the keys read from it, so that a rule broken later finds its line.
 pub(super) struct Source<'t> {
@@ -86,7 +86,7 @@ impl<'s, 't> Section<'s, 't> {
         let Some(found) = first else { return Ok(()) };
         let name = found.get_ref().as_ref();
         let key = self.key(&shown(name));
-        let nearest = known.iter().copied().find(|known| alike(name, known));
+        let nearest = nearest::nearest(name, known.iter().copied());
         let fault = Fault::Unknown { key, nearest, known: known.join(", ") };
         Err(self.source.error(found.span().start, fault))
     }
@@ -311,37 +311,9 @@ fn shown(text: &str) -> String {
     format!("{}…", start.escape_debug())
 }
 
-/// Whether a word is likely a slip for another: at most two letters added, left out or changed.
-fn alike(a: &str, b: &str) -> bool {
-    const SLIPS: usize = 2;
-    if a.len() > 64 || a.len().abs_diff(b.len()) > SLIPS {
-        return false;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let at = |row: &[usize], n: usize| row.get(n).copied().unwrap_or(usize::MAX - 1);
-            let change = at(&row, j) + usize::from(x != *y);
-            next.push(change.min(at(&row, j + 1) + 1).min(at(&next, j) + 1));
-        }
-        row = next;
-    }
-    row.last().is_some_and(|slips| *slips <= SLIPS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slips_are_recognised_and_other_words_are_not() {
-        assert!(alike("wieght", "weight"));
-        assert!(alike("media_port", "media_ports"));
-        assert!(!alike("colour", "weight"));
-        assert!(!alike(&"a".repeat(1000), "weight"));
-    }
 
     #[test]
     fn a_line_past_the_end_is_the_last_one() {

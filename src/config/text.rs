@@ -120,7 +120,7 @@ pub fn parse(text: &str) -> Result<Config, TextError> {
     let source = Source::new(text);
     let table = DeTable::parse(text).map_err(|error| TextError {
         line: source.line(error.span().map_or(0, |span| span.start)),
-        fault: Fault::Syntax(error.message().lines().collect::<Vec<_>>().join(" ")),
+        fault: Fault::Syntax(syntax(text, &error)),
     })?;
     let config = read(&Section::whole(&source, table.get_ref()))?;
     rules::check(&config).map_err(|broken| TextError {
@@ -128,6 +128,16 @@ pub fn parse(text: &str) -> Result<Config, TextError> {
         fault: Fault::Broken(broken),
     })?;
     Ok(config)
+}
+
+/// What is wrong with the TOML; of a key that stands there twice, which.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().lines().collect::<Vec<_>>().join(" ");
+    let key = error.span().and_then(|span| text.get(span)).filter(|key| key.len() <= 80);
+    match key.filter(|_| message == "duplicate key") {
+        Some(key) => format!("duplicate key `{}`: it stands above already", key.escape_debug()),
+        None => message,
+    }
 }
 
 fn read(whole: &Section<'_, '_>) -> Result<Config, TextError> {

@@ -47,6 +47,9 @@ pub(super) struct Client {
 /// The URL that requests name (without user and password), and the signer for those.
 pub(super) fn target(text: &str) -> Result<(String, Option<Signer>), ProbeError> {
     let url = Url::parse(text.as_bytes()).map_err(|_| ProbeError::Url)?;
+    if url.scheme.eq_ignore_ascii_case(b"rtsps") {
+        return Err(ProbeError::Tls);
+    }
     if !url.scheme.eq_ignore_ascii_case(b"rtsp")
         || text.contains(|it: char| it.is_control() || it == ' ')
     {
@@ -273,9 +276,11 @@ mod tests {
         let shown = format!("{signer:?}");
         assert!(signer.is_some() && !shown.contains("p@ss"), "{shown}");
         assert!(target("rtsp://h/").is_ok_and(|(_, signer)| signer.is_none()));
-        for bad in ["", "http://h/", "rtsps://h/", "rtsp://h/a b", "rtsp://h/\r\nX: y", "rtsp://"] {
+        for bad in ["", "http://h/", "rtspu://h/", "rtsp://h/a b", "rtsp://h/\r\nX: y", "rtsp://"] {
             assert!(matches!(target(bad), Err(ProbeError::Url)), "{bad}");
         }
+        let told = target("rtsps://u:p@h/").unwrap_err().to_string();
+        assert!(told.contains("not there yet"), "{told}");
     }
 
     #[test]

@@ -64,6 +64,8 @@ impl fmt::Debug for Options {
 pub enum ProbeError {
     /// The URL is none that can be played.
     Url,
+    /// The URL asks for RTSP over TLS.
+    Tls,
     /// Host, port and why there is no connection.
     Connect(String, u16, io::Error),
     /// No answer to this method in time.
@@ -92,6 +94,7 @@ impl fmt::Display for ProbeError {
             Self::Url => {
                 f.write_str("not an RTSP URL; it looks like rtsp://user:password@host:554/path")
             }
+            Self::Tls => f.write_str("RTSP over TLS (rtsps://) is not there yet; try rtsp://"),
             Self::Connect(host, port, error) => write!(
                 f,
                 "cannot connect to {host} port {port}: {error}; is the server running there?"

@@ -36,6 +36,7 @@ use crate::{
         },
     },
     origin::Table,
+    remedy,
     session::Fault,
 };
 
@@ -126,7 +127,7 @@ impl Inner {
                 Err(error)
                     if error.kind() == io::ErrorKind::AddrInUse
                         && old.iter().any(|ours| ours.port() == addr.port()) => {}
-                Err(error) => return Err(format!("cannot listen on {addr}: {error}")),
+                Err(error) => return Err(remedy::listening(*addr, &error)),
                 Ok(()) => {}
             }
         }

@@ -47,6 +47,7 @@ use crate::{
     logger::seldom,
     origin::Health,
     pipe::{Pool, PortPool},
+    remedy,
     session::Fault,
 };
 
@@ -135,7 +136,7 @@ async fn control(
     let _plugins = executor.spawn(async move { keeper.watch(&watched).await });
     let mut listeners = Listeners::default();
     listeners.follow(shared, &listen).await.map_err(|(addr, error)| {
-        format!("cannot listen on {addr}: {error}: another program may have it; see gateway.listen")
+        format!("{}; see gateway.listen", remedy::listening(addr, &error))
     })?;
     let gateway: Arc<dyn Gateway> = Arc::new(admin.clone());
     // Kept here to the end: dropping it takes the file away.
@@ -186,8 +187,9 @@ async fn control(
             News::Signal(Signal::Stop) => break,
             News::Listen(listen) => {
                 if let Err((addr, error)) = listeners.follow(shared, &listen).await {
-                    warn!("cannot listen on {addr}: {error}");
-                    shared.event(format!("cannot listen on {addr}: {error}"));
+                    let told = remedy::listening(addr, &error);
+                    warn!("{told}");
+                    shared.event(told);
                 }
             }
         }

@@ -195,7 +195,9 @@ fn missing_keys_are_named_at_their_table() {
 
 #[test]
 fn keys_that_stand_there_twice_and_bad_syntax_are_refused_with_their_line() {
-    check("[limits]\nsessions = 1\nsessions = 2", "f:3: duplicate key");
+    let twice = "f:3: duplicate key `sessions`: it stands above already";
+    check("[limits]\nsessions = 1\nsessions = 2", twice);
+    check("[limits]\n\n[limits]", "f:3: duplicate key `limits`: it stands above already");
     assert!(told("[limits]\nsessions = ").starts_with("f:2: "));
     assert!(told("[[origin").starts_with("f:1: "));
     // Tables in tables until the parser's own bound.
