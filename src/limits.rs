@@ -20,6 +20,9 @@ pub const HEAD_MAX_BYTES: usize = 16 * 1024;
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 /// Longest payload of an interleaved frame: its length field has 16 bits.
 pub const FRAME_MAX_BYTES: usize = 65_535;
+/// Bytes of an origin without sense that are skipped in search of its next frame; then its connection is
+/// of no use. One frame of the largest size, of which the beginning was lost.
+pub const RESYNC_MAX_BYTES: usize = 64 * 1024;
 /// Empty lines tolerated before a message, in bytes (leading CRLFs).
 pub const BLANK_MAX_BYTES: usize = 64;
 /// Transport specs looked at in one Transport header; later ones are ignored.

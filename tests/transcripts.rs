@@ -204,6 +204,9 @@ impl Play {
             let (session, now) = (&mut self.session, self.now);
             let mut message = false;
             let mut lost = Vec::new();
+            if side == Side::Origin {
+                self.inboxes[at].tolerate(session.tracks().channels(side));
+            }
             let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
                     match session.frame(side, channel, &bytes[4..], now) {
@@ -226,6 +229,10 @@ impl Play {
             });
             for line in lost {
                 self.does(&line);
+            }
+            match self.inboxes[at].take_skipped() {
+                0 => {}
+                bytes => self.does(&format!("skip {bytes} bytes that mean nothing")),
             }
             match fed {
                 Err(error) if side == Side::Client => {

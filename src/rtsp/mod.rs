@@ -8,6 +8,7 @@
 pub mod edit;
 pub mod framing;
 pub mod head;
+pub mod resync;
 pub mod rtp_info;
 pub mod sdp;
 pub mod status;

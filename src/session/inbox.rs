@@ -7,7 +7,10 @@
 //! no unit moves because those before it were taken. Who reads no more while units wait
 //! ([`Inbox::waits`]) keeps one read at most.
 
-use crate::rtsp::framing::{Framer, FramingError, Progress, Unit};
+use crate::rtsp::{
+    framing::{FramingError, Unit},
+    resync::{Channels, Resync, Step},
+};
 
 /// Unread rest of one connection.
 #[derive(Debug, Default)]
@@ -17,7 +20,9 @@ pub struct Inbox {
     used: usize,
     /// What came behind `rest`; only when all of that is used.
     tail: Vec<u8>,
-    framer: Framer,
+    reader: Resync,
+    /// Bytes that mean nothing, and were left out.
+    skipped: u64,
     /// The reader paused with bytes left.
     paused: bool,
 }
@@ -43,34 +48,50 @@ impl Inbox {
         mut take: impl FnMut(Unit, &'a [u8]) -> Flow,
     ) -> Result<(), FramingError> {
         self.forget_used(fresh.is_empty());
-        let Self { rest, used, tail, framer, paused } = self;
+        let Self { rest, used, tail, reader, skipped, paused } = self;
         *paused = false;
         if rest.is_empty() {
-            let (done, stopped) = run(framer, fresh, &mut take)?;
+            let (done, stopped) = run(reader, skipped, fresh, &mut take)?;
             let left = fresh.get(done..).unwrap_or_default();
             rest.extend_from_slice(left);
             *paused = stopped && !left.is_empty();
             return Ok(());
         }
         // A frame is completed and the rest of a long read taken from where it is; a message, which
-        // tells its length later, gets all of it.
+        // tells its length later, gets all of it, and so does what may not be what it says.
         let unread = rest.get(*used..).unwrap_or_default();
-        let wanted = missing_of_frame(unread, fresh).unwrap_or(fresh.len());
+        let wanted = missing_of_frame(unread, fresh)
+            .filter(|missing| {
+                reader.is_clean() && reader.may_follow(fresh.get(*missing..).unwrap_or_default())
+            })
+            .unwrap_or(fresh.len());
         let (first, others) = fresh.split_at_checked(wanted).unwrap_or((fresh, &[]));
         rest.extend_from_slice(first);
         let unread: &'a [u8] = rest.get(*used..).unwrap_or_default();
-        let (done, stopped) = run(framer, unread, &mut take)?;
+        let (done, stopped) = run(reader, skipped, unread, &mut take)?;
         *used += done;
         if done < unread.len() || others.is_empty() {
             debug_assert!(others.is_empty(), "a completed frame is a whole unit");
             *paused = stopped && done < unread.len();
             return Ok(());
         }
-        let (done, stopped) = if stopped { (0, true) } else { run(framer, others, &mut take)? };
+        let (done, stopped) =
+            if stopped { (0, true) } else { run(reader, skipped, others, &mut take)? };
         let left = others.get(done..).unwrap_or_default();
         tail.extend_from_slice(left);
         *paused = stopped && !left.is_empty();
         Ok(())
+    }
+
+    /// From now on this peer sends media on these channels: streams that are worth finding back into
+    /// when something between their frames means nothing.
+    pub fn tolerate(&mut self, channels: Channels) {
+        self.reader.tolerate(channels);
+    }
+
+    /// How many bytes meant nothing and were left out since this was last asked.
+    pub fn take_skipped(&mut self) -> u64 {
+        core::mem::take(&mut self.skipped)
     }
 
     /// Whole units may be here that a paused reader has not come to: they want to be fed to it before
@@ -136,9 +157,11 @@ fn missing_of_frame(rest: &[u8], fresh: &[u8]) -> Option<usize> {
     (missing > 0 && missing <= fresh.len()).then_some(missing)
 }
 
-/// Hands on whole units; how many bytes they had, and whether the last one paused the reading.
+/// Hands on whole units; how many bytes they had, with those that mean nothing, and whether the last one
+/// paused the reading.
 fn run<'a>(
-    framer: &mut Framer,
+    reader: &mut Resync,
+    skipped: &mut u64,
     bytes: &'a [u8],
     take: &mut impl FnMut(Unit, &'a [u8]) -> Flow,
 ) -> Result<(usize, bool), FramingError> {
@@ -148,7 +171,15 @@ fn run<'a>(
         if left.is_empty() {
             return Ok((used, false));
         }
-        let Progress::Ready(unit) = framer.next(left)? else { return Ok((used, false)) };
+        let unit = match reader.next(left)? {
+            Step::Unit(unit) => unit,
+            Step::Skip(len) => {
+                used += len;
+                *skipped += len as u64;
+                continue;
+            }
+            Step::NeedMore => return Ok((used, false)),
+        };
         let Some(whole) = left.get(..unit.len()) else { return Ok((used, false)) };
         used += whole.len();
         if take(unit, whole) == Flow::Pause {
@@ -264,6 +295,30 @@ mod tests {
                     .unwrap();
             }
             assert!(seen == stream && inbox.is_empty(), "reads of {size} bytes");
+        }
+    }
+
+    #[test]
+    fn frames_around_garbage_come_out_however_the_reads_are_cut() {
+        let frames = b"$\0\0\x04abcd$\x01\0\x02ef";
+        let stream =
+            [&frames[..], &[0; 193], frames, &[b'x'; 70], b"$\0\0\x09cut", frames].concat();
+        for size in 1..stream.len() {
+            let (mut inbox, mut seen) = (Inbox::default(), 0);
+            for part in stream.chunks(size) {
+                inbox.tolerate(Channels::default().with(0).with(1));
+                inbox
+                    .feed(part, |unit, _| {
+                        seen += usize::from(unit.len() != 4 + 9);
+                        Flow::Go
+                    })
+                    .unwrap();
+            }
+            assert!(
+                inbox.take_skipped() >= 263 && seen >= 5,
+                "reads of {size} bytes: {seen} frames"
+            );
+            assert_eq!(inbox.take_skipped(), 0);
         }
     }
 

@@ -9,7 +9,7 @@ use core::net::IpAddr;
 use heapless::Vec as Bounded;
 
 use super::{Flow, Side};
-use crate::limits::TRACKS_MAX;
+use crate::{limits::TRACKS_MAX, rtsp::resync::Channels};
 
 /// How a track travels on one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +154,18 @@ impl Tracks {
                 (Leg::Udp { .. }, flow) => Route::Datagram(track.id, flow),
             };
             Some((flow, route))
+        })
+    }
+
+    /// The channels on which frames of that side come in.
+    pub fn channels(&self, from: Side) -> Channels {
+        let legs = self.all.iter().map(|track| match from {
+            Side::Client => track.plan.client,
+            Side::Origin => track.plan.origin,
+        });
+        legs.fold(Channels::default(), |all, leg| match leg {
+            Leg::Tcp { rtp, rtcp } => all.with(rtp).with(rtcp),
+            Leg::Udp { .. } => all,
         })
     }
 

@@ -65,6 +65,9 @@ pub(super) fn take(
     let now = worker.now();
     let mut taken = Taken::default();
     let mut frames = Frames::new();
+    if from == Side::Origin {
+        inbox.tolerate(ways.session.tracks().channels(from));
+    }
     let fed = inbox.feed(fresh, |unit, bytes| {
         budget.spend(unit);
         match unit {

@@ -156,7 +156,22 @@ impl Inner {
             (Side::Origin, None) => return Ok(Taken::default()),
         };
         let ways = Ways { session, tracks, peer };
-        frames::take(side, (inbox, fresh), followed, ways, budget, &self.entry, worker)
+        let taken =
+            frames::take(side, (&mut *inbox, fresh), followed, ways, budget, &self.entry, worker);
+        let skipped = inbox.take_skipped();
+        if skipped > 0 {
+            self.note_skipped(skipped);
+        }
+        taken
+    }
+
+    /// Something between the frames of the origin meant nothing.
+    fn note_skipped(&self, bytes: u64) {
+        self.shared.add("origin_bytes_skipped", bytes);
+        let (id, name) = (self.entry.id, self.session.origin_name());
+        if let Some(more) = seldom::once_a_minute("origin_bytes_skipped", name) {
+            warn!("{id}: origin {name}: {bytes} bytes between frames mean nothing{more}");
+        }
     }
 
     /// When the time for a whole message of the client began: each whole one, or frame, starts that
