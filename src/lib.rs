@@ -12,6 +12,7 @@
 //! | room | what it knows |
 //! |---|---|
 //! | [`rtsp`] | bytes to messages, and edited messages to bytes |
+//! | [`scope`] | what a client may ask for: presentations, grants, aliases |
 //! | [`session`] | one client connection, its origin and its tracks: a state machine |
 //! | [`origin`] | routes, which origin serves a session, and whether it is well |
 //! | [`auth`] | digest and basic, toward players and toward origins |
@@ -48,8 +49,9 @@
 //!
 //! 1. The worker sees the client's socket readable and reads into its own buffer (`proxy/connection.rs`).
 //! 2. [`session::Inbox`] finds a whole message, or keeps the unfinished rest.
-//! 3. [`session::Session`] checks it: version, CSeq, Via, Session, route. What is not its own to
-//!    decide leaves as an output: who the client is, which origin, which ports.
+//! 3. [`session::Session`] checks it: version, CSeq, Via, Session; [`scope::permits`] judges its URL.
+//!    What is not its own to decide leaves as an output: who the client is, which origin, which
+//!    ports.
 //! 4. The connection answers: the verifier, the origin table, the port pool. A new origin is
 //!    connected to without blocking.
 //! 5. The request takes a number of the origin's series and goes through `session/rewrite.rs`: spans
@@ -84,4 +86,5 @@ pub mod probe;
 pub mod proxy;
 pub mod remedy;
 pub mod rtsp;
+pub mod scope;
 pub mod session;

@@ -31,6 +31,9 @@ pub const TRANSPORT_SPECS_MAX: usize = 16;
 pub const SESSION_ID_MAX_BYTES: usize = 128;
 /// Longest URL that is stored for a session.
 pub const URL_MAX_BYTES: usize = 2048;
+/// Presentations that a connection holds grants for: a player has one, a VMS describes a few before
+/// it sets one up.
+pub const GRANTS_MAX: usize = 4;
 
 // --- Sessions -----------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ fn session(paths: &[&str]) -> Session {
         silence_timeout: Duration::from_secs(10),
         media_queue: Bounds { bytes: 4096, age: Duration::from_secs(2) },
         detach: false,
+        aliases: [7; 32].into(),
     };
     Session::new(around, table(paths), at(0))
 }
@@ -124,7 +125,7 @@ fn a_configuration_that_changes_between_describe_and_setup_does_not_end_the_set_
     let mut session = session(&["/cam/**"]);
     feed(&mut session, Side::Client, "DESCRIBE rtsp://gw/cam/x RTSP/1.0\nCSeq: 1\n\n", at(1), true);
     feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 1\n\n", at(2), true);
-    session.set_table(table(&["/other/**"]));
+    session.set_table(table(&["/other/**", "/cam/**"]));
     let setup = "SETUP rtsp://gw/cam/x/t1 RTSP/1.0\nCSeq: 2\nTransport: RTP/AVP/TCP\n\n";
     said(&mut session, Side::Client);
     said(&mut session, Side::Origin);
@@ -135,11 +136,65 @@ fn a_configuration_that_changes_between_describe_and_setup_does_not_end_the_set_
     feed(&mut session, Side::Client, teardown, at(5), true);
     feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 3\n\n", at(6), true);
     said(&mut session, Side::Client);
-    feed(&mut session, Side::Client, "DESCRIBE rtsp://gw/cam/x RTSP/1.0\nCSeq: 4\n\n", at(7), true);
-    assert!(
-        said(&mut session, Side::Client).starts_with("RTSP/1.0 404"),
-        "the next goes by the new"
-    );
+    let describe = "DESCRIBE rtsp://gw/other/x RTSP/1.0\nCSeq: 4\n\n";
+    feed(&mut session, Side::Client, describe, at(7), true);
+    assert!(said(&mut session, Side::Origin).contains("/other/x"), "the next goes by the new");
+}
+
+#[test]
+fn a_connection_that_only_sets_up_goes_by_the_routes_of_today() {
+    let setup = |cseq: u32| {
+        format!("SETUP rtsp://gw/cam/x/t1 RTSP/1.0\nCSeq: {cseq}\nTransport: RTP/AVP/TCP\n\n")
+    };
+    let refused = "RTSP/1.0 461 No\nCSeq: 1\n\n";
+    let asks = "[[origin]]\nname = \"a\"\nurl = \"rtsp://198.51.100.1\"\n[[route]]\n\
+        path = \"/cam/**\"\norigins = [\"a\"]\nauth = \"digest\"\n";
+    let asks = Arc::new(Table::new(&text::parse(asks).unwrap(), None, 1));
+    for (newer, wanted) in [(table(&["/other/**"]), "404"), (asks, "401")] {
+        let mut session = session(&["/cam/**"]);
+        feed(&mut session, Side::Client, &setup(1), at(1), true);
+        feed(&mut session, Side::Origin, refused, at(2), true);
+        said(&mut session, Side::Client);
+        said(&mut session, Side::Origin);
+        session.set_table(newer);
+        let did = feed(&mut session, Side::Client, &setup(2), at(3), true);
+        if did.iter().any(|output| matches!(output, Output::Authenticate(_))) {
+            session.handle(Input::Challenge(vec![b"Digest realm=\"x\"".to_vec()]), at(3));
+        }
+        let answer = said(&mut session, Side::Client);
+        assert!(answer.starts_with(&format!("RTSP/1.0 {wanted}")), "{answer}");
+        assert_eq!(said(&mut session, Side::Origin), "", "nothing of it leaves");
+    }
+}
+
+#[test]
+fn a_session_whose_route_is_removed_drains() {
+    let mut session = session(&["/cam/**"]);
+    let setup = "SETUP rtsp://gw/cam/x/t1 RTSP/1.0\nCSeq: 1\nTransport: RTP/AVP/TCP\n\n";
+    feed(&mut session, Side::Client, setup, at(1), true);
+    let set_up = "RTSP/1.0 200 OK\nCSeq: 1\nSession: S\n\n";
+    feed(&mut session, Side::Origin, set_up, at(2), true);
+    session.set_table(table(&["/other/**"]));
+    let mut cseq = 1;
+    for (method, leaves) in [
+        ("PLAY", false),
+        ("SET_PARAMETER", false),
+        ("DESCRIBE", false),
+        ("OPTIONS", true),
+        ("GET_PARAMETER", true),
+        ("PAUSE", true),
+        ("TEARDOWN", true),
+    ] {
+        cseq += 1;
+        for side in [Side::Client, Side::Origin] {
+            said(&mut session, side);
+        }
+        let ask = format!("{method} rtsp://gw/cam/x RTSP/1.0\nCSeq: {cseq}\n\n");
+        feed(&mut session, Side::Client, &ask, at(3), true);
+        assert_eq!(said(&mut session, Side::Origin).starts_with(method), leaves, "{method}");
+        let refused = said(&mut session, Side::Client).starts_with("RTSP/1.0 404");
+        assert_eq!(refused, !leaves, "{method}");
+    }
 }
 
 #[test]

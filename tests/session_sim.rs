@@ -120,6 +120,7 @@ impl World {
             silence_timeout: Duration::from_secs(10),
             media_queue: Bounds { bytes: 4096, age: Duration::from_secs(2) },
             detach: seed.is_multiple_of(3),
+            aliases: [7; 32].into(),
         };
         let now = Instant::from_millis(1);
         Self {

@@ -11,8 +11,9 @@ use std::{
 const LONG_FILE_LINES: usize = 500;
 
 /// Rooms of the core, and files of other rooms that are core too.
-const CORE: [&str; 7] = [
+const CORE: [&str; 8] = [
     "src/rtsp/",
+    "src/scope/",
     "src/session/",
     "src/origin/",
     "src/auth/",

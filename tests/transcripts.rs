@@ -141,6 +141,7 @@ impl Play {
             silence_timeout: Duration::from_secs(10),
             media_queue: Bounds { bytes: 65_536, age: Duration::from_secs(2) },
             detach: first("detach").is_some(),
+            aliases: [7; 32].into(),
         };
         let now = Instant::from_millis(1_000);
         Self {
@@ -420,7 +421,7 @@ impl Play {
     }
 
     fn ask_authenticator(&mut self, slot: Slot) -> Input {
-        let name = self.session.table().slot_name(slot).to_owned();
+        let name = self.session.judged_by().0.slot_name(slot).to_owned();
         self.does(&format!("ask authenticator {name}"));
         let Some((decision, text)) = self.plugin("authenticator", &name) else {
             return Input::AuthFailed;
@@ -446,7 +447,7 @@ impl Play {
         let uri = head.uri().unwrap();
         let method = head.method_bytes();
         match self.verifier.check(scheme, method, uri, authorization, self.now, client) {
-            Decision::Granted { .. } => Input::Granted,
+            Decision::Granted { user } => Input::Granted { user },
             Decision::Challenge(values) => {
                 Input::Challenge(values.into_iter().map(String::into_bytes).collect())
             }

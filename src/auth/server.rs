@@ -94,6 +94,14 @@ impl Verifier {
         Self { users, nobody, key: key.into() }
     }
 
+    /// Whether a user is the same here as `before`: still there, with the same password.
+    pub fn knows_as(&self, before: &Self, user: &str) -> bool {
+        let [now, then] = [self, before].map(|it| it.account(user.as_bytes()));
+        now.name == user
+            && then.name == user
+            && same(now.ha1_sha256.expose(), then.ha1_sha256.expose())
+    }
+
     /// Decides on a request of `client` with the value of its Authorization header, if any.
     /// `uri` is the request's, absolute or a path.
     pub fn check(

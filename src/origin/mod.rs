@@ -37,7 +37,7 @@ pub use self::{
 };
 use crate::{
     clock::Instant,
-    config::{Config, OnFault, Slot},
+    config::{Auth, Config, OnFault, Slot},
     limits::{ROUTE_ORIGINS_MAX, UNRESOLVED_RETRY_MS},
 };
 
@@ -48,6 +48,7 @@ pub struct Table {
     routes: Vec<Route>,
     slots: Vec<(String, OnFault)>,
     seed: u64,
+    strict: bool,
 }
 
 /// Why there is no origin for a session.
@@ -99,13 +100,22 @@ impl Table {
             .iter()
             .map(|route| {
                 let at = |name: &str| origins.iter().position(|origin| origin.name() == name);
-                Route::new(route, route.origins.iter().filter_map(|name| at(name)).collect())
+                let served: Vec<usize> = route.origins.iter().filter_map(|name| at(name)).collect();
+                let signs =
+                    |at: &usize| origins.get(*at).is_some_and(|it| it.credentials().is_some());
+                let signs = served.iter().any(signs);
+                let mut route = Route::new(route, served);
+                route.signs = signs;
+                route
             })
-            .collect();
+            .collect::<Vec<Route>>();
+        // Where all may reach every path, no spelling of one gains anything.
+        let strict =
+            routes.iter().any(|route| route.asks() || (route.signs && !route.is_catch_all()));
         let slots = config.plugins.slots.iter();
         let slots =
             slots.map(|plugin| (plugin.slot.as_str().to_owned(), plugin.on_fault)).collect();
-        Self { origins, routes, slots, seed }
+        Self { origins, routes, slots, seed, strict }
     }
 
     /// Names of all slots for plugins.
@@ -126,6 +136,32 @@ impl Table {
     /// All origins, in the order of the configuration.
     pub fn origins(&self) -> &[Arc<Origin>] {
         &self.origins
+    }
+
+    /// Whether paths that could mean two things are refused: some paths are for some only.
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    /// The route of another table that is this one: for the same paths, with the same origins, and
+    /// with the same to be asked and allowed.
+    pub fn same_route(&self, index: usize, other: &Self) -> Option<usize> {
+        let route = self.routes.get(index)?;
+        let served = |table: &Self, route: &Route| -> Vec<_> {
+            let origins = route.origins.iter().filter_map(|at| table.origins.get(*at));
+            origins.map(|it| (it.name().to_owned(), it.settings().url.clone())).collect()
+        };
+        let asked = |table: &Self, route: &Route| match route.auth {
+            Auth::Plugin(slot) => Some(table.slot_name(slot).to_owned()),
+            _ => None,
+        };
+        other.routes.iter().position(|it| {
+            it.path() == route.path()
+                && core::mem::discriminant(&it.auth) == core::mem::discriminant(&route.auth)
+                && asked(other, it) == asked(self, route)
+                && (it.signs, it.methods) == (route.signs, route.methods)
+                && served(other, it) == served(self, route)
+        })
     }
 
     /// All routes, in the order of the configuration.

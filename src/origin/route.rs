@@ -1,8 +1,9 @@
 //! From a path to a route.
 //!
 //! A pattern is a list of segments: a literal, `*` for any one segment, `**` (last only) for the
-//! rest, which may be nothing. Bytes are compared as they are: `%20` is not a space. The query is
-//! cut before matching, and one slash at the end means nothing (players add it).
+//! rest, which may be nothing. Bytes are compared as they are: `%20` is not a space; UTF-8 alone may
+//! stand raw or escaped in either. The query is cut before matching, and one slash at the end means
+//! nothing (players add it).
 //!
 //! Of several patterns that match, the one with more literal segments wins, then the one with more
 //! segments, then the one without `**`, then the one that stands first in the configuration.
@@ -11,7 +12,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::{self, Auth, Endpoints, OriginTransport, Policy, Redirect, Slot, Strip};
+use crate::{
+    config::{self, Auth, Endpoints, Methods, OriginTransport, Policy, Redirect, Slot, Strip},
+    rtsp::url::same_path,
+};
 
 /// What a path is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,10 @@ pub struct Route {
     pub endpoints: Endpoints,
     /// Whether the literal part of its path is taken off toward the origin.
     pub strip: Strip,
+    /// What players may ask for where the gateway signs for them.
+    pub methods: Methods,
+    /// Whether the gateway has credentials for one of its origins, and signs what it sends there.
+    pub signs: bool,
     /// The slots that see its messages: toward the origin in order, toward the client in reverse.
     pub filters: Vec<Slot>,
     turn: AtomicU64,
@@ -59,7 +67,7 @@ impl Segment {
     fn matches(&self, part: &[u8]) -> bool {
         match self {
             Self::Any => !part.is_empty(),
-            Self::Literal(bytes) => bytes == part,
+            Self::Literal(bytes) => same_path(bytes, part),
         }
     }
 }
@@ -98,6 +106,8 @@ impl Route {
             redirect: route.redirect,
             endpoints: route.endpoints,
             strip: route.strip,
+            methods: route.methods,
+            signs: false,
             filters: route.filters.to_vec(),
             turn: AtomicU64::new(0),
         }
@@ -121,6 +131,38 @@ impl Route {
             Strip::Auto if !origin_path.is_empty() => self.literal_prefix(),
             Strip::Auto | Strip::No => b"",
         }
+    }
+
+    /// The presentation that a path which this route serves belongs to: as many segments as the
+    /// pattern has. Under `**` any depth may be one, so it is the whole path. No slash at the end.
+    pub fn presentation<'a>(&self, path: &'a [u8]) -> &'a [u8] {
+        let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let whole = path.strip_suffix(b"/").unwrap_or(path);
+        if self.rest {
+            return whole;
+        }
+        let skip = usize::from(whole.starts_with(b"/"));
+        let slashes = whole.iter().enumerate().skip(skip).filter(|(_, byte)| **byte == b'/');
+        let end = match self.segments.len().checked_sub(1) {
+            Some(nth) => slashes.map(|(at, _)| at).nth(nth),
+            None => Some(0),
+        };
+        end.and_then(|end| whole.get(..end)).unwrap_or(whole)
+    }
+
+    /// Whether paths of any depth match: it ends in `**`.
+    pub const fn is_open_ended(&self) -> bool {
+        self.rest
+    }
+
+    /// Whether the gateway itself asks who the client is.
+    pub const fn asks(&self) -> bool {
+        matches!(self.auth, Auth::Digest | Auth::Basic | Auth::Plugin(_))
+    }
+
+    /// Whether it stands for every path, so that no spelling of one leads past it.
+    pub(super) const fn is_catch_all(&self) -> bool {
+        self.segments.is_empty() && self.rest
     }
 
     /// The number of this choice; each caller gets another.
@@ -318,6 +360,33 @@ mod tests {
         for (strip, path, wanted) in rows {
             let route = Route::new(&config::Route { strip, ..config("/live/*") }, Vec::new());
             assert_eq!(route.replaced_by(path), wanted, "{strip:?}");
+        }
+    }
+
+    #[test]
+    fn a_presentation_has_as_many_segments_as_the_pattern() {
+        let rows = [
+            ("/cam1", "/cam1/trackID=1?x", "/cam1"),
+            ("/cam1", "/cam1/", "/cam1"),
+            ("/live/*", "/live/1/a/b", "/live/1"),
+            ("/live/*", "/live/1?token=a/b", "/live/1"),
+            ("/live/**", "/live/1/a", "/live/1/a"),
+            ("/**", "/", ""),
+            ("/", "/track1", ""),
+        ];
+        for (pattern, path, wanted) in rows {
+            let route = Route::new(&config(pattern), Vec::new());
+            assert_eq!(route.presentation(path.as_bytes()), wanted.as_bytes(), "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn utf_8_matches_raw_and_escaped() {
+        for pattern in ["/T\u{fc}r/*", "/T%C3%BCr/*", "/T%c3%bcr/*"] {
+            for path in ["/T\u{fc}r/1", "/T%C3%BCr/1", "/T%c3%bcr/1"] {
+                check(&[pattern], Lookup::Presentation, path, Some(pattern));
+            }
+            check(&[pattern], Lookup::Presentation, "/Tur/1", None);
         }
     }
 

@@ -34,6 +34,7 @@ use super::{
     tracks::TrackSockets,
 };
 use crate::{
+    auth::Verifier,
     clock::Instant,
     origin::Reservation,
     pipe::{Driven, Hold, Interest, Ready, Token, Worker},
@@ -63,6 +64,8 @@ struct Inner {
     entry: Arc<Entry>,
     session: Session,
     generation: u64,
+    /// The one of that generation: by it grants were given.
+    verifier: Arc<Verifier>,
     /// None while the session waits for its client, and when the client was handed over.
     client: Option<TcpStream>,
     client_addr: SocketAddr,
@@ -141,6 +144,7 @@ fn try_begin(
             age: Duration::from_millis(config.limits.media_queue_ms.into()),
         },
         detach: config.limits.detached_sessions,
+        aliases: shared.aliases,
     };
     let now = worker.now();
     let inner = Inner {
@@ -148,6 +152,7 @@ fn try_begin(
         entry: Arc::clone(&entry),
         session: Session::new(around, Arc::clone(&generation.table), now),
         generation: generation.number,
+        verifier: Arc::clone(&generation.verifier),
         client: Some(stream),
         client_addr: addr,
         local_ip: local.ip().to_canonical(),
@@ -276,6 +281,9 @@ impl Inner {
         if number != self.generation {
             self.generation = number;
             let generation = self.shared.generation();
+            let before = core::mem::replace(&mut self.verifier, Arc::clone(&generation.verifier));
+            let same = |user: &str| self.verifier.knows_as(&before, user);
+            self.session.end_of_users(same);
             self.session.set_table(Arc::clone(&generation.table));
         }
     }

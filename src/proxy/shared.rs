@@ -16,13 +16,14 @@ use log::warn;
 
 use super::{lobby::Lobby, plugins::Plugins};
 use crate::{
-    auth::server::Verifier,
+    auth::{digest, server::Verifier},
     clock::{self, Instant},
     config::{self, Config, secrets::Secrets},
     control::model::SessionStatus,
     origin::Table,
     pipe::{PipeCounters, Pool, PortPool},
     plugin::hooks::MakeHooks,
+    scope::Aliases,
     session::Fault,
 };
 
@@ -75,6 +76,8 @@ pub(super) struct Shared {
     pub(super) seed: u64,
     /// Key of this run's nonces, session ids and pseudonym.
     pub(super) nonce_key: [u8; 32],
+    /// Common to all workers: what one gives out the others understand.
+    pub(super) aliases: Aliases,
     /// Who is asked where the configuration names a slot.
     pub(super) plugins: Plugins,
 }
@@ -256,6 +259,7 @@ impl Shared {
         Self {
             plugins: Plugins::new(hooks, seed),
             nonce_key,
+            aliases: digest::sha256(&[&nonce_key, b"aliases"]).into(),
             number: AtomicU64::new(generation.number),
             generation: Mutex::new(Arc::new(generation)),
             pool,

@@ -95,6 +95,50 @@ impl<'a> Url<'a> {
     }
 }
 
+/// The bytes that a path means where two spellings mean one: UTF-8 may stand raw or escaped, as
+/// `ü` or `%C3%BC`. Escapes of ASCII stay: they may mean another path (RFC 3986 2.2).
+fn spelled(path: &[u8]) -> impl Iterator<Item = (u8, usize)> {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let rest = path.get(at..)?;
+        let (byte, len) = match escape(rest) {
+            Some(byte @ 0x80..) => (byte, 3),
+            _ => (*rest.first()?, 1),
+        };
+        at += len;
+        Some((byte, at))
+    })
+}
+
+/// The byte that an escape at the start of the text stands for.
+pub fn escape(text: &[u8]) -> Option<u8> {
+    let [b'%', high, low, ..] = text else { return None };
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+/// Whether two paths are the same, UTF-8 raw or escaped.
+pub fn same_path(one: &[u8], other: &[u8]) -> bool {
+    one == other || spelled(one).map(|it| it.0).eq(spelled(other).map(|it| it.0))
+}
+
+/// What follows a path that begins with `prefix`, UTF-8 raw or escaped in either.
+pub fn strip_path<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    if let Some(rest) = path.strip_prefix(prefix) {
+        return Some(rest);
+    }
+    let mut given = spelled(path);
+    let mut end = 0;
+    for (wanted, _) in spelled(prefix) {
+        let (byte, next) = given.next()?;
+        if byte != wanted {
+            return None;
+        }
+        end = next;
+    }
+    path.get(end..)
+}
+
 fn is_scheme(text: &[u8]) -> bool {
     [&b"rtsp"[..], b"rtsps", b"rtspu"].iter().any(|name| text.eq_ignore_ascii_case(name))
 }
@@ -139,6 +183,26 @@ mod tests {
         ] {
             assert!(Url::parse(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn utf_8_is_the_same_raw_and_escaped_and_ascii_is_not() {
+        let rows: [(&[u8], &[u8], bool); 6] = [
+            (b"/T%C3%BCr", "/T\u{fc}r".as_bytes(), true),
+            (b"/T%c3%bcr", b"/T%C3%BCr", true),
+            (b"/%41", b"/A", false),
+            (b"/%2F", b"/%2f", false),
+            (b"/T%C3", b"/T%C3%BC", false),
+            (b"/%C", b"/%C", true),
+        ];
+        for (one, other, same) in rows {
+            assert_eq!(same_path(one, other), same, "{}", String::from_utf8_lossy(one));
+            assert_eq!(same_path(other, one), same);
+        }
+        assert_eq!(strip_path(b"/T%c3%bcr/t1", "/T\u{fc}r".as_bytes()), Some(&b"/t1"[..]));
+        assert_eq!(strip_path("/T\u{fc}r?x".as_bytes(), b"/T%C3%BCr"), Some(&b"?x"[..]));
+        assert_eq!(strip_path(b"/T%C3%BC", b"/T%C3"), Some(&b"%BC"[..]));
+        assert_eq!(strip_path(b"/T", b"/T%C3"), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::{
     limits::{AUTH_CHALLENGES_MAX, HEADER_LINE_MAX_BYTES, HEADERS_MAX},
     plugin::hooks::Reply,
     rtsp::{Head, Method, Told, write},
+    scope,
 };
 
 /// The methods that work through the gateway, as `OPTIONS *` is told.
@@ -107,8 +108,14 @@ impl Session {
         if let Some(seconds) = &retry {
             all.push(("Retry-After", seconds.as_bytes()));
         }
-        if fault == Fault::MethodNotAllowed {
-            all.push(("Allow", ALLOW));
+        let of_route = match fault {
+            Fault::MethodOfRoute(methods) => scope::allow(methods),
+            _ => String::new(),
+        };
+        match fault {
+            Fault::MethodNotAllowed => all.push(("Allow", ALLOW)),
+            Fault::MethodOfRoute(_) => all.push(("Allow", of_route.as_bytes())),
+            _ => {}
         }
         let answer = self.compose(cseq, fault, &all);
         self.answer_in_turn(cseq, answer);
@@ -194,6 +201,6 @@ impl Session {
 }
 
 /// The head of a whole message that was parsed before.
-fn head_of(raw: &[u8]) -> &[u8] {
+pub(super) fn head_of(raw: &[u8]) -> &[u8] {
     head_len(raw).and_then(|len| raw.get(..len)).unwrap_or_default()
 }

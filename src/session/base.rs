@@ -1,11 +1,11 @@
 //! What lies below the place where one side has its presentation, where that place may have a query
 //! or a slash at its end.
 //!
-//! Not in here: which place that is ([`super::rewrite::Mapping`]).
+//! Not in here: which place that is ([`super::mapping::Mapping`]).
 
 use std::borrow::Cow;
 
-use super::rewrite::{TrimSlash as _, below};
+use super::mapping::below;
 use crate::rtsp::url::Base;
 
 impl Base {
@@ -15,7 +15,7 @@ impl Base {
     pub(super) fn at(&self, tail: &[u8]) -> Vec<u8> {
         let path = &self.path[..];
         match tail.first() {
-            Some(b'/') => [&self.authority, path.trim_suffix_slash(), tail].concat(),
+            Some(b'/') => [&self.authority, path.strip_suffix(b"/").unwrap_or(path), tail].concat(),
             Some(b'?') if path.contains(&b'?') => {
                 [&self.authority, path, b"&", tail.get(1..).unwrap_or_default()].concat()
             }
@@ -25,7 +25,7 @@ impl Base {
 
     /// What lies below this base: the other way round.
     pub(super) fn tail<'a>(&self, rest: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let path = self.path.trim_suffix_slash();
+        let path = self.path.strip_suffix(b"/").unwrap_or(&self.path);
         let more = rest.strip_prefix(path).and_then(|tail| tail.strip_prefix(b"&"));
         match more.filter(|_| path.contains(&b'?')) {
             Some(query) => Some([b"?", query].concat().into()),

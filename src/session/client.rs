@@ -5,17 +5,13 @@ use super::{
     answer::PUBLIC,
     filter::Subject,
     negotiate::{self, NoTransport, Wish},
-    rewrite::{self, Credentials, Mapping, RequestChange},
+    reach::Judged,
+    rewrite::{self, Credentials, RequestChange},
 };
 use crate::{
     clock::Instant,
     config::{Auth, OriginTransport},
-    limits::URL_MAX_BYTES,
-    origin::Lookup,
-    rtsp::{
-        Head, Method, Version,
-        url::{Base, Url},
-    },
+    rtsp::{Head, Method, Version},
 };
 
 /// How long a 503 to DESCRIBE is left before the request goes out again, in milliseconds:
@@ -63,11 +59,18 @@ impl Session {
                 self.answer_star(&head, cseq, bytes.len() > head_len);
             }
             Ok(()) => {
-                if let Err(fault) = self.bind(&head) {
-                    return self.turn_down(&head, fault);
-                }
+                let has_body = bytes.len() > head_len;
+                let asks = match self.judge(&head, has_body, now) {
+                    Err(fault) => return self.turn_down(&head, fault),
+                    Ok(Judged::Gateway) => return self.answer_star(&head, cseq, has_body),
+                    Ok(Judged::Asks) => true,
+                    Ok(Judged::Permitted) => false,
+                };
                 self.deciding = Some(Deciding { raw: bytes.to_vec(), head: head_len, setup: None });
-                self.authenticate(now);
+                match self.asks_by().filter(|_| asks) {
+                    Some(scheme) => self.outputs.push_back(Output::Authenticate(scheme)),
+                    None => self.permitted(now),
+                }
             }
         }
     }
@@ -135,57 +138,6 @@ impl Session {
             }
             Method::Other => self.turn_down(head, Fault::NotImplemented),
             _ => self.turn_down(head, Fault::Malformed),
-        }
-    }
-
-    /// Finds the request's route and, where the connection is not bound to one, binds it.
-    fn bind(&mut self, head: &Head<'_>) -> Result<(), Fault> {
-        let uri = head.uri().unwrap_or_default();
-        if uri.len() > URL_MAX_BYTES {
-            return Err(Fault::TooLarge(414));
-        }
-        let url = Url::parse(uri).map_err(|_| Fault::Malformed)?;
-        let path = url.path();
-        let presentation = matches!(head.method(), Method::Describe | Method::Announce);
-        let lookup = if presentation { Lookup::Presentation } else { Lookup::Media };
-        let found = self.table.route(path, lookup);
-        let route = match (found, self.route) {
-            (Some(route), Some(bound)) if route == bound => return Ok(()),
-            (Some(_), Some(bound)) if !self.tracks.is_empty() => {
-                // A control URL may look like another route's path; the session goes on.
-                debug_assert!(self.table.routes().len() > bound);
-                return if presentation { Err(Fault::WrongState) } else { Ok(()) };
-            }
-            (None, Some(_)) if !presentation => return Ok(()),
-            (None, _) => return Err(Fault::NoRoute),
-            (Some(_), Some(_)) if !self.requests.is_empty() => return Err(Fault::WrongState),
-            (Some(route), _) => route,
-        };
-        if self.link != Link::Down {
-            self.outputs.push_back(Output::DropOrigin);
-        }
-        self.unbind();
-        self.route = Some(route);
-        self.path = path.to_vec();
-        self.presentation = uri.to_vec();
-        let authority = [url.scheme, b"://", url.host_port()].concat();
-        self.mapping = Some(Mapping {
-            client: Base { authority, path: Vec::new() },
-            origin: Base { authority: Vec::new(), path: Vec::new() },
-            aliases: Vec::new(),
-            keep_uri: false,
-        });
-        Ok(())
-    }
-
-    fn authenticate(&mut self, now: Instant) {
-        let scheme = self.route_config(|route| route.auth).unwrap_or(Auth::None);
-        let holds =
-            self.granted == self.route && self.granted_until.is_none_or(|until| now < until);
-        if matches!(scheme, Auth::Digest | Auth::Basic | Auth::Plugin(_)) && !holds {
-            self.outputs.push_back(Output::Authenticate(scheme));
-        } else {
-            self.permitted(now);
         }
     }
 
@@ -334,7 +286,9 @@ impl Session {
             self.presentation = head.uri().unwrap_or_default().to_vec();
         }
         let due = now + self.around.answer_timeout;
-        let note = Note { setup, sent_at: now, session: self.ids.number(), ..Note::default() };
+        let describes = self.bound_to().filter(|_| head.method() == Method::Describe).cloned();
+        let note =
+            Note { setup, sent_at: now, session: self.ids.number(), describes, ..Note::default() };
         self.requests.push(cseq, head.method(), &deciding.raw, due, note);
         self.pump(now);
     }

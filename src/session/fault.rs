@@ -5,7 +5,10 @@
 
 use core::{fmt, time::Duration};
 
-use crate::rtsp::{Told, Version};
+use crate::{
+    config::Methods,
+    rtsp::{Told, Version},
+};
 
 /// Why a request was not relayed, or a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,14 @@ pub enum Fault {
     NoRoute,
     /// The Authorization makes no sense.
     BadAuthorization,
+    /// A path that a server could take for another one.
+    AmbiguousPath,
+    /// A URL that looks like an alias of ours, and is none.
+    NoAlias,
+    /// Another presentation than the one that is set up.
+    OtherPresentation,
+    /// The gateway signs for this route, which lets players ask for these groups of methods only.
+    MethodOfRoute(Methods),
     /// Authentication refused for good.
     Forbidden,
     /// A filter wants the request forgotten.
@@ -130,6 +141,10 @@ impl Fault {
             Self::Loop => "Loop: own pseudonym in Via",
             Self::ProxyRequire => "Feature of Proxy-Require not supported",
             Self::NoRoute => "No route for this path",
+            Self::AmbiguousPath => "Ambiguous path",
+            Self::NoAlias => "Unknown alias",
+            Self::OtherPresentation => "Another presentation is set up",
+            Self::MethodOfRoute(_) => "Method not allowed on this route",
             Self::BadAuthorization => "Authorization not understood",
             Self::Forbidden => "Authentication refused",
             Self::Filtered => "Dropped by a filter",
@@ -177,15 +192,16 @@ impl Fault {
             Self::TooLarge(status) => status,
             Self::Version => 505,
             Self::ProxyRequire => 551,
-            Self::NoRoute => 404,
+            Self::NoRoute | Self::NoAlias => 404,
+            Self::AmbiguousPath => 400,
             Self::Forbidden | Self::Filtered => 403,
             Self::AnswerFiltered | Self::PluginFailedOnAnswer => 502,
             Self::PluginFailed => 503,
-            Self::MethodNotAllowed => 405,
+            Self::MethodNotAllowed | Self::MethodOfRoute(_) => 405,
             Self::NotImplemented => 501,
             Self::UnknownParameter => 451,
             Self::NoSession => 454,
-            Self::WrongState => 455,
+            Self::WrongState | Self::OtherPresentation => 455,
             Self::NoTransport => 461,
             Self::Destination if modern => 463,
             Self::Destination => 403,
@@ -248,6 +264,10 @@ impl Fault {
             Self::Loop => "refused_loop",
             Self::ProxyRequire => "refused_proxy_require",
             Self::NoRoute => "refused_no_route",
+            Self::AmbiguousPath => "refused_ambiguous_path",
+            Self::NoAlias => "refused_alias",
+            Self::OtherPresentation => "refused_other_presentation",
+            Self::MethodOfRoute(_) => "refused_method_of_route",
             Self::BadAuthorization => "refused_authorization",
             Self::Forbidden => "refused_forbidden",
             Self::Filtered => "refused_filtered",
@@ -298,6 +318,12 @@ impl fmt::Display for Fault {
             Self::Loop => "request has been here before (own pseudonym in Via)",
             Self::ProxyRequire => "Proxy-Require names a feature that is not known",
             Self::NoRoute => "no route for this path",
+            Self::AmbiguousPath => "path could mean two things to a server",
+            Self::NoAlias => "URL looks like an alias that was never given out",
+            Self::OtherPresentation => "another presentation is set up on this connection",
+            Self::MethodOfRoute(_) => {
+                "method is not among those that the route lets players send (route.methods)"
+            }
             Self::BadAuthorization => "Authorization makes no sense",
             Self::Forbidden => "authentication refused",
             Self::Filtered => "a filter dropped the request",

@@ -164,9 +164,13 @@ impl Session {
         let Ok(head) = Head::parse(raw.get(..head_len).unwrap_or_default()) else { return };
         match subject {
             Subject::Request => {
-                if let Some(deciding) = &mut self.deciding {
-                    (deciding.raw, deciding.head) = (raw, head_len);
+                let within = self.is_within_route(&head, now);
+                let Some(deciding) = &mut self.deciding else { return };
+                (deciding.raw, deciding.head) = (raw, head_len);
+                if within {
                     self.admit(now);
+                } else {
+                    self.refuse_decided(Fault::NoRoute);
                 }
             }
             Subject::Answer(number) => {

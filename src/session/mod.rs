@@ -13,13 +13,16 @@
 //!    └─────────────────────┴───────────────────┘
 //! ```
 //!
+//! Each request of the client is judged by its URL ([`crate::scope::permits`]) before anything of it
+//! may leave.
+//!
 //! Decisions that are not its own leave as outputs and come back as inputs: who the client is
 //! ([`Output::Authenticate`]), what a filter makes of a message ([`Output::Filter`]), which origin to
 //! use ([`Output::Connect`]), which ports ([`Output::Bind`]). It cannot tell whether a table, a guest
 //! or a test gave the verdict.
 //!
-//! One connection holds one session at a time, bound to one origin; after TEARDOWN it may begin
-//! another. Until SETUP is answered an origin that fails is replaced by another of the route, and
+//! One connection holds one session at a time, bound to one presentation and one origin; after
+//! TEARDOWN it may begin another. Until SETUP is answered an origin that fails is replaced by another of the route, and
 //! the requests without an answer are sent to that one.
 //!
 //! Not in here: sockets, threads, the clock, the log, and datagrams, which never come near it.
@@ -35,10 +38,12 @@ mod filter;
 mod ids;
 mod inbox;
 mod keepalive;
+mod mapping;
 mod negotiate;
 mod origin;
 mod outbox;
 mod own;
+mod reach;
 mod rewrite;
 mod tracks;
 mod unasked;
@@ -48,8 +53,8 @@ use core::time::Duration;
 use std::{collections::VecDeque, sync::Arc};
 
 use self::{
-    cseq::Outstanding, ids::Ids, keepalive::Keepalive, negotiate::Wish, rewrite::Mapping,
-    unasked::Unasked,
+    cseq::Outstanding, ids::Ids, keepalive::Keepalive, mapping::Mapping, negotiate::Wish,
+    reach::Reach, unasked::Unasked,
 };
 pub use self::{
     fault::{Fault, Whose},
@@ -66,6 +71,7 @@ use crate::{
     origin::Table,
     pipe::says_bye,
     rtsp::{Method, Version},
+    scope::Presentation,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +91,8 @@ struct Note {
     sent_at: Instant,
     /// Which session of the connection it was asked in.
     session: u32,
+    /// Of DESCRIBE: what its client knows it by.
+    describes: Option<Presentation>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -133,9 +141,7 @@ pub struct Session {
     unasked_by_client: Unasked,
     deciding: Option<Deciding>,
     filtering: Option<Box<filter::Filtering>>,
-    granted: Option<usize>,
-    /// When the grant is over; none: it holds as long as the connection.
-    granted_until: Option<Instant>,
+    reach: Reach,
     route: Option<usize>,
     path: Vec<u8>,
     link: Link,
@@ -181,8 +187,7 @@ impl Session {
             unasked_by_client: Unasked::default(),
             deciding: None,
             filtering: None,
-            granted: None,
-            granted_until: None,
+            reach: Reach::default(),
             route: None,
             path: Vec::new(),
             link: Link::Down,
@@ -263,15 +268,8 @@ impl Session {
             return;
         }
         match input {
-            Input::Granted => {
-                (self.granted, self.granted_until) = (self.route, None);
-                self.permitted(now);
-            }
-            Input::GrantedFor(ttl) => {
-                self.granted = self.route.filter(|_| !ttl.is_zero());
-                self.granted_until = Some(now + ttl);
-                self.permitted(now);
-            }
+            Input::Granted { user } => self.granted(user, None, now),
+            Input::GrantedFor(ttl) => self.granted(String::new(), Some(now + ttl), now),
             Input::Challenge(values) => self.challenge(&values),
             Input::Denied => self.refuse_decided(Fault::BadAuthorization),
             Input::DeniedAs(status) => self.deny(status),
@@ -298,6 +296,7 @@ impl Session {
             Input::Attached => {
                 self.detached = false;
                 self.last_client = now;
+                self.taken_up();
             }
             Input::SideClosed(Side::Client) => self.client_closed(now),
             Input::SideClosed(Side::Origin) => self.origin_closed(now),
@@ -336,30 +335,6 @@ impl Session {
     /// Whether the client is still to hear something. One that sends no more may well read on.
     pub fn owes_client(&self) -> bool {
         !self.requests.is_empty() || self.deciding.is_some() || self.to_client.reply_bytes() > 0
-    }
-
-    /// The configuration changed: the next session on this connection goes by this table. One that
-    /// is under way keeps its origin.
-    pub fn set_table(&mut self, table: Arc<Table>) {
-        self.next_table = Some(table);
-    }
-
-    /// Between two sessions the newest table is taken up. A SETUP belongs to the DESCRIBE before it.
-    fn take_up_table(&mut self, method: Method) {
-        let under_way = !self.tracks.is_empty()
-            || !self.requests.is_empty()
-            || self.deciding.is_some()
-            || (method == Method::Setup && self.route.is_some());
-        if under_way {
-            return;
-        }
-        let Some(table) = self.next_table.take() else { return };
-        if self.link != Link::Down {
-            self.outputs.push_back(Output::DropOrigin);
-        }
-        self.unbind();
-        self.granted = None;
-        self.table = table;
     }
 
     /// A connection that rests between two sessions takes up the newest table without being asked;
@@ -437,6 +412,7 @@ impl Session {
         self.origin = None;
         self.tried.clear();
         self.mapping = None;
+        self.unbind_presentation();
         self.ids.forget_theirs();
         self.quiet_controls.clear();
     }

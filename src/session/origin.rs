@@ -2,6 +2,7 @@
 
 use super::{
     Fault, Input, Leg, Link, OriginLink, Output, Plan, Session, Side, Sight, State, Track,
+    answer::head_of,
     client::{RETRY_AFTER_MS, head_len},
     filter::Subject,
     keepalive::Keepalive,
@@ -26,7 +27,6 @@ impl Session {
             mapping.origin = link.base.clone();
             // Anew for each origin: the one that was tried before may have had another path.
             mapping.client.path = prefix.unwrap_or_default();
-            mapping.aliases.clear();
         }
         self.ids.forget_theirs();
         self.keepalive = Keepalive::new(link.keepalive, now);
@@ -240,7 +240,9 @@ impl Session {
             self.keepalive.timeout(session.timeout_s.unwrap_or(0));
         }
         let url = asked.uri().unwrap_or_default().to_vec();
-        let quiet = self.quiet_controls.iter().any(|control| url.ends_with(control));
+        let there = self.mapping.as_ref().map(|mapping| mapping.to_origin(&url));
+        let there = there.as_deref().unwrap_or(&url);
+        let quiet = self.quiet_controls.iter().any(|control| there.ends_with(control));
         if let Some(old) = self.tracks.by_url(&url).map(|track| track.id) {
             self.tracks.remove(old);
             self.outputs.push_back(Output::Close(old));
@@ -277,7 +279,14 @@ impl Session {
             begins: transport.is_some(),
         });
         let change = AnswerChange { cseq: &pending.asked, transport, session, location };
-        let answer = rewrite::answer(head, bytes, head_len, mapping, &self.presentation, change);
+        let asked = Head::parse(head_of(&pending.raw)).ok().and_then(|asked| asked.uri());
+        let scope = &mut mapping.scope.place.presentation;
+        let bound = pending.note.describes.clone().map(|it| core::mem::replace(scope, it));
+        let asked = asked.unwrap_or_default();
+        let answer = rewrite::answer(head, bytes, head_len, mapping, asked, change);
+        if let Some(bound) = bound {
+            mapping.scope.place.presentation = bound;
+        }
         self.requests.answer(at, answer);
     }
 
@@ -362,11 +371,7 @@ impl Session {
             .ok()
             .filter(|url| self.table.has_at(url.host, url.port_or_default()));
         match (ours, self.route_config(|route| route.redirect)) {
-            (Some(url), _) => Ok(Some(
-                mapping
-                    .to_client(location.value)
-                    .unwrap_or_else(|| [&mapping.client.authority, url.rest].concat()),
-            )),
+            (Some(_), _) => Ok(mapping.to_client_or_host(location.value)),
             (None, Some(Redirect::Pass)) => Ok(None),
             (None, _) => Err(Fault::Redirect),
         }

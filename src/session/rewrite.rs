@@ -4,89 +4,12 @@
 //! byte for byte. URLs, Content-Base, Location, SDP controls and RTP-Info go through one
 //! [`Mapping`], so that they are rewritten together or not at all (RFC 7826 18.45).
 
-use super::keepalive::DEFAULT_TIMEOUT;
+use super::{keepalive::DEFAULT_TIMEOUT, mapping::Mapping};
 use crate::rtsp::{
-    Edits, Head, Method, Version,
+    Edits, Head, Method, Url, Version,
     head::{Header, decimal, split_at_byte},
     rtp_info, sdp,
-    url::{Base, Url},
 };
-
-/// How one side's URLs are named on the other.
-#[derive(Clone, Debug)]
-pub(super) struct Mapping {
-    /// `rtsp://gateway:8554` as the client wrote it, and the literal part of the route's path.
-    pub(super) client: Base,
-    /// `rtsp://origin:554` and the path of the origin's URL.
-    pub(super) origin: Base,
-    /// Control URLs that have no place under the client's base, and what stands for them there.
-    pub(super) aliases: Vec<Alias>,
-    /// Requests keep the URI that the client signed.
-    pub(super) keep_uri: bool,
-}
-
-/// One control URL of the origin and the URL that the client sees.
-#[derive(Clone, Debug)]
-pub(super) struct Alias {
-    /// As the client sees it.
-    pub(super) client: Vec<u8>,
-    /// As the origin wrote it.
-    pub(super) origin: Vec<u8>,
-}
-
-impl Mapping {
-    /// A client's URL as the origin knows it. What is no URL is left alone.
-    pub(super) fn to_origin(&self, url: &[u8]) -> Vec<u8> {
-        if let Some(alias) = self.aliases.iter().find(|alias| same_url(&alias.client, url)) {
-            return alias.origin.clone();
-        }
-        let Ok(parsed) = Url::parse(url) else { return url.to_vec() };
-        if self.keep_uri && self.origin.path.is_empty() && self.client.path.is_empty() {
-            return url.to_vec();
-        }
-        match below(parsed.rest, &self.client.path) {
-            Some(tail) => self.origin.at(tail),
-            None => [&self.origin.authority, parsed.rest].concat(),
-        }
-    }
-
-    /// An origin's URL as the client should see it; none where it has no place under the client's
-    /// base. The host is not looked at: cameras behind a NAT name themselves by inner addresses.
-    pub(super) fn to_client(&self, url: &[u8]) -> Option<Vec<u8>> {
-        if let Some(alias) = self.aliases.iter().find(|alias| alias.origin == url) {
-            return Some(alias.client.clone());
-        }
-        let parsed = Url::parse(url).ok()?;
-        if url.starts_with(&self.client.authority)
-            && below(parsed.rest, &self.client.path).is_some()
-        {
-            return Some(url.to_vec());
-        }
-        let tail = self.origin.tail(parsed.rest)?;
-        Some([&self.client.authority, &self.client.path, &*tail].concat())
-    }
-
-    /// The same, for places that need some URL whatever it names.
-    fn to_client_or_host(&self, url: &[u8]) -> Option<Vec<u8>> {
-        self.to_client(url).or_else(|| {
-            let parsed = Url::parse(url).ok()?;
-            Some([&self.client.authority, parsed.rest].concat())
-        })
-    }
-}
-
-/// What lies below a path; it begins with `/` or `?`, or is empty.
-pub(super) fn below<'a>(rest: &'a [u8], path: &[u8]) -> Option<&'a [u8]> {
-    let tail = rest.strip_prefix(path)?;
-    matches!(tail.first(), None | Some(b'/' | b'?')).then_some(tail)
-}
-
-fn same_url(one: &[u8], other: &[u8]) -> bool {
-    match (Url::parse(one), Url::parse(other)) {
-        (Ok(one), Ok(other)) => one.rest == other.rest,
-        _ => one == other,
-    }
-}
 
 /// What a request becomes on its way to the other side.
 #[derive(Debug, Default)]
@@ -184,19 +107,20 @@ pub(super) struct Told<'a> {
 }
 
 /// An origin's answer as the client should see it. SDP controls that have no place under the
-/// client's base get an alias in `mapping`; `presentation` is the URL that the client described.
+/// presentation get an alias; `asked` is the URL of the request.
 pub(super) fn answer(
     head: &Head<'_>,
     message: &[u8],
     body_at: usize,
-    mapping: &mut Mapping,
-    presentation: &[u8],
+    mapping: &Mapping,
+    asked: &[u8],
     change: AnswerChange<'_>,
 ) -> Vec<u8> {
     let body = message.get(body_at..).unwrap_or_default();
     let mut controls = Edits::default();
     if is_sdp(head) {
-        edit_controls(body, mapping, presentation, &mut controls);
+        let bases = Bases::of(head, mapping, asked);
+        edit_controls(body, mapping, &bases, &mut controls);
     }
     let mut edits = Edits::default();
     number(head, &mut edits, change.cseq);
@@ -205,13 +129,13 @@ pub(super) fn answer(
     for header in head.headers() {
         let span = header.value_span.clone();
         if header.is("Content-Base") || header.is("Content-Location") {
-            if let Some(url) = mapping.to_client_or_host(header.value) {
+            if let Some(url) = mapping.to_client(header.value) {
                 edits.replace(span, url);
             }
         } else if header.is("RTP-Info") {
             for url in rtp_info::urls(header.value) {
                 let value = header.value.get(url.clone()).unwrap_or_default();
-                if let Some(url_there) = mapping.to_client_or_host(value) {
+                if let Some(url_there) = mapping.to_client(value) {
                     let at = span.start;
                     edits.replace(at + url.start..at + url.end, url_there);
                 }
@@ -400,52 +324,57 @@ fn cut_methods(header: &Header<'_>, edits: &mut Edits<'_>) {
     edits.replace(header.value_span.clone(), kept.join(&b", "[..]));
 }
 
-fn edit_controls(body: &[u8], mapping: &mut Mapping, presentation: &[u8], edits: &mut Edits<'_>) {
+/// Controls as the client should see them. What it would ask for outside of its presentation, joined
+/// to the base or not, becomes absolute: an alias, or the URL that is meant.
+fn edit_controls(body: &[u8], mapping: &Mapping, bases: &Bases, edits: &mut Edits<'_>) {
     for control in sdp::controls(body) {
         let absolute = control.value.get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"rtsp:"))
             || control.value.get(..6).is_some_and(|p| p.eq_ignore_ascii_case(b"rtsps:"));
-        if !absolute {
-            continue;
-        }
-        // What does not parse (`rtsp://rtsp://…`, `rtsp:host`) has no place on either side.
-        let mapped = mapping.to_client(control.value);
-        match (mapped, control.media) {
-            (Some(url), _) => edits.replace(control.span, url),
-            (None, None) => edits.replace(control.span, &b"*"[..]),
-            (None, Some(_)) => {
-                if let Some(url) = mapping.alias(control.value, presentation) {
-                    edits.replace(control.span, url);
-                }
-            }
+        if absolute {
+            // What does not parse (`rtsp://rtsp://…`, `rtsp:host`) has no place on either side.
+            let broken = control.media.is_none() && Url::parse(control.value).is_err();
+            let mapped = mapping.to_client(control.value).filter(|_| !broken);
+            edits.replace(control.span, mapped.unwrap_or_else(|| b"*".to_vec()));
+        } else if control.value != b"*"
+            && let Some(url) = bases.absolute(control.value, mapping)
+        {
+            edits.replace(control.span, url);
         }
     }
 }
 
-impl Mapping {
-    /// A URL under the presentation that stands for a control URL which has no place there.
-    fn alias(&mut self, origin: &[u8], presentation: &[u8]) -> Option<Vec<u8>> {
-        if let Some(known) = self.aliases.iter().find(|alias| alias.origin == origin) {
-            return Some(known.client.clone());
-        }
-        if self.aliases.len() >= crate::limits::TRACKS_MAX {
-            return None;
-        }
-        let path = Url::parse(presentation).ok()?.path();
-        let number = self.aliases.len();
-        let mut client = [&self.client.authority, path.trim_suffix_slash()].concat();
-        client.extend_from_slice(format!("/gateway-track-{number}").as_bytes());
-        self.aliases.push(Alias { client: client.clone(), origin: origin.to_vec() });
-        Some(client)
+/// What relative controls of an SDP are joined to (RFC 2326 C.1.1), on either side.
+struct Bases {
+    origin: Vec<u8>,
+    client: Vec<u8>,
+}
+
+impl Bases {
+    fn of(head: &Head<'_>, mapping: &Mapping, asked: &[u8]) -> Self {
+        let named = ["Content-Base", "Content-Location"].iter().find_map(|name| {
+            let value = head.header(name)?.value;
+            Some(Self { origin: value.to_vec(), client: mapping.to_client(value)? })
+        });
+        named.unwrap_or_else(|| Self {
+            origin: mapping.to_origin(asked),
+            client: mapping.presentation(),
+        })
     }
-}
 
-pub(super) trait TrimSlash {
-    fn trim_suffix_slash(&self) -> &[u8];
-}
-
-impl TrimSlash for [u8] {
-    fn trim_suffix_slash(&self) -> &[u8] {
-        self.strip_suffix(b"/").unwrap_or(self)
+    /// A relative control as an absolute one; none where the client will find it by itself. A slash at
+    /// its start is read in two ways by players.
+    fn absolute(&self, control: &[u8], mapping: &Mapping) -> Option<Vec<u8>> {
+        let join = |base: &[u8]| {
+            let base = base.strip_suffix(b"/").unwrap_or(base);
+            [base, b"/", control.strip_prefix(b"/").unwrap_or(control)].concat()
+        };
+        let joined = join(&self.client);
+        let found = mapping.shown(&joined).is_some_and(|shown| shown == joined);
+        match found {
+            true if control.starts_with(b"/") => Some(joined),
+            true => None,
+            false => mapping.to_client(&join(&self.origin)),
+        }
     }
 }
 
@@ -498,88 +427,15 @@ fn has_bare_feed(head: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn base(authority: &str, path: &str) -> Base {
-        Base { authority: authority.into(), path: path.into() }
-    }
-
-    fn mapping(client: Base, origin: Base) -> Mapping {
-        Mapping { client, origin, aliases: Vec::new(), keep_uri: false }
-    }
-
-    fn mapping_for(client: &str, origin: &str) -> Mapping {
-        mapping(base("rtsp://gw:8554", client), base("rtsp://h:554", origin))
-    }
-
-    #[track_caller]
-    fn check_both_ways(mapping: &Mapping, ours: &str, theirs: &str) {
-        let (ours, theirs) = (format!("rtsp://gw:8554{ours}"), format!("rtsp://h:554{theirs}"));
-        let moved = mapping.to_origin(ours.as_bytes());
-        assert_eq!(String::from_utf8(moved).unwrap(), theirs);
-        let back = mapping.to_client(theirs.as_bytes()).unwrap();
-        assert_eq!(String::from_utf8(back).unwrap(), ours);
-    }
-
-    #[test]
-    fn a_url_moves_with_what_lies_below_its_base() {
-        let mapping = mapping(base("rtsp://gw:8554", "/live"), base("rtsp://192.0.2.20:554", "/a"));
-        let cases = [
-            ("the base itself", "rtsp://gw:8554/live", "rtsp://192.0.2.20:554/a"),
-            ("a slash at the end", "rtsp://gw:8554/live/", "rtsp://192.0.2.20:554/a/"),
-            ("user dropped", "RTSP://u:p@GW:8554/live", "rtsp://192.0.2.20:554/a"),
-            (
-                "dahua query url with appended track",
-                "rtsp://gw:8554/live/realmonitor?channel=1&subtype=0/trackID=1",
-                "rtsp://192.0.2.20:554/a/realmonitor?channel=1&subtype=0/trackID=1",
-            ),
-            (
-                "nothing is decoded",
-                "rtsp://gw:8554/live/%20/../$x?token=%2F&a//b#c",
-                "rtsp://192.0.2.20:554/a/%20/../$x?token=%2F&a//b#c",
-            ),
-            ("a query at once", "rtsp://gw:8554/live?x=1", "rtsp://192.0.2.20:554/a?x=1"),
-            ("a longer segment is another path", "rtsp://gw/live2", "rtsp://192.0.2.20:554/live2"),
-            ("no url", "*", "*"),
-        ];
-        for (name, url, expected) in cases {
-            let moved = String::from_utf8(mapping.to_origin(url.as_bytes())).unwrap();
-            assert_eq!(moved, expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn there_and_back_gives_the_same_bytes() {
-        let mapping =
-            mapping(base("rtsp://gw:8554", ""), base("rtsp://[2001:db8::1]:554", "/x?c=1"));
-        for rest in ["", "/", "/a%20b?t=$&y=@z", "//Streaming/Channels/101"] {
-            let url = [b"rtsp://gw:8554", rest.as_bytes()].concat();
-            let there = mapping.to_origin(&url);
-            assert_eq!(mapping.to_client(&there).unwrap(), url, "{rest}");
-        }
-        let mapping = mapping_for("/cam1", "/cam/realmonitor?channel=1&subtype=0");
-        for (ours, theirs) in [
-            ("/cam1", "/cam/realmonitor?channel=1&subtype=0"),
-            ("/cam1/trackID=1", "/cam/realmonitor?channel=1&subtype=0/trackID=1"),
-            ("/cam1?t=2", "/cam/realmonitor?channel=1&subtype=0&t=2"),
-        ] {
-            check_both_ways(&mapping, ours, theirs);
-        }
-        assert_eq!(mapping.to_client(b"rtsp://h:554/cam/realmonitor?channel=1&subtype=01"), None);
-        let mapping = mapping_for("/cam1", "/S/101/");
-        for (ours, theirs) in [("/cam1", "/S/101/"), ("/cam1/t=1", "/S/101/t=1")] {
-            check_both_ways(&mapping, ours, theirs);
-        }
-        check_both_ways(&mapping_for("/live", "/"), "/live/7", "/7");
-        let mapping = mapping_for("", "/x?c=1");
-        assert_eq!(mapping.to_client(b"rtsp://[2001:db8::1]/elsewhere"), None);
-        assert_eq!(mapping.to_client(b"rtsp://rtsp://h/a"), None, "broken ones have no place");
-    }
+    use super::{
+        super::mapping::tests::{base, mapping},
+        *,
+    };
 
     #[test]
     fn with_nothing_to_change_output_equals_input() {
         let same = base("rtsp://h:554", "");
-        let mapping = mapping(same.clone(), same);
+        let mapping = mapping(same.clone(), same, "");
         let message = b"SETUP rtsp://h:554/a%20b?x=$ RTSP/1.0\r\nCSeq:  0007 \r\n\
             x-Odd :  v \r\nX-Odd: w\r\nTransport: RTP/AVP ; unicast;client_port=1-2\r\n\
             Content-Length: 3\r\n\r\n\x00\xff$";
@@ -601,8 +457,8 @@ mod tests {
             let head = Head::parse(message.as_bytes()).unwrap();
             let session = Some(Told { id: b"ours", idle_s, begins });
             let change = AnswerChange { cseq: b"1", session, ..AnswerChange::default() };
-            let mut mapping = mapping(same.clone(), same.clone());
-            let out = answer(&head, message.as_bytes(), message.len(), &mut mapping, b"", change);
+            let mapping = mapping(same.clone(), same.clone(), "");
+            let out = answer(&head, message.as_bytes(), message.len(), &mapping, b"", change);
             Head::parse(&out).unwrap().header("Session").unwrap().value.to_vec()
         };
         let cases = [
@@ -623,7 +479,7 @@ mod tests {
     #[test]
     fn cseq_goes_first_and_what_connection_names_ends_here() {
         let same = base("rtsp://h:554", "");
-        let mapping = mapping(same.clone(), same);
+        let mapping = mapping(same.clone(), same, "");
         let message = b"OPTIONS rtsp://h:554/ RTSP/1.0\r\nA: b\r\nCSeq: 1\r\n\
             Connection: x-hop, CSeq, close\r\nX-Hop: 1\r\n\r\n";
         let head = Head::parse(message).unwrap();

@@ -8,6 +8,7 @@ use crate::{
     config::{self, Slot},
     plugin::hooks::Verdict,
     rtsp::{Method, url::Base},
+    scope::Aliases,
 };
 
 /// Where a session stands.
@@ -50,6 +51,8 @@ pub struct Surroundings {
     pub via_in_1_0: bool,
     /// Where the ids of its sessions come from.
     pub ids: IdSource,
+    /// Makes and understands aliases, with a key of this run.
+    pub aliases: Aliases,
     /// How long an origin may take for an answer.
     pub answer_timeout: Duration,
     /// How long a client may be without a sign of life.
@@ -67,7 +70,10 @@ pub struct Surroundings {
 #[derive(Debug)]
 pub enum Input {
     /// Answer to [`Output::Authenticate`]: the client may.
-    Granted,
+    Granted {
+        /// Who it is: the grant ends when this user changes.
+        user: String,
+    },
     /// Answer to [`Output::Authenticate`]: the client may, and is asked again after so long; zero:
     /// at its next request.
     GrantedFor(Duration),

@@ -112,6 +112,7 @@ impl World {
             silence_timeout: Duration::from_secs(10),
             media_queue: Bounds { bytes: 65_536, age: Duration::from_secs(2) },
             detach: !all("detach").is_empty(),
+            aliases: [7; 32].into(),
         };
         let now = Instant::from_millis(1_000);
         let credentials = match all("credentials").first() {
@@ -366,7 +367,7 @@ impl World {
             return if self.requests.is_multiple_of(3) {
                 Input::AuthFailed
             } else {
-                Input::Granted
+                Input::Granted { user: String::new() }
             };
         }
         let (raw, head) = self.session.deciding().unwrap();
@@ -375,7 +376,7 @@ impl World {
         let (uri, client) = (head.uri().unwrap(), "192.0.2.7".parse().unwrap());
         let method = head.method_bytes();
         match self.verifier.check(scheme, method, uri, authorization, self.now, client) {
-            Decision::Granted { .. } => Input::Granted,
+            Decision::Granted { user } => Input::Granted { user },
             Decision::Challenge(values) => {
                 Input::Challenge(values.into_iter().map(String::into_bytes).collect())
             }

@@ -175,8 +175,8 @@ impl Inner {
         worker: &Worker,
         question: impl FnOnce(&mut dyn Hooks, &str, &Client<'_>) -> T,
     ) -> Option<T> {
-        let table = self.session.table();
-        let mount = self.session.route().and_then(|route| table.routes().get(route));
+        let (table, route) = self.session.judged_by();
+        let mount = route.and_then(|route| table.routes().get(route));
         let mount = mount.map_or(Cow::Borrowed(""), |route| String::from_utf8_lossy(route.path()));
         let listener = self.listener();
         let client = Client {

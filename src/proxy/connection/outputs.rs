@@ -134,7 +134,7 @@ impl Inner {
         match verifier.check(scheme, head.method_bytes(), uri, authorization, now, client) {
             Decision::Granted { user } => {
                 debug!("{}: user {user} granted", self.entry.id);
-                Input::Granted
+                Input::Granted { user }
             }
             Decision::Challenge(values) => {
                 self.shared.count("auth_challenges");
