@@ -1,6 +1,8 @@
 //! A pipe in a bad network, seeded: loss, reordering, duplicates, strangers, NAT, port reuse by the
-//! next session, jumps of time. After each datagram the relay is compared with a plain model, and
-//! at the end its count of lost packets with what the network really lost.
+//! next session, jumps of time, and somebody on a peer's own host who sends whatever it likes from
+//! another port. After each datagram the relay is compared with a plain model, and at the end its
+//! count of lost packets with what the network really lost. The law: once an announced port was
+//! heard, datagrams go there and come from nowhere else.
 //!
 //! `EDGEWEIR_SEED=n` replays one run; a failure prints its seed.
 
@@ -15,10 +17,11 @@ use std::{
 
 use edgeweir::{
     clock::Instant,
-    limits::{DATAGRAM_MAX_BYTES, SEGMENTS_MAX},
+    limits::{DATAGRAM_MAX_BYTES, LEARN_AFTER_PLAY_MS, SEGMENTS_MAX},
     pipe::{
         Kind, Leg, Mode, Reason, Relay, Side, Verdict,
         gather::{first_run, split},
+        shape::{is_rtcp, is_rtp},
     },
 };
 
@@ -55,20 +58,43 @@ struct Peer {
     /// Where it really sends from: NAT or an odd camera may change the port.
     real: SocketAddr,
     pinned: Option<SocketAddr>,
+    /// A port of its host, not the announced one, that sent what is no packet.
+    hole: Option<SocketAddr>,
 }
 
 impl Peer {
+    fn announces(&self) -> bool {
+        self.announced.port() != 0
+    }
+
+    fn is_translated(&self) -> bool {
+        self.announces() && self.pinned.is_some_and(|pinned| pinned != self.announced)
+    }
+
     /// Whether a datagram from there is taken, by the words of the rules.
-    fn takes(&mut self, from: SocketAddr, mode: Mode) -> bool {
-        let taken = match (self.pinned, mode) {
-            (Some(pinned), _) => pinned == from,
-            (None, Mode::Learn) => from.ip() == self.announced.ip(),
-            (None, Mode::Strict) => self.announced.port() != 0 && from == self.announced,
-        };
-        if taken {
+    fn takes(
+        &mut self,
+        from: SocketAddr,
+        mode: Mode,
+        packet: bool,
+        early: bool,
+    ) -> Result<(), Reason> {
+        if self.announces() && from == self.announced {
             self.pinned = Some(from);
         }
-        taken
+        let early = early || !self.announces();
+        match self.pinned {
+            Some(pinned) if pinned == from => Ok(()),
+            None if mode == Mode::Learn && from.ip() == self.announced.ip() && early => {
+                if packet {
+                    self.pinned = Some(from);
+                    return Ok(());
+                }
+                self.hole = self.hole.or(Some(from));
+                Err(Reason::Absorbed)
+            }
+            _ => Err(Reason::UnknownSource),
+        }
     }
 
     fn destination(&self) -> Option<SocketAddr> {
@@ -92,6 +118,8 @@ struct World {
     mode: Mode,
     peers: [Peer; 4],
     session: u8,
+    /// When its PLAY was answered.
+    plays: Option<Instant>,
     now: Instant,
     step: u64,
     wire: Vec<Datagram>,
@@ -126,6 +154,7 @@ fn session(chance: &mut Chance, number: u8, mode: Mode) -> (Relay, [Peer; 4]) {
             announced: SocketAddr::new(ip, if known { port } else { 0 }),
             real: SocketAddr::new(ip, if moved { port + 10_000 } else { port }),
             pinned: None,
+            hole: None,
         }
     });
     let leg = |side| {
@@ -133,7 +162,7 @@ fn session(chance: &mut Chance, number: u8, mode: Mode) -> (Relay, [Peer; 4]) {
             (&peers[slot(side, Kind::Rtp)], &peers[slot(side, Kind::Rtcp)]);
         Leg::new(mode, rtp.announced.ip(), Some(rtp.announced), Some(rtcp.announced))
     };
-    (Relay::new(leg(Side::Origin), leg(Side::Client)), peers)
+    (Relay::new(leg(Side::Origin), leg(Side::Client).paired()), peers)
 }
 
 impl World {
@@ -148,6 +177,7 @@ impl World {
             mode,
             peers,
             session: 1,
+            plays: None,
             now: Instant::START,
             step: 0,
             wire: Vec::new(),
@@ -189,7 +219,12 @@ impl World {
             70..78 => self.send(Side::Client, Kind::Rtcp),
             78..82 => self.send(Side::Client, Kind::Rtp),
             82..87 => self.punch(),
-            87..99 => self.stranger(),
+            87..94 => self.stranger(),
+            94..98 => self.neighbour(),
+            98 => {
+                self.plays = Some(self.now);
+                self.relay.plays_since(self.plays);
+            }
             _ if self.chance.percent(20) => self.next_session(),
             _ => {}
         }
@@ -244,11 +279,30 @@ impl World {
         self.wire.push(Datagram { due: self.step, from, side, kind, bytes, sequence: None });
     }
 
+    /// Somebody on a peer's own host, who has read this file: any datagram from any port of it, often
+    /// from one that it used before.
+    fn neighbour(&mut self) {
+        let (side, kind) = SOCKETS[self.chance.below(4) as usize];
+        let port = 41_000 + self.chance.below(3) as u16;
+        let from = SocketAddr::new(self.peers[slot(side, kind)].real.ip(), port);
+        let sequence = self.chance.next() as u16;
+        let of = if self.chance.percent(80) { kind } else { SOCKETS[sequence as usize % 2].1 };
+        let mut bytes = self.payload(of, sequence);
+        match self.chance.below(4) {
+            0 => bytes.clear(),
+            1 => bytes.truncate(self.chance.below(16) as usize),
+            2 => bytes[0] = self.chance.next() as u8,
+            _ => {}
+        }
+        self.wire.push(Datagram { due: self.step, from, side, kind, bytes, sequence: None });
+    }
+
     /// The session ends; the next one gets the same ports while old datagrams are still under way.
     fn next_session(&mut self) {
         self.check_lost();
         self.session += 1;
         (self.relay, self.peers) = session(&mut self.chance, self.session, self.mode);
+        self.plays = None;
         for old in &mut self.wire {
             old.sequence = None;
         }
@@ -262,11 +316,11 @@ impl World {
         let before = SOCKETS.map(|(side, kind)| self.relay.leg(side).destination(kind));
         let verdict = self.relay.on_datagram(*from, *side, *kind, bytes, self.now);
         self.fed += 1;
-        let taken = self.peers[slot(*side, *kind)].takes(*from, self.mode);
+        let taken = self.model(*from, *side, *kind, bytes);
         let least = if *kind == Kind::Rtp { 12 } else { 4 };
         let to = self.peers[slot(side.other(), *kind)].destination();
         let expected = match to {
-            _ if !taken => Verdict::Drop(Reason::UnknownSource),
+            _ if taken.is_err() => Verdict::Drop(taken.unwrap_err()),
             _ if bytes.len() < least => Verdict::Drop(Reason::Absorbed),
             _ if bytes.len() > DATAGRAM_MAX_BYTES => Verdict::Drop(Reason::Oversized),
             None => Verdict::Drop(Reason::NoPeer),
@@ -274,9 +328,11 @@ impl World {
         };
         assert_eq!(verdict, expected, "from {from} to the {side:?}'s {kind:?} socket");
         self.accounted += 1;
+        let (taken, stranger) = (taken.is_ok(), taken == Err(Reason::UnknownSource));
         if taken {
             assert_eq!(self.relay.last_from(*side), Some(self.now));
-        } else {
+        }
+        if stranger {
             let after = SOCKETS.map(|(side, kind)| self.relay.leg(side).destination(kind));
             assert_eq!(before, after, "a stranger changed where datagrams go");
         }
@@ -287,12 +343,52 @@ impl World {
         self.check_invariants();
     }
 
+    /// What the rules say of a datagram, in the plain words of the model.
+    fn model(
+        &mut self,
+        from: SocketAddr,
+        side: Side,
+        kind: Kind,
+        bytes: &[u8],
+    ) -> Result<(), Reason> {
+        let early = self
+            .plays
+            .is_none_or(|since| self.now.since(since).as_millis() < LEARN_AFTER_PLAY_MS.into());
+        let packet = if kind == Kind::Rtp { is_rtp(bytes) } else { is_rtcp(bytes) };
+        let [this, twin] = match kind {
+            Kind::Rtp => [Kind::Rtp, Kind::Rtcp],
+            Kind::Rtcp => [Kind::Rtcp, Kind::Rtp],
+        }
+        .map(|kind| slot(side, kind));
+        let before = self.peers[this].pinned;
+        let taken = self.peers[this].takes(from, self.mode, packet, early);
+        if side == Side::Client {
+            let (it, other) = (self.peers[this].clone(), &mut self.peers[twin]);
+            if it.pinned != before && it.announces() && from == it.announced {
+                if kind == Kind::Rtcp && other.announces() {
+                    other.pinned = Some(other.announced);
+                }
+            } else if it.pinned != before {
+                other.pinned = other.pinned.or(other.hole);
+            }
+            if taken == Err(Reason::Absorbed) && self.peers[twin].is_translated() {
+                self.peers[this].pinned = self.peers[this].hole;
+            }
+        }
+        taken
+    }
+
     fn check_invariants(&self) {
         assert_eq!(self.fed, self.accounted, "each datagram has one verdict");
         for (side, kind) in SOCKETS {
             let peer = &self.peers[slot(side, kind)];
             let there = self.relay.leg(side).destination(kind);
             assert_eq!(there, peer.destination().map(|to| (kind, to)));
+            let endpoint = if kind == Kind::Rtp { "rtp" } else { "rtcp" };
+            if peer.announces() && peer.pinned == Some(peer.announced) {
+                let to = there.map(|(_, to)| to);
+                assert_eq!(to, Some(peer.announced), "{side:?} {endpoint} was heard where it is");
+            }
             if let Some((_, to)) = there {
                 assert_eq!(to.ip(), peer.announced.ip(), "datagrams leave for a stranger's host");
             }

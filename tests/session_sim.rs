@@ -395,7 +395,7 @@ impl World {
                 self.to_client.clear();
                 self.session.handle(Input::Attached, self.now);
             }
-            Output::Seen(..) | Output::Note(_) => {}
+            Output::Seen(..) | Output::Note(_) | Output::Flows => {}
             Output::End(fault) => {
                 assert!(self.ended.is_none(), "a session ends once");
                 self.ended = Some(fault);

@@ -310,7 +310,7 @@ impl Play {
                 let (client, origin) = (pair(client), pair(origin));
                 self.session.handle(Input::Bound { client, origin }, now);
             }
-            Output::Seen(..) => {}
+            Output::Seen(..) | Output::Flows => {}
             Output::Find(id) => {
                 let id = laws::ids::hidden(&id);
                 self.does(&format!("find session {}", String::from_utf8_lossy(&id)));

@@ -47,7 +47,7 @@ pub struct PipeCounters {
     pub dropped_send_failed: AtomicU64,
     /// Datagrams lost in the receive buffers since the gateway was too slow; sampled every 5 s.
     pub dropped_receive_full: AtomicU64,
-    /// Hole-punching datagrams, too short to be media: learned from and not relayed.
+    /// Hole-punching datagrams, no packets: not relayed.
     pub absorbed: AtomicU64,
     /// ICMP errors reported on the pipe's sockets; not fatal.
     pub icmp_errors: AtomicU64,
@@ -59,6 +59,9 @@ pub struct PipeCounters {
     pub media_from_origin_ms: AtomicU64,
     /// The origin's reports said BYE, and no media has come since.
     pub origin_said_bye: AtomicBool,
+    /// When the last PLAY or RECORD was answered, in milliseconds of [`crate::clock`]; 0: never. The
+    /// one thing here that the session writes and the worker reads.
+    pub playing_since_ms: AtomicU64,
     /// The pipe is closed. Seen by its session only when it ended by itself.
     pub ended: AtomicBool,
 }
@@ -122,6 +125,17 @@ impl PipeCounters {
             last_from_origin_ms: self.last_from_origin_ms.load(Relaxed),
             last_from_client_ms: self.last_from_client_ms.load(Relaxed),
         }
+    }
+
+    /// PLAY or RECORD was answered.
+    pub fn plays(&self, now: Instant) {
+        self.playing_since_ms.store(now.as_millis().max(1), Relaxed);
+    }
+
+    /// When that last happened.
+    pub fn playing_since(&self) -> Option<Instant> {
+        let since = self.playing_since_ms.load(Relaxed);
+        (since > 0).then(|| Instant::from_millis(since))
     }
 
     /// Notes a packet of the origin: media that flows, or the word that it is at an end.

@@ -15,7 +15,7 @@ use super::{
     mmsg::{Segments, Sent, Slots, recv_batch, send_all},
     ports::BoundPair,
     reactor::{Interest, Token, Worker},
-    relay::{Kind, Leg, Reason, SeqTracker, Side, is_tiny},
+    relay::{Kind, Leg, Reason, SeqTracker, Side, is_tiny, learns},
     sys,
 };
 use crate::{
@@ -127,6 +127,7 @@ impl UdpLeg {
     ) -> io::Result<Pause> {
         let mut pause = Pause::No;
         let mut seen = 0;
+        let learns = learns(self.counters.playing_since(), now);
         while seen < DATAGRAMS_PER_ROUND {
             let count = recv_batch(self.socket(socket), slots)?;
             let icmp = slots.take_icmp();
@@ -135,9 +136,12 @@ impl UdpLeg {
             }
             for (from, bytes) in slots.iter() {
                 seen += 1;
-                let Some(kind) = self.leg.admit(from, socket, bytes) else {
-                    self.counters.dropped(Reason::UnknownSource);
-                    continue;
+                let kind = match self.leg.admit(from, socket, bytes, learns) {
+                    Ok(kind) => kind,
+                    Err(reason) => {
+                        self.counters.dropped(reason);
+                        continue;
+                    }
                 };
                 self.counters.heard(self.side, now);
                 if is_tiny(kind, bytes) {

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! **Who may send.** Each of the four sockets knows one peer ([`relay`]): the host of the RTSP
-//! connection, or the one announced in Transport; its port is announced, or learned from the first
-//! datagram, and then kept. Anything else is a stranger: dropped, counted, never answered.
+//! connection, or the one announced in Transport. The announced port may always send; while nothing
+//! came from it, another one of that host is learned from RTP or RTCP in the first seconds, and then
+//! kept. Anything else is a stranger: dropped, counted, never answered.
 //!
 //! **ICMP errors** (a player that closed its socket) are counted and end nothing: the next datagram
 //! is sent all the same. A pipe ends when its handle [`UdpPipe`] is dropped, which the session does;

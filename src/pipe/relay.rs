@@ -4,16 +4,41 @@
 //! datagram and does what the [`Verdict`] says.
 //!
 //! Who may send: a peer is known by the address of its RTSP connection, or the one it announced in
-//! the Transport header. Under [`Mode::Learn`] the port comes from its first datagram when that
-//! differs from the announced one (a NAT, a camera that answers from elsewhere), and is then
-//! pinned: whoever comes later from another port is a stranger. Under [`Mode::Strict`] only the
-//! announced address and port may send. RTP and RTCP are learned apart.
+//! the Transport header. **The announced address and port may always send**, from their first
+//! datagram on, whatever that is; from then on nobody else may, and what was learned is forgotten.
+//! Under [`Mode::Strict`] that is all. Under [`Mode::Learn`] another port of the peer's host (a NAT, a
+//! camera that answers from elsewhere) is learned and pinned
+//! - while the announced one was never heard,
+//! - from a datagram that is RTP or RTCP by its shape: not from an empty or a tiny one,
+//! - until a few seconds after PLAY ([`LEARN_AFTER_PLAY_MS`]). Where no port was announced there is
+//!   nothing to take away from, and no end to it.
+//!
+//! The two ports of a player ([`Leg::paired`]) are translated both or not at all, so that either
+//! speaks for the other. Reports from the announced port show that there is no NAT, and settle RTP:
+//! many recorders never send anything from their RTP port, and would lose it to whoever does. The
+//! other way round, most players punch holes for RTP with what is no packet (live555 with four
+//! bytes, GStreamer with empty datagrams or random bytes; ffmpeg with a head of RTP and a report).
+//! Those teach nothing by themselves, but they are remembered: when reports come from a port that was
+//! not announced, which shows the NAT, RTP goes where its hole is. A stranger on the peer's host
+//! gains nothing by that: to be believed it must send a whole packet either way, in the same few
+//! seconds, to a peer that says nothing from where it announced.
+//!
+//! Anything else is a stranger: dropped and counted.
 
-use core::net::{IpAddr, SocketAddr};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use super::gather::looks_like_rtcp;
 pub use super::sequence::SeqTracker;
-use crate::{clock::Instant, limits::DATAGRAM_MAX_BYTES};
+use super::{
+    gather::looks_like_rtcp,
+    shape::{is_rtcp, is_rtp},
+};
+use crate::{
+    clock::Instant,
+    limits::{DATAGRAM_MAX_BYTES, LEARN_AFTER_PLAY_MS},
+};
 
 /// Shortest RTP packet (RFC 3550 5.1); what is shorter punches holes.
 const RTP_MIN_BYTES: usize = 12;
@@ -49,10 +74,10 @@ pub enum Kind {
     Rtcp,
 }
 
-/// Whether a port may be learned from the first datagram.
+/// Whether a port may be learned from what a peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The peer's address, any port; the first one is kept.
+    /// The announced port, or another one of the peer's address while nothing came from that.
     Learn,
     /// The announced address and port only.
     Strict,
@@ -63,8 +88,21 @@ pub enum Mode {
 pub struct Endpoint {
     announced: Option<SocketAddr>,
     pinned: Option<SocketAddr>,
+    /// Another port of the peer's host, from which came what is no packet.
+    punched: Option<SocketAddr>,
     mode: Mode,
     allowed: IpAddr,
+}
+
+/// How a datagram was found to be the peer's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    /// It comes from where the last one came from.
+    Pinned,
+    /// The first one from where the peer said that it is.
+    Announced,
+    /// The first one from elsewhere.
+    Learned,
 }
 
 impl Endpoint {
@@ -72,7 +110,8 @@ impl Endpoint {
     /// says (`client_port`, `server_port`, `source`, `dest_addr`); none or port 0: unknown.
     pub fn new(mode: Mode, allowed: IpAddr, announced: Option<SocketAddr>) -> Self {
         let announced = announced.map(canonical).filter(|address| address.port() != 0);
-        Self { announced, pinned: None, mode, allowed: allowed.to_canonical() }
+        let allowed = allowed.to_canonical();
+        Self { announced, pinned: None, punched: None, mode, allowed }
     }
 
     /// Where datagrams for this peer go: the learned address, else the announced one.
@@ -80,25 +119,56 @@ impl Endpoint {
         self.pinned.or(self.announced)
     }
 
-    /// The address learned and kept, if any datagram has come.
+    /// The address that was heard and is kept, if any.
     pub const fn pinned(&self) -> Option<SocketAddr> {
         self.pinned
     }
 
-    /// Whether `from` may send here; the first that may is pinned.
-    fn admit(&mut self, from: SocketAddr) -> bool {
-        if let Some(pinned) = self.pinned {
-            return same(pinned, from);
+    /// Whether `from` may send here. `fits`: whether the datagram is a packet; `learns`: whether it
+    /// is the time for other ports.
+    fn admit(
+        &mut self,
+        from: SocketAddr,
+        fits: impl FnOnce() -> bool,
+        learns: bool,
+    ) -> Result<Sender, Reason> {
+        if self.pinned.is_some_and(|pinned| same(pinned, from)) {
+            return Ok(Sender::Pinned);
         }
-        let announced = self.announced.is_some_and(|announced| same(announced, from));
-        let admitted = announced
-            || self.mode == Mode::Learn
-                && (from.ip() == self.allowed
-                    || self.announced.is_some_and(|announced| announced.ip() == from.ip()));
-        if admitted {
+        if self.announced.is_some_and(|announced| same(announced, from)) {
             self.pinned = Some(from);
+            return Ok(Sender::Announced);
         }
-        admitted
+        let host = from.ip() == self.allowed
+            || self.announced.is_some_and(|announced| announced.ip() == from.ip());
+        let open = self.mode == Mode::Learn && (learns || self.announced.is_none());
+        if self.pinned.is_some() || !host || !open {
+            return Err(Reason::UnknownSource);
+        }
+        if fits() {
+            self.pinned = Some(from);
+            return Ok(Sender::Learned);
+        }
+        self.punched.get_or_insert(from);
+        Err(Reason::Absorbed)
+    }
+
+    /// The peer is where it said: as if it had been heard from there.
+    fn settle(&mut self) {
+        self.pinned = self.announced.or(self.pinned);
+    }
+
+    /// The peer is not where it said: the hole that it punched is its own.
+    fn take_hole(&mut self) {
+        self.pinned = self.pinned.or(self.punched);
+    }
+
+    /// Whether it was heard from elsewhere than it said.
+    fn is_translated(&self) -> bool {
+        match (self.pinned, self.announced) {
+            (Some(pinned), Some(announced)) => !same(pinned, announced),
+            _ => false,
+        }
     }
 }
 
@@ -124,6 +194,8 @@ pub struct Leg {
     pub rtcp: Endpoint,
     /// RTP and RTCP share the RTP port (rtcp-mux, RFC 5761).
     pub mux: bool,
+    /// What is found of one port holds for the other.
+    paired: bool,
 }
 
 impl Leg {
@@ -138,6 +210,7 @@ impl Leg {
             rtp: Endpoint::new(mode, allowed, rtp),
             rtcp: Endpoint::new(mode, allowed, rtcp),
             mux: false,
+            paired: false,
         }
     }
 
@@ -148,17 +221,48 @@ impl Leg {
         self
     }
 
-    /// Who sends, and what: `None` for a stranger.
-    pub fn admit(&mut self, from: SocketAddr, socket: Kind, datagram: &[u8]) -> Option<Kind> {
-        let endpoint = match socket {
-            Kind::Rtp => &mut self.rtp,
-            Kind::Rtcp => &mut self.rtcp,
+    /// The same peer with ports that a NAT translates both or not at all: a player. Cameras stand
+    /// behind none, and some send media and reports from where they like.
+    #[must_use]
+    pub const fn paired(mut self) -> Self {
+        self.paired = true;
+        self
+    }
+
+    /// What a datagram of the peer is, or why it is not relayed: a stranger's, or a hole.
+    /// `learns`: whether other ports than the announced ones may be learned now.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownSource`] and [`Reason::Absorbed`].
+    pub fn admit(
+        &mut self,
+        from: SocketAddr,
+        socket: Kind,
+        datagram: &[u8],
+        learns: bool,
+    ) -> Result<Kind, Reason> {
+        let mux = self.mux;
+        let (endpoint, other) = match socket {
+            Kind::Rtp => (&mut self.rtp, &mut self.rtcp),
+            Kind::Rtcp => (&mut self.rtcp, &mut self.rtp),
         };
-        if !endpoint.admit(canonical(from)) {
-            return None;
+        let fits = || match socket {
+            Kind::Rtp => is_rtp(datagram) || mux && is_rtcp(datagram),
+            Kind::Rtcp => is_rtcp(datagram),
+        };
+        let admitted = endpoint.admit(canonical(from), fits, learns);
+        match admitted {
+            Ok(Sender::Pinned) => {}
+            // RTP from the announced port says nothing of reports: some players send those from
+            // another socket.
+            Ok(Sender::Announced) if self.paired && socket == Kind::Rtcp => other.settle(),
+            Ok(Sender::Learned) if self.paired => other.take_hole(),
+            Err(Reason::Absorbed) if self.paired && other.is_translated() => endpoint.take_hole(),
+            _ => {}
         }
-        let reports = socket == Kind::Rtcp || self.mux && looks_like_rtcp(datagram);
-        Some(if reports { Kind::Rtcp } else { Kind::Rtp })
+        admitted?;
+        let reports = socket == Kind::Rtcp || mux && looks_like_rtcp(datagram);
+        Ok(if reports { Kind::Rtcp } else { Kind::Rtp })
     }
 
     /// Where a packet of this kind goes, and by which socket of the pair.
@@ -194,7 +298,7 @@ pub enum Reason {
     NoPeer,
     /// Longer than IPv4 UDP carries.
     Oversized,
-    /// Too short to be a packet: hole punching. Its source was learned.
+    /// No packet, but a hole that the peer punches.
     Absorbed,
 }
 
@@ -229,6 +333,14 @@ pub struct Relay {
     up: SeqTracker,
     last_from_origin: Option<Instant>,
     last_from_client: Option<Instant>,
+    playing_since: Option<Instant>,
+}
+
+/// Whether other ports than the announced ones may be learned: before PLAY, when players punch
+/// holes, and for a while after it.
+pub(super) fn learns(playing_since: Option<Instant>, now: Instant) -> bool {
+    let while_new = Duration::from_millis(LEARN_AFTER_PLAY_MS);
+    playing_since.is_none_or(|since| now < since + while_new)
 }
 
 impl Relay {
@@ -241,7 +353,13 @@ impl Relay {
             up: SeqTracker::default(),
             last_from_origin: None,
             last_from_client: None,
+            playing_since: None,
         }
+    }
+
+    /// When the last PLAY or RECORD was answered, if any was.
+    pub const fn plays_since(&mut self, since: Option<Instant>) {
+        self.playing_since = since;
     }
 
     /// What to do with a datagram that came `from` an address to one `socket` of a `side`'s pair.
@@ -261,8 +379,10 @@ impl Relay {
                 (&mut self.client, &self.origin, &mut self.up, &mut self.last_from_client)
             }
         };
-        let Some(kind) = sender.admit(from, socket, datagram) else {
-            return Verdict::Drop(Reason::UnknownSource);
+        let learns = learns(self.playing_since, now);
+        let kind = match sender.admit(from, socket, datagram, learns) {
+            Ok(kind) => kind,
+            Err(reason) => return Verdict::Drop(reason),
         };
         *last = Some(now);
         if is_tiny(kind, datagram) {
@@ -384,8 +504,11 @@ mod tests {
         }
     }
 
+    const HOLES: [&[u8]; 4] = [b"", b"\xce\xfa\xed\xfe", &[0x80; RTP_MIN_BYTES - 1], &[0x0f; 200]];
+    const HOLE: Verdict = Verdict::Drop(Reason::Absorbed);
+
     #[test]
-    fn another_port_of_the_peer_is_learned_from_the_first_datagram_and_pinned() {
+    fn another_port_of_the_peer_is_learned_from_a_packet_and_pinned() {
         let mut relay = relay(Mode::Learn);
         assert_eq!(
             up(&mut relay, "192.0.2.7:40001", Kind::Rtcp, &report()),
@@ -396,7 +519,113 @@ mod tests {
             forward("192.0.2.7:40001", Kind::Rtcp)
         );
         assert_eq!(up(&mut relay, "192.0.2.7:40002", Kind::Rtcp, &report()), STRANGER);
-        assert_eq!(up(&mut relay, "192.0.2.7:5001", Kind::Rtcp, &report()), STRANGER);
+    }
+
+    #[test]
+    fn the_announced_port_takes_back_what_another_port_has_taken() {
+        for first in HOLES.iter().copied().chain([&rtp(1)[..]]) {
+            let mut relay = relay(Mode::Learn);
+            up(&mut relay, "192.0.2.7:40000", Kind::Rtp, &rtp(1));
+            let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
+            assert_eq!(media, forward("192.0.2.7:40000", Kind::Rtp));
+            up(&mut relay, "192.0.2.7:5000", Kind::Rtp, first);
+            let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(2));
+            assert_eq!(media, forward("192.0.2.7:5000", Kind::Rtp), "{first:x?}");
+            assert_eq!(up(&mut relay, "192.0.2.7:40000", Kind::Rtp, &rtp(2)), STRANGER);
+            let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(3));
+            assert_eq!(media, forward("192.0.2.7:5000", Kind::Rtp), "and keeps it");
+        }
+    }
+
+    #[test]
+    fn what_is_no_packet_takes_nothing_from_another_port() {
+        for hole in HOLES {
+            let mut relay = relay(Mode::Learn);
+            assert_eq!(up(&mut relay, "192.0.2.7:40000", Kind::Rtp, hole), HOLE);
+            assert_eq!(down(&mut relay, "192.0.2.20:40000", Kind::Rtp, hole), HOLE);
+            assert_eq!((relay.last_from(Side::Client), relay.last_from(Side::Origin)), (None, None));
+            let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
+            assert_eq!(media, forward("192.0.2.7:5000", Kind::Rtp), "{hole:x?}");
+        }
+    }
+
+    #[test]
+    fn ports_are_learned_until_a_few_seconds_after_play() {
+        let plays = Instant::from_millis(3_600_000);
+        let last = Duration::from_millis(LEARN_AFTER_PLAY_MS - 1);
+        for (now, learned) in [
+            (T0, true),
+            (plays, true),
+            (plays + last, true),
+            (plays + last + Duration::from_millis(1), false),
+        ] {
+            let mut relay = relay(Mode::Learn);
+            if now >= plays {
+                relay.plays_since(Some(plays));
+            }
+            let from = at("192.0.2.7:40000");
+            let verdict = relay.on_datagram(from, Side::Client, Kind::Rtp, &rtp(1), now);
+            assert_eq!(verdict != STRANGER, learned, "{now:?}");
+            let from = at("192.0.2.7:5000");
+            let verdict = relay.on_datagram(from, Side::Client, Kind::Rtp, &rtp(1), now);
+            assert_ne!(verdict, STRANGER, "the announced one may at any time");
+        }
+    }
+
+    #[test]
+    fn where_no_port_was_announced_one_is_learned_at_any_time_and_kept() {
+        let ip: IpAddr = "192.0.2.20".parse().unwrap();
+        let mut relay =
+            Relay::new(Leg::new(Mode::Learn, ip, None, None), leg(Mode::Learn, "192.0.2.7", 5000));
+        relay.plays_since(Some(T0));
+        let later = T0 + Duration::from_secs(3600);
+        let mut heard = |from: &str, bytes: &[u8]| {
+            relay.on_datagram(at(from), Side::Origin, Kind::Rtp, bytes, later)
+        };
+        assert_eq!(heard("192.0.2.20:9000", b""), HOLE);
+        assert_eq!(heard("198.51.100.1:9000", &rtp(1)), STRANGER);
+        assert_eq!(heard("192.0.2.20:9002", &rtp(1)), forward("192.0.2.7:5000", Kind::Rtp));
+        assert_eq!(heard("192.0.2.20:9000", &rtp(1)), STRANGER);
+    }
+
+    fn paired(host: &str) -> Relay {
+        let client = leg(Mode::Learn, host, 5000).paired();
+        Relay::new(leg(Mode::Learn, "192.0.2.20", 6970), client)
+    }
+
+    #[test]
+    fn a_hole_is_the_players_when_its_reports_show_that_a_nat_is_between() {
+        for (hole_first, hole) in HOLES.iter().flat_map(|hole| [(true, *hole), (false, *hole)]) {
+            let mut relay = paired("192.0.2.7");
+            if hole_first {
+                assert_eq!(up(&mut relay, "192.0.2.7:40000", Kind::Rtp, hole), HOLE);
+                up(&mut relay, "192.0.2.7:40007", Kind::Rtcp, &report());
+            } else {
+                up(&mut relay, "192.0.2.7:40007", Kind::Rtcp, &report());
+                assert_eq!(up(&mut relay, "192.0.2.7:40000", Kind::Rtp, hole), HOLE);
+            }
+            let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
+            assert_eq!(media, forward("192.0.2.7:40000", Kind::Rtp), "{hole:x?}");
+        }
+    }
+
+    #[test]
+    fn reports_from_the_announced_port_settle_the_rtp_of_a_player_that_never_sends_any() {
+        let mut relay = paired("192.0.2.7");
+        up(&mut relay, "192.0.2.7:40000", Kind::Rtp, &rtp(1)); // somebody else on the player's host
+        up(&mut relay, "192.0.2.7:5001", Kind::Rtcp, &report());
+        let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
+        assert_eq!(media, forward("192.0.2.7:5000", Kind::Rtp));
+        assert_eq!(up(&mut relay, "192.0.2.7:40000", Kind::Rtp, &rtp(2)), STRANGER);
+        assert_eq!(up(&mut relay, "192.0.2.7:40000", Kind::Rtp, b""), STRANGER);
+    }
+
+    #[test]
+    fn a_camera_may_send_reports_from_where_it_announced_and_media_from_elsewhere() {
+        let mut relay = paired("192.0.2.7");
+        down(&mut relay, "192.0.2.20:6971", Kind::Rtcp, &report());
+        let media = down(&mut relay, "192.0.2.20:9000", Kind::Rtp, &rtp(1));
+        assert_eq!(media, forward("192.0.2.7:5000", Kind::Rtp));
     }
 
     #[test]
@@ -405,7 +634,8 @@ mod tests {
         assert_eq!(down(&mut relay, "192.0.2.20:6972", Kind::Rtp, &rtp(1)), STRANGER);
         let ip: IpAddr = "192.0.2.20".parse().unwrap();
         let mut unknown = Leg::new(Mode::Strict, ip, None, None);
-        assert_eq!(unknown.admit(at("192.0.2.20:6970"), Kind::Rtp, &rtp(1)), None);
+        let admitted = unknown.admit(at("192.0.2.20:6970"), Kind::Rtp, &rtp(1), true);
+        assert_eq!(admitted, Err(Reason::UnknownSource));
     }
 
     #[test]
@@ -441,15 +671,12 @@ mod tests {
     }
 
     #[test]
-    fn hole_punching_is_learned_from_and_absorbed() {
+    fn holes_of_the_announced_ports_are_absorbed_and_heard() {
         for punch in [&b""[..], b"\xce\xfa\xed\xfe", &[0x80; RTP_MIN_BYTES - 1]] {
             let mut relay = relay(Mode::Learn);
-            let verdict = up(&mut relay, "192.0.2.7:61000", Kind::Rtp, punch);
-            assert_eq!(verdict, Verdict::Drop(Reason::Absorbed));
-            let from_origin = down(&mut relay, "192.0.2.20:6980", Kind::Rtp, punch);
-            assert_eq!(from_origin, Verdict::Drop(Reason::Absorbed));
-            let media = down(&mut relay, "192.0.2.20:6980", Kind::Rtp, &rtp(1));
-            assert_eq!(media, forward("192.0.2.7:61000", Kind::Rtp));
+            assert_eq!(up(&mut relay, "192.0.2.7:5000", Kind::Rtp, punch), HOLE);
+            assert_eq!(relay.last_from(Side::Client), Some(T0));
+            assert_eq!(up(&mut relay, "192.0.2.7:40000", Kind::Rtp, &rtp(1)), STRANGER);
         }
     }
 

@@ -241,6 +241,7 @@ impl Pipe {
         pause: &mut Pause,
     ) -> (usize, u64) {
         let mut relay = self.relay.borrow_mut();
+        relay.plays_since(self.counters.playing_since());
         let mut run = Run::new(self.pair(side.other()), &self.counters, side);
         let mut frames = self.pair(side).frames.get();
         let mut seen = 0;

@@ -122,7 +122,7 @@ impl TrackSockets {
                 };
                 let relay = Relay::new(
                     leg(plan.origin, peers.origin, peers.endpoints),
-                    leg(plan.client, peers.client, peers.endpoints),
+                    leg(plan.client, peers.client, peers.endpoints).paired(),
                 );
                 let pool = &place.shared.pool;
                 let chosen = pool.handles().iter().find(|handle| Some(handle.id()) == place.on);
@@ -136,7 +136,7 @@ impl TrackSockets {
             }
             (Leg::Udp { .. }, Leg::Tcp { .. }) => self.half(
                 bound.client.ok_or_else(missing)?,
-                leg(plan.client, peers.client, peers.endpoints),
+                leg(plan.client, peers.client, peers.endpoints).paired(),
                 Side::Client,
                 track,
                 place,
@@ -235,6 +235,17 @@ impl TrackSockets {
         entry.dropped.fetch_add(outbox.dropped() - dropped, Relaxed);
         worker.count_packets(packets);
         Some(side)
+    }
+
+    /// PLAY or RECORD was answered: the time in which ports are learned has begun to run.
+    pub(super) fn plays(&self, now: Instant) {
+        for (_, path) in &self.open {
+            match path {
+                Path::Pipe(pipe) => pipe.counters().plays(now),
+                Path::Half { leg, .. } => leg.counters().plays(now),
+                Path::Frames => {}
+            }
+        }
     }
 
     /// Tells the session what went through its sockets since it last looked. False when a pipe has

@@ -192,6 +192,7 @@ impl Session {
         self.state = state;
         self.last_media = now;
         self.last_client = now;
+        self.outputs.push_back(Output::Flows);
         self.media_promised =
             state == State::Playing && self.tracks.iter().any(|track| track.steady);
     }

@@ -165,6 +165,8 @@ pub enum Output {
     Open(u8, Plan),
     /// Stop relaying this track, give its ports back.
     Close(u8),
+    /// PLAY or RECORD was answered: media is to flow from now on.
+    Flows,
     /// Close the origin's connection; what it still sends is of no interest.
     DropOrigin,
     /// What was seen of the origin with this place in the table.

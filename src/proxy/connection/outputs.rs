@@ -89,6 +89,7 @@ impl Inner {
                     self.session.handle(Input::End(Fault::NoPorts), now);
                 }
             }
+            Output::Flows => self.tracks.plays(now),
             Output::Close(track) => self.tracks.close(track, worker, token),
             Output::DropOrigin => self.drop_origin(token, worker),
             Output::Seen(index, sight) => self.seen(index, sight, now),
