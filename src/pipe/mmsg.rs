@@ -153,7 +153,8 @@ pub struct Sent {
     pub datagrams: u64,
     /// Their payload in bytes.
     pub bytes: u64,
-    /// Datagrams dropped since the socket's send buffer or the device queue was full.
+    /// Datagrams dropped since the socket's send buffer or the device queue was full. Each is let go
+    /// by itself: the ones behind it may find room.
     pub full: u64,
     /// Datagrams dropped since they are longer than the way allows.
     pub oversized: u64,
@@ -218,8 +219,10 @@ pub fn send_all(
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => {
-                    sent.full += rest.len() as u64;
-                    return sent;
+                    let count = calls.datagrams(1).clamp(1, rest.len());
+                    sent.full += count as u64;
+                    rest = rest.get(count..).unwrap_or_default();
+                    retried = false;
                 }
                 Some(code) if calls.datagrams(1) > 1 && refuses_segments(code) => {
                     segments.0.set(false);

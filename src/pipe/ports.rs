@@ -1,11 +1,14 @@
 //! RTP/RTCP port pairs: even and next odd, from a bounded range.
 //!
-//! A freed pair is given out last, so that late packets of an ended session do not reach a new
-//! one. Set-up path only: the lock is never taken for a datagram.
+//! Pairs are taken in random order, so that nobody who has seen some can tell the next (RFC 6056): a
+//! datagram toward a port that is not known yet cannot be sent. They are taken from the half that has
+//! been free the longest, so that late packets of an ended session do not reach a new one. Set-up
+//! path only: the lock is never taken for a datagram.
 
 use core::{fmt, net::IpAddr, net::SocketAddr};
 use std::{
     collections::VecDeque,
+    hash::{BuildHasher, RandomState},
     io,
     net::UdpSocket,
     os::fd::AsFd,
@@ -15,12 +18,32 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::sys;
-use crate::limits::{MEDIA_SOCKET_BUFFER_BYTES, PORT_TRIES_MAX};
+use crate::limits::{MEDIA_SEND_BUFFER_BYTES, MEDIA_SOCKET_BUFFER_BYTES, PORT_TRIES_MAX};
+
+/// Pairs that nobody holds, those that were freed last at the back.
+#[derive(Debug)]
+struct Free {
+    pairs: VecDeque<u16>,
+    /// Keyed from the system's randomness; what it makes of a running number cannot be told from
+    /// what it made of those before.
+    random: RandomState,
+    taken: u64,
+}
+
+impl Free {
+    fn take(&mut self) -> Option<u16> {
+        let choices = self.pairs.len().div_ceil(2);
+        self.taken = self.taken.wrapping_add(1);
+        let at = self.random.hash_one(self.taken).checked_rem(choices as u64)?;
+        self.pairs.swap(0, usize::try_from(at).unwrap_or(0));
+        self.pairs.pop_front()
+    }
+}
 
 /// The pairs of a port range, shared by all sessions.
 #[derive(Debug)]
 pub struct PortPool {
-    free: Mutex<VecDeque<u16>>,
+    free: Mutex<Free>,
     total: usize,
     /// Never bound. The first socket with UDP_GRO and the last one patch the kernel's code, which
     /// stops all cores: with this one open no session's socket is the first or the last.
@@ -32,24 +55,26 @@ impl PortPool {
     pub fn new(first: u16, last: u16) -> Arc<Self> {
         let even = u32::from(first).next_multiple_of(2).max(2);
         let pairs = (even..u32::from(last)).step_by(2).filter_map(|port| u16::try_from(port).ok());
-        let free: VecDeque<u16> = pairs.collect();
+        let pairs: VecDeque<u16> = pairs.collect();
         let coalesces = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).ok();
         if let Some(socket) = &coalesces {
             let _ = sys::coalesce(socket.as_fd());
         }
         let _coalesces = coalesces.map(UdpSocket::from);
-        Arc::new(Self { total: free.len(), free: Mutex::new(free), _coalesces })
+        let total = pairs.len();
+        let free = Free { pairs, random: RandomState::new(), taken: 0 };
+        Arc::new(Self { total, free: Mutex::new(free), _coalesces })
     }
 
-    /// A pair, the longest unused one; none when all are taken. It goes back when dropped.
+    /// A pair, any of those unused for long; none when all are taken. It goes back when dropped.
     pub fn take(self: &Arc<Self>) -> Option<PortPair> {
-        let rtp = self.free().pop_front()?;
+        let rtp = self.free().take()?;
         Some(PortPair { rtp, pool: Arc::clone(self) })
     }
 
     /// Pairs that sessions hold.
     pub fn in_use(&self) -> usize {
-        self.total - self.free().len()
+        self.total - self.free().pairs.len()
     }
 
     /// Pairs in all.
@@ -57,7 +82,7 @@ impl PortPool {
         self.total
     }
 
-    fn free(&self) -> MutexGuard<'_, VecDeque<u16>> {
+    fn free(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,7 +108,7 @@ impl PortPair {
 
 impl Drop for PortPair {
     fn drop(&mut self) {
-        self.pool.free().push_back(self.rtp);
+        self.pool.free().pairs.push_back(self.rtp);
     }
 }
 
@@ -217,18 +242,25 @@ fn media_socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
     static SAID: Once = Once::new();
     let socket = socket(ip, port)?;
     sys::ask_receive_buffer(socket.as_fd(), MEDIA_SOCKET_BUFFER_BYTES);
+    sys::ask_send_buffer(socket.as_fd(), MEDIA_SEND_BUFFER_BYTES);
     let coalesces = sys::coalesce(socket.as_fd());
     SAID.call_once(|| {
-        let granted = sys::receive_buffer(socket.as_fd());
-        let wanted = MEDIA_SOCKET_BUFFER_BYTES / 1024;
-        if granted < MEDIA_SOCKET_BUFFER_BYTES {
-            log::warn!(
-                "media sockets get {} KiB of receive buffer instead of {wanted} KiB: bursts may be \
-                 lost; raise net.core.rmem_max or give CAP_NET_ADMIN",
-                granted / 1024
-            );
-        } else {
-            log::debug!("media sockets get {} KiB of receive buffer", granted / 1024);
+        let received = sys::receive_buffer(socket.as_fd());
+        let sent = sys::send_buffer(socket.as_fd());
+        for (granted, wanted, what, key) in [
+            (received, MEDIA_SOCKET_BUFFER_BYTES, "receive", "rmem_max"),
+            (sent, MEDIA_SEND_BUFFER_BYTES, "send", "wmem_max"),
+        ] {
+            if granted < wanted {
+                log::warn!(
+                    "media sockets get {} KiB of {what} buffer instead of {} KiB: bursts may be \
+                     lost; raise net.core.{key} or give CAP_NET_ADMIN",
+                    granted / 1024,
+                    wanted / 1024
+                );
+            } else {
+                log::info!("media sockets get {} KiB of {what} buffer", granted / 1024);
+            }
         }
         if let Err(error) = coalesces {
             log::info!("the kernel coalesces no datagrams (UDP_GRO): {error}");
@@ -281,6 +313,29 @@ mod tests {
         assert!(pool.take().is_none());
         drop(order);
         assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn pairs_come_in_no_order_that_can_be_told_and_rest_before_they_come_again() {
+        let order = || {
+            let pool = PortPool::new(20_000, 23_999);
+            core::iter::from_fn(|| pool.take())
+                .map(|pair| pair.rtp())
+                .take(1000)
+                .collect::<Vec<_>>()
+        };
+        let (one, two) = (order(), order());
+        assert_ne!(one, two, "another run, another order");
+        let steps = one.windows(2).filter(|pair| pair[1] == pair[0] + 2).count();
+        assert!(steps < 20, "{steps} of 1000 pairs were next to the one before");
+        let pool = PortPool::new(20_000, 20_199);
+        for _ in 0..1000 {
+            let pair = pool.take().unwrap();
+            let rtp = pair.rtp();
+            drop(pair);
+            let next: Vec<_> = (0..25).filter_map(|_| pool.take()).collect();
+            assert!(next.iter().all(|pair| pair.rtp() != rtp), "a pair comes again at once");
+        }
     }
 
     #[test]

@@ -543,7 +543,10 @@ mod tests {
             let mut relay = relay(Mode::Learn);
             assert_eq!(up(&mut relay, "192.0.2.7:40000", Kind::Rtp, hole), HOLE);
             assert_eq!(down(&mut relay, "192.0.2.20:40000", Kind::Rtp, hole), HOLE);
-            assert_eq!((relay.last_from(Side::Client), relay.last_from(Side::Origin)), (None, None));
+            assert_eq!(
+                (relay.last_from(Side::Client), relay.last_from(Side::Origin)),
+                (None, None)
+            );
             let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
             assert_eq!(media, forward("192.0.2.7:5000", Kind::Rtp), "{hole:x?}");
         }

@@ -38,9 +38,26 @@ pub(super) fn ask_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) {
     }
 }
 
+/// Asks for a send buffer, above `net.core.wmem_max` where the capability allows it.
+pub(super) fn ask_send_buffer(socket: BorrowedFd<'_>, bytes: usize) {
+    let wanted = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+    if set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, wanted).is_err() {
+        let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, wanted);
+    }
+}
+
 /// The receive buffer that the kernel has granted, in bytes of payload bookkeeping (it counts twice
 /// what is asked for).
 pub(super) fn receive_buffer(socket: BorrowedFd<'_>) -> usize {
+    granted(socket, libc::SO_RCVBUF)
+}
+
+/// The send buffer that the kernel has granted, counted likewise.
+pub(super) fn send_buffer(socket: BorrowedFd<'_>) -> usize {
+    granted(socket, libc::SO_SNDBUF)
+}
+
+fn granted(socket: BorrowedFd<'_>, buffer: c_int) -> usize {
     let mut granted: c_int = 0;
     let mut size = size_of_val(&granted) as libc::socklen_t;
     // SAFETY: pointer and size describe one c_int of this frame.
@@ -48,7 +65,7 @@ pub(super) fn receive_buffer(socket: BorrowedFd<'_>) -> usize {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_RCVBUF,
+            buffer,
             (&raw mut granted).cast(),
             &raw mut size,
         )
@@ -136,6 +153,13 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         ask_receive_buffer(socket.as_fd(), 64 * 1024);
         assert!(receive_buffer(socket.as_fd()) >= 32 * 1024);
+    }
+
+    #[test]
+    fn a_larger_send_buffer_is_granted_as_far_as_the_kernel_allows() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        ask_send_buffer(socket.as_fd(), 64 * 1024);
+        assert!(send_buffer(socket.as_fd()) >= 32 * 1024);
     }
 
     #[test]

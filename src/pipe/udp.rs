@@ -462,16 +462,23 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_dropped_and_counted_and_learning_finds_the_peers_port() {
+    fn another_port_of_the_player_is_learned_from_packets_until_the_announced_one_is_heard() {
         let Set { client, origin, pipe, at, pool: _pool, .. } = set(27_030);
-        let natted = socket();
-        natted.send_to(b"", at[0]).unwrap(); // hole punching from another port than announced
+        let (other, natted) = (socket(), socket());
+        other.send_to(b"", at[0]).unwrap(); // takes nothing
         until("absorbed", || pipe.counters().figures().absorbed == 1);
-        client.rtp.send_to(&packet(1), at[0]).unwrap(); // the announced port comes too late
-        until("counted", || pipe.counters().figures().dropped_unknown_source == 1);
         origin.rtp.send_to(&packet(7), at[2]).unwrap();
-        assert_eq!(receive(&natted).0, packet(7));
-        assert_eq!(pipe.counters().figures().up_packets, 0);
+        assert_eq!(receive(&client.rtp).0, packet(7));
+        natted.send_to(&packet(1), at[0]).unwrap();
+        assert_eq!(receive(&origin.rtp).0, packet(1));
+        origin.rtp.send_to(&packet(8), at[2]).unwrap();
+        assert_eq!(receive(&natted).0, packet(8));
+        client.rtp.send_to(b"", at[0]).unwrap(); // here is the player after all
+        until("absorbed", || pipe.counters().figures().absorbed == 2);
+        origin.rtp.send_to(&packet(9), at[2]).unwrap();
+        assert_eq!(receive(&client.rtp).0, packet(9));
+        natted.send_to(&packet(2), at[0]).unwrap();
+        until("counted", || pipe.counters().figures().dropped_unknown_source == 1);
     }
 
     #[test]
