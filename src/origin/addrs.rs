@@ -61,6 +61,11 @@ impl Addrs {
         self.turn.fetch_add(1, SeqCst);
     }
 
+    /// Whether this is one of them.
+    pub(super) fn has(&self, addr: IpAddr) -> bool {
+        self.all().contains(&addr.to_canonical())
+    }
+
     fn all(&self) -> heapless::Vec<IpAddr, ORIGIN_ADDRS_MAX> {
         loop {
             let generation = self.generation.load(SeqCst);

@@ -183,6 +183,11 @@ impl Origin {
         self.live.addrs.current().map(|ip| SocketAddr::new(ip, self.port))
     }
 
+    /// Whether this address is the origin's own: media may come from there and go there.
+    pub fn has_addr(&self, addr: IpAddr) -> bool {
+        self.live.addrs.has(addr)
+    }
+
     /// Whether the host is a name, which somebody has to resolve.
     pub fn needs_resolving(&self) -> bool {
         literal_addr(&self.host).is_none()
@@ -381,6 +386,7 @@ mod tests {
         assert_eq!(origin.addr(), Some(SocketAddr::new(a, 555)));
         origin.observe(Outcome::ConnectFailed, NOW);
         origin.set_addrs(&[a]);
+        assert!(origin.has_addr(a) && !origin.has_addr(b), "only what the name stands for");
         origin.set_addrs(&[]);
         assert!(matches!(origin.health(), Health::Down { .. }));
         assert_eq!(origin.addr(), Some(SocketAddr::new(a, 555)));

@@ -86,6 +86,8 @@ pub enum Fault {
     OriginGone,
     /// The origin's answer makes no sense.
     OriginReply,
+    /// The origin wants media sent to an address that is none of its own, and is not believed.
+    OriginSource,
     /// The origin wants credentials that the gateway does not have.
     OriginAuth,
     /// The origin redirects to a place that the route does not allow.
@@ -169,6 +171,7 @@ impl Fault {
             Self::OriginSilent => "Origin silent",
             Self::OriginGone => "Origin unreachable",
             Self::OriginReply => "Bad answer of the origin",
+            Self::OriginSource => "Source of media not the origin's",
             Self::OriginAuth => "Credentials of the gateway refused by the origin",
             Self::Redirect => "Redirect to no configured origin",
             Self::OriginLeaves => "Origin sends its clients elsewhere",
@@ -212,7 +215,7 @@ impl Fault {
             Self::NoPorts | Self::NoDescriptors | Self::NoOrigin { .. } => 503,
             Self::OriginSilent => 504,
             Self::OriginGone | Self::OriginReply | Self::OriginAuth | Self::Redirect => 502,
-            Self::OriginLeaves | Self::OriginFloods => 502,
+            Self::OriginLeaves | Self::OriginFloods | Self::OriginSource => 502,
             Self::MediaSilent | Self::Idle | Self::SlowHead => 408,
             Self::Stuck | Self::ClientGone => 408,
             Self::ClientFloods => 400,
@@ -235,6 +238,7 @@ impl Fault {
             Self::OriginSilent
             | Self::OriginGone
             | Self::OriginReply
+            | Self::OriginSource
             | Self::OriginAuth
             | Self::Redirect
             | Self::OriginLeaves
@@ -292,6 +296,7 @@ impl Fault {
             Self::OriginSilent => "origin_silent",
             Self::OriginGone => "origin_gone",
             Self::OriginReply => "origin_bad_reply",
+            Self::OriginSource => "origin_source_ignored",
             Self::OriginAuth => "origin_auth",
             Self::Redirect => "origin_redirect_refused",
             Self::OriginLeaves => "origin_leaves",
@@ -354,6 +359,7 @@ impl fmt::Display for Fault {
             Self::OriginSilent => "origin did not answer in time",
             Self::OriginGone => "origin closed its connection or cannot be reached",
             Self::OriginReply => "origin's answer makes no sense",
+            Self::OriginSource => "origin names a source of media that is none of its addresses",
             Self::OriginAuth => "origin wants credentials that the gateway does not have",
             Self::Redirect => "origin redirects to a place that is no configured origin",
             Self::OriginFloods => "origin goes on to send what nobody asked for",

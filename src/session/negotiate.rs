@@ -12,8 +12,8 @@ use crate::rtsp::{
     transport::{Lower, Spec, specs},
 };
 
-/// The lowest port that a client may ask media to be sent to: below it live services.
-pub(super) const CLIENT_PORT_MIN: u16 = 1024;
+/// The lowest port that a client or an origin may have media sent to: below it live services.
+pub(super) const PORT_MIN: u16 = 1024;
 
 /// Why no transport can be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ fn wish(spec: &Spec<'_>) -> Option<Wish> {
                 (None, Some(addr)) => (addr.ports.rtp, addr.ports.rtcp),
                 (None, None) => return None,
             };
-            (rtp >= CLIENT_PORT_MIN && rtcp >= CLIENT_PORT_MIN).then_some(Wish::Udp { rtp, rtcp })
+            (rtp >= PORT_MIN && rtcp >= PORT_MIN).then_some(Wish::Udp { rtp, rtcp })
         }
         Lower::Unknown => None,
     }
@@ -142,36 +142,46 @@ pub(super) fn toward_origin(choice: &Choice<'_>, ours: Leg, version: Version) ->
     out
 }
 
-/// How media travels on the origin's side after its answer. Where the answer leaves something out,
-/// what was asked holds.
-pub(super) fn granted(answer: Option<&[u8]>, asked: Leg) -> Option<Leg> {
+/// How media travels on the origin's side after its answer, and whether something of that was not
+/// believed. Where the answer leaves something out, what was asked holds.
+///
+/// Players' datagrams go where the answer says: hence only to the origin, of whose addresses `own`
+/// knows, and to no port of a service. What is not believed counts as not said: the address is
+/// that of the connection, the port is learned.
+pub(super) fn granted(
+    answer: Option<&[u8]>,
+    asked: Leg,
+    own: impl Fn(IpAddr) -> bool,
+) -> Option<(Leg, bool)> {
     let Some(spec) = answer.and_then(|value| specs(value).next()) else {
-        return Some(match asked {
+        let leg = match asked {
             Leg::Udp { .. } => Leg::Udp { ip: None, rtp: 0, rtcp: 0 },
             tcp => tcp,
-        });
+        };
+        return Some((leg, false));
     };
-    match (spec.lower(), asked) {
-        (Lower::Tcp, asked) => match (spec.interleaved(), asked) {
-            (Some(channels), _) => Some(Leg::Tcp { rtp: channels.rtp, rtcp: channels.rtcp }),
-            (None, Leg::Tcp { .. }) => Some(asked),
-            (None, Leg::Udp { .. }) => None,
-        },
-        (_, Leg::Tcp { .. }) => {
-            spec.interleaved().map(|channels| Leg::Tcp { rtp: channels.rtp, rtcp: channels.rtcp })
+    let tcp = match (spec.lower(), spec.interleaved(), asked) {
+        (Lower::Tcp, Some(channels), _) | (_, Some(channels), Leg::Tcp { .. }) => {
+            Leg::Tcp { rtp: channels.rtp, rtcp: channels.rtcp }
         }
-        (_, Leg::Udp { .. }) => {
+        (Lower::Tcp, None, Leg::Tcp { .. }) => asked,
+        (Lower::Tcp, None, Leg::Udp { .. }) | (_, None, Leg::Tcp { .. }) => return None,
+        (_, _, Leg::Udp { .. }) => {
             let modern = spec.src_addr();
             let host = spec.source().or_else(|| modern.as_ref()?.hosts.first().copied().flatten());
-            let ip = host
+            let said = host
                 .and_then(|text| core::str::from_utf8(text).ok())
                 .and_then(|text| text.trim_matches(['[', ']']).parse::<IpAddr>().ok())
-                .filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
+                .filter(|ip| !ip.is_unspecified());
+            let ip = said.filter(|ip| own(*ip));
             let ports = spec.server_port().or(modern.map(|addr| addr.ports));
-            let (rtp, rtcp) = ports.map_or((0, 0), |ports| (ports.rtp, ports.rtcp));
-            Some(Leg::Udp { ip, rtp, rtcp })
+            let [rtp, rtcp] = ports
+                .map_or([0, 0], |ports| [ports.rtp, ports.rtcp])
+                .map(|port| if port < PORT_MIN { 0 } else { port });
+            return Some((Leg::Udp { ip, rtp, rtcp }, ip != said));
         }
-    }
+    };
+    Some((tcp, false))
 }
 
 /// What the client is told. `ours` are our own ports toward the client; `ip` our address there.

@@ -219,9 +219,14 @@ impl Session {
         let Some(asked_len) = super::client::head_len(&raw) else { return };
         let Ok(asked) = Head::parse(raw.get(..asked_len).unwrap_or_default()) else { return };
         let answer = head.header("Transport").map(|header| header.value);
-        let Some(origin) = negotiate::granted(answer, setup.asked) else {
+        let link = self.origin.as_ref().and_then(|link| self.table.origins().get(link.index));
+        let own = |ip| link.is_some_and(|origin| origin.has_addr(ip));
+        let Some((origin, doubted)) = negotiate::granted(answer, setup.asked, own) else {
             return self.fail(at, Fault::OriginReply);
         };
+        if doubted {
+            self.note(Fault::OriginSource);
+        }
         if head.session().is_some_and(|session| session.id.len() > SESSION_ID_MAX_BYTES) {
             // No request of the session could be told from a stranger's.
             return self.fail(at, Fault::OriginReply);
