@@ -32,7 +32,7 @@ pub struct Status {
     /// The slots for plugins.
     #[serde(default)]
     pub plugins: Vec<PluginStatus>,
-    /// Counters of the whole gateway by name (`sessions_opened`, `dropped_unknown_source`, …).
+    /// Counters of the whole gateway by name (`sessions_opened`, `dropped_stranger`, …).
     pub counters: Vec<(String, u64)>,
     /// What an operator should know, newest last (fallbacks, refused configs).
     pub events: Vec<String>,
@@ -195,10 +195,63 @@ pub struct SessionStatus {
     pub bytes: u64,
     /// RTP packets that the origin's sequence numbers say are missing before the gateway.
     pub lost: u64,
-    /// Packets that the gateway dropped (slow client, strangers).
+    /// Packets that the gateway dropped, holes that were punched apart.
     pub dropped: u64,
+    /// The same by reason, and the holes.
+    #[serde(default)]
+    pub drops: Drops,
     /// Worker of the connection.
     pub worker: u16,
+}
+
+/// Packets that were not relayed, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Drops {
+    /// From an address that may not send, or on a channel that was not set up.
+    pub stranger: u64,
+    /// For a peer whose address is not known yet.
+    pub no_peer: u64,
+    /// Longer than a datagram or the way to the peer can carry.
+    pub oversized: u64,
+    /// No packets, but holes that a peer punches; not counted as dropped.
+    pub absorbed: u64,
+    /// For an interleaved peer that does not keep up.
+    pub full: u64,
+    /// By the kernel: its buffers were full, on the way in or out, or it had no way.
+    pub kernel: u64,
+}
+
+impl Drops {
+    /// All that were lost.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.stranger + self.no_peer + self.oversized + self.full + self.kernel
+    }
+
+    /// Each reason with the name of its counter.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("dropped_stranger", self.stranger),
+            ("dropped_no_peer", self.no_peer),
+            ("dropped_oversized", self.oversized),
+            ("dropped_absorbed", self.absorbed),
+            ("dropped_full", self.full),
+            ("dropped_kernel", self.kernel),
+        ]
+    }
+}
+
+impl core::ops::AddAssign for Drops {
+    fn add_assign(&mut self, other: Self) {
+        self.stranger += other.stranger;
+        self.no_peer += other.no_peer;
+        self.oversized += other.oversized;
+        self.absorbed += other.absorbed;
+        self.full += other.full;
+        self.kernel += other.kernel;
+    }
 }
 
 /// An error of the control API, `application/problem+json` (RFC 9457).

@@ -19,7 +19,7 @@ use crate::{
     auth::{digest, server::Verifier},
     clock::{self, Instant},
     config::{self, Config, secrets::Secrets},
-    control::model::SessionStatus,
+    control::model::{Drops, SessionStatus},
     origin::Table,
     pipe::{PipeCounters, Pool, PortPool},
     plugin::hooks::MakeHooks,
@@ -99,8 +99,10 @@ pub(super) struct Entry {
     pub(super) frames: AtomicU64,
     /// Bytes in them.
     pub(super) frame_bytes: AtomicU64,
-    /// Frames and datagrams dropped on interleaved legs.
-    pub(super) dropped: AtomicU64,
+    /// Frames that an interleaved peer was too slow for.
+    pub(super) full: AtomicU64,
+    /// Frames on channels that were not set up.
+    pub(super) strangers: AtomicU64,
     /// Smoothed kbit/s, by the control thread.
     pub(super) kbit: AtomicU32,
     /// Bytes at the last look of the control thread.
@@ -132,13 +134,17 @@ impl Facts {
 }
 
 impl Entry {
-    /// Packets and bytes relayed, packets lost before us, packets dropped by us.
+    /// Packets and bytes relayed, packets lost before us, packets that we did not relay.
     pub(super) fn totals(&self) -> Totals {
         let mut totals = Totals {
             packets: self.frames.load(Relaxed),
             bytes: self.frame_bytes.load(Relaxed),
             lost: 0,
-            dropped: self.dropped.load(Relaxed),
+            drops: Drops {
+                full: self.full.load(Relaxed),
+                stranger: self.strangers.load(Relaxed),
+                ..Drops::default()
+            },
         };
         let facts = lock(&self.facts);
         totals += facts.past;
@@ -159,7 +165,8 @@ impl Entry {
             packets: totals.packets,
             bytes: totals.bytes,
             lost: totals.lost,
-            dropped: totals.dropped,
+            dropped: totals.drops.lost(),
+            drops: totals.drops,
             worker: self.worker,
             ..lock(&self.facts).status.clone()
         }
@@ -175,8 +182,8 @@ pub(super) struct Totals {
     pub(super) bytes: u64,
     /// Packets missing before the gateway.
     pub(super) lost: u64,
-    /// Packets dropped by the gateway.
-    pub(super) dropped: u64,
+    /// Packets not relayed by the gateway.
+    pub(super) drops: Drops,
 }
 
 /// A connection that has not sent one whole request, counted while this lives.
@@ -223,17 +230,27 @@ impl Totals {
             packets: pipe.down_packets + pipe.up_packets + pipe.rtcp_down + pipe.rtcp_up,
             bytes: pipe.down_bytes + pipe.up_bytes,
             lost: pipe.lost + pipe.lost_up,
-            dropped: pipe.dropped(),
+            drops: Drops {
+                stranger: pipe.dropped_unknown_source,
+                no_peer: pipe.dropped_no_peer,
+                oversized: pipe.dropped_oversized,
+                absorbed: pipe.absorbed,
+                full: 0,
+                kernel: pipe.dropped_send_full
+                    + pipe.dropped_send_failed
+                    + pipe.dropped_receive_full,
+            },
         }
     }
 
-    fn named(&self) -> [(&'static str, u64); 4] {
-        [
+    fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let sums = [
             ("packets_relayed", self.packets),
             ("bytes_relayed", self.bytes),
             ("packets_lost_upstream", self.lost),
-            ("packets_dropped", self.dropped),
-        ]
+            ("packets_dropped", self.drops.lost()),
+        ];
+        sums.into_iter().chain(self.drops.named())
     }
 }
 
@@ -242,7 +259,7 @@ impl core::ops::AddAssign for Totals {
         self.packets += other.packets;
         self.bytes += other.bytes;
         self.lost += other.lost;
-        self.dropped += other.dropped;
+        self.drops += other.drops;
     }
 }
 
@@ -308,7 +325,8 @@ impl Shared {
             facts: Mutex::default(),
             frames: AtomicU64::new(0),
             frame_bytes: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
+            full: AtomicU64::new(0),
+            strangers: AtomicU64::new(0),
             kbit: AtomicU32::new(0),
             seen_bytes: AtomicU64::new(0),
         });
@@ -460,5 +478,35 @@ mod tests {
         }
         assert_eq!(facts.pipes.len(), 1, "the last one has not been looked at again");
         assert_eq!(facts.past.packets, 3 * 999);
+    }
+
+    #[test]
+    fn what_is_not_relayed_is_summed_by_reason_and_holes_are_no_loss() {
+        let pipe = PipeCounters::default();
+        for (counter, count) in [
+            (&pipe.dropped_unknown_source, 1),
+            (&pipe.dropped_no_peer, 2),
+            (&pipe.dropped_oversized, 4),
+            (&pipe.absorbed, 8),
+            (&pipe.dropped_send_full, 16),
+            (&pipe.dropped_send_failed, 32),
+            (&pipe.dropped_receive_full, 64),
+        ] {
+            counter.store(count, Relaxed);
+        }
+        let mut totals = Totals::of(&pipe);
+        totals += Totals { drops: Drops { full: 128, ..Drops::default() }, ..Totals::default() };
+        let named: BTreeMap<_, _> = totals.named().collect();
+        for (name, count) in [
+            ("dropped_stranger", 1),
+            ("dropped_no_peer", 2),
+            ("dropped_oversized", 4),
+            ("dropped_absorbed", 8),
+            ("dropped_kernel", 16 + 32 + 64),
+            ("dropped_full", 128),
+            ("packets_dropped", 255 - 8),
+        ] {
+            assert_eq!(named[name], count, "{name}");
+        }
     }
 }

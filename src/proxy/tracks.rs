@@ -232,7 +232,7 @@ impl TrackSockets {
                 leg.deregister(worker, token);
             }
         }
-        entry.dropped.fetch_add(outbox.dropped() - dropped, Relaxed);
+        entry.full.fetch_add(outbox.dropped() - dropped, Relaxed);
         worker.count_packets(packets);
         Some(side)
     }

@@ -42,6 +42,7 @@ fn slow_player_loses_whole_packets_and_disturbs_nobody() {
     let sessions = gateway.sessions();
     let session = sessions.iter().find(|session| session["path"] == "/big").expect("its session");
     assert!(session["dropped"].as_u64() > Some(0), "the queue must be bounded: {session}");
+    assert_eq!(session["drops"]["full"], session["dropped"], "and the reason is known: {session}");
     assert!(gateway.rss_kib() < 40 * 1024, "the queue of one player: {} KiB", gateway.rss_kib());
     // A reply is never dropped, and what came before it is whole frames to the last byte.
     let answer = slow.ask("OPTIONS", &gateway.url("/big"), &[]);

@@ -93,7 +93,10 @@ pub(super) fn take(
 struct Frames<'a> {
     relayed: u64,
     bytes: u64,
-    dropped: u64,
+    /// That the queue of the other side had no room for.
+    full: u64,
+    /// On channels that were not set up.
+    strangers: u64,
     way: Way,
     out: [(Flow, &'a [u8]); SEGMENTS_MAX],
     waiting: usize,
@@ -106,7 +109,8 @@ impl<'a> Frames<'a> {
         Self {
             relayed: 0,
             bytes: 0,
-            dropped: 0,
+            full: 0,
+            strangers: 0,
             way: Way::Datagrams(0),
             out,
             waiting: 0,
@@ -140,7 +144,7 @@ impl<'a> Frames<'a> {
                 self.gather(Way::Datagrams(track), flow, payload, ways, now);
             }
             None => {
-                self.dropped += 1;
+                self.strangers += 1;
                 return;
             }
         }
@@ -169,7 +173,7 @@ impl<'a> Frames<'a> {
         let outbox = ways.session.outbox(to);
         let before = outbox.dropped();
         outbox.push_frame(channel, payload, now);
-        self.dropped += outbox.dropped() - before;
+        self.full += outbox.dropped() - before;
     }
 
     /// Sends what was gathered; to be called when a read is at its end.
@@ -214,10 +218,13 @@ impl<'a> Frames<'a> {
     }
 
     fn count(&self, entry: &Entry, worker: &Worker) {
-        if self.relayed + self.dropped > 0 {
+        if self.full + self.strangers > 0 {
+            entry.full.fetch_add(self.full, Relaxed);
+            entry.strangers.fetch_add(self.strangers, Relaxed);
+        }
+        if self.relayed > 0 {
             entry.frames.fetch_add(self.relayed, Relaxed);
             entry.frame_bytes.fetch_add(self.bytes, Relaxed);
-            entry.dropped.fetch_add(self.dropped, Relaxed);
             worker.count_packets(self.relayed);
             // After whole frames a pause would delay and save nothing here (`BENCH=from-frames`).
             if self.pause == Pause::Wanted {

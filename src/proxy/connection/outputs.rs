@@ -223,7 +223,10 @@ impl Inner {
         let line = format_args!(
             "{id}: {addr} {path} from {origin}: ended: {fault}; {} packets, {} bytes, {} lost \
              before us, {} dropped",
-            totals.packets, totals.bytes, totals.lost, totals.dropped,
+            totals.packets,
+            totals.bytes,
+            totals.lost,
+            totals.drops.lost(),
         );
         let bad = fault.whose() == Whose::Origin;
         let more = match (bad, totals.packets) {
