@@ -211,6 +211,10 @@ pub const MEDIA_SOCKET_BUFFER_BYTES: usize = 1 << 20;
 /// Send buffer asked for on a media socket: eight key frames of 250 KB. Toward a port of 100 Mbit/s the
 /// default lost a third of such frames (`BENCH=slow-link`). What is not sent costs nothing.
 pub const MEDIA_SEND_BUFFER_BYTES: usize = 2 << 20;
+/// Bytes that the kernel takes of an interleaved peer's media before it can send them. What lies there
+/// cannot be dropped any more when the link falls: 32 KiB are a quarter of a second at 1 Mbit/s, where
+/// 4 MiB (the kernel's own bound) are half a minute. The queue with its bounds lies before it.
+pub const TCP_UNSENT_MAX_BYTES: u32 = 32 * 1024;
 /// How long after PLAY other ports of a peer's host than the announced ones may be learned. A
 /// player's first report comes within 7.5 s (RFC 3550 6.2), after which players turn to TCP.
 pub const LEARN_AFTER_PLAY_MS: u64 = 10_000;

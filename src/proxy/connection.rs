@@ -27,6 +27,7 @@ use std::{
 };
 
 use log::debug;
+use socket2::SockRef;
 
 use self::frames::Followed;
 use super::{
@@ -127,6 +128,9 @@ fn try_begin(
     let config = &generation.config;
     let advertised = config.gateway.advertise.unwrap_or(local.ip().to_canonical());
     let seconds = |seconds: u16| Duration::from_secs(seconds.into());
+    // A peer that acknowledges nothing is as dead as one that says nothing, and no later.
+    let idle = seconds(config.limits.idle_timeout_s);
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(idle).filter(|it| !it.is_zero()));
     let authority = SocketAddr::new(advertised, local.port());
     let entry = shared.enter(addr, worker.id());
     let around = Surroundings {

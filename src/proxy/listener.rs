@@ -19,6 +19,7 @@ use super::{
     shared::{HalfOpen, Shared},
 };
 use crate::{
+    limits::TCP_UNSENT_MAX_BYTES,
     logger::seldom,
     pipe::{Driven, Handle, Interest, Ready, Seat, Token, Worker},
 };
@@ -103,6 +104,8 @@ impl Listening {
         for handle in shared.pool.handles() {
             let listener = open(addr, |socket| {
                 before_the_network(socket, addr);
+                // Inherited as well. Where it is not known, media may grow stale in the kernel.
+                let _ = socket.set_tcp_notsent_lowat(TCP_UNSENT_MAX_BYTES);
                 socket.set_reuse_port(true)
             })?;
             addr = listener.local_addr()?; // port 0 is chosen once

@@ -12,6 +12,7 @@ use crate::{
     clock::Instant,
     logger::seldom,
     origin::{Keepalive, Key, NoOrigin, Outcome},
+    limits::TCP_UNSENT_MAX_BYTES,
     pipe::{Interest, Ready, Token, Worker},
     rtsp::{Method, url::Base},
     session::{Fault, Inbox, Input, OriginLink, Side},
@@ -24,6 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 fn start_connect(addr: SocketAddr) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
+    let _ = socket.set_tcp_notsent_lowat(TCP_UNSENT_MAX_BYTES);
     match socket.connect(&addr.into()) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
