@@ -2,7 +2,8 @@
 //!
 //! `tests/setup.sh` installs the peers. Each test keeps what its peers said under
 //! `target/peers/run/`, and removes it when it passes. Ports are free ones, nothing on the machine
-//! is stopped but what a test started. The tests in [`hosts`] need root for network namespaces.
+//! is stopped but what a test started. The tests in [`hosts`] and [`slow_link`] need root for network
+//! namespaces.
 //!
 //! Not in here: what a transcript or a simulation can show, and capacity (`tests/capacity.rs`).
 
@@ -22,3 +23,4 @@ mod play;
 mod plugins;
 mod publish;
 mod slow;
+mod slow_link;

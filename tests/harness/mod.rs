@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "not every test crate uses all of it")]
 
+pub(crate) mod bursts;
 pub(crate) mod camera;
 pub(crate) mod gateway;
 pub(crate) mod net;

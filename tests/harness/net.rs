@@ -1,9 +1,12 @@
 //! Hosts: network namespaces joined by veth pairs, made and removed by the test. Needs root.
 
 use std::{
+    fs::File,
     net::Ipv4Addr,
+    os::fd::AsRawFd,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
+    thread,
 };
 
 /// One host: a network namespace and its address.
@@ -24,6 +27,16 @@ impl Host {
                 command
             }
         }
+    }
+
+    /// Does something of the test's own there: sockets that it makes stay on this host.
+    pub(crate) fn within<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace)).expect("a namespace");
+        let inside = || {
+            enter(&namespace);
+            what()
+        };
+        thread::scope(|scope| scope.spawn(inside).join().expect("what was done there"))
     }
 
     /// Whether somebody listens on a TCP port there.
@@ -70,6 +83,14 @@ impl TwoNetworks {
         ip(&format!("-n {namespace} address {what} {address}/24 dev toplayer"));
     }
 
+    /// The gateway's port toward the player sends so many Mbit/s, and drops what its queue of so many
+    /// KiB does not hold. Called again, the rate changes and what waits goes on.
+    pub(crate) fn slow_port(&self, mbit: u32, queue_kib: u32) {
+        let on =
+            format!("netns exec {} tc qdisc replace dev toplayer root", self.gateway.namespace);
+        ip(&format!("{on} tbf rate {mbit}mbit burst 64kb limit {queue_kib}kb"));
+    }
+
     fn join(&self, outer: &Host, outer_address: &str, name: &str, inner_address: &str) {
         let (outer, inner) = (&outer.namespace, &self.gateway.namespace);
         ip(&format!("-n {inner} link add {name} type veth peer name eth0 netns {outer}"));
@@ -86,6 +107,14 @@ impl Drop for TwoNetworks {
             let _ = Command::new("ip").args(["netns", "del", &host.namespace]).status();
         }
     }
+}
+
+/// This thread is on that host from now on.
+#[allow(unsafe_code, reason = "setns has no safe form in std")]
+fn enter(namespace: &File) {
+    // SAFETY: the call takes a descriptor, which is open, and a flag; it changes this thread only.
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    assert_eq!(result, 0, "setns: {}", std::io::Error::last_os_error());
 }
 
 fn ip(words: &str) {

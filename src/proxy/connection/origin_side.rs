@@ -10,9 +10,9 @@ use super::{Followed, Inner, ORIGIN, OriginSide, interest, write};
 use crate::{
     auth::Signer,
     clock::Instant,
+    limits::TCP_UNSENT_MAX_BYTES,
     logger::seldom,
     origin::{Keepalive, Key, NoOrigin, Outcome},
-    limits::TCP_UNSENT_MAX_BYTES,
     pipe::{Interest, Ready, Token, Worker},
     rtsp::{Method, url::Base},
     session::{Fault, Inbox, Input, OriginLink, Side},
