@@ -215,6 +215,9 @@ pub const MEDIA_SEND_BUFFER_BYTES: usize = 2 << 20;
 /// cannot be dropped any more when the link falls: 32 KiB are a quarter of a second at 1 Mbit/s, where
 /// 4 MiB (the kernel's own bound) are half a minute. The queue with its bounds lies before it.
 pub const TCP_UNSENT_MAX_BYTES: u32 = 32 * 1024;
+/// Media that waits for a player which sets the pace itself (`Rate-Control: no`); past that its origin
+/// is not read. Room for a turn's reading in front of it, so that neither side stands still.
+pub const PACED_QUEUE_BYTES: usize = 128 * 1024;
 /// How long after PLAY other ports of a peer's host than the announced ones may be learned. A
 /// player's first report comes within 7.5 s (RFC 3550 6.2), after which players turn to TCP.
 pub const LEARN_AFTER_PLAY_MS: u64 = 10_000;

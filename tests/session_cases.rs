@@ -306,3 +306,70 @@ fn a_client_that_answers_what_it_was_not_asked_is_ended() {
     let did = feed(&mut session, Side::Client, answer, at(5), false);
     assert!(did.contains(&Output::End(Fault::ClientFloods)), "{did:?}");
 }
+
+/// A session that plays over TCP on both sides, PLAY with these headers and this answer to it.
+fn plays(asked: &str, answered: &str) -> Session {
+    let mut session = session(&["/**"]);
+    let setup = "SETUP rtsp://gw/clip/1 RTSP/1.0\nCSeq: 1\n\
+                 Transport: RTP/AVP/TCP;unicast;interleaved=0-1\n\n";
+    feed(&mut session, Side::Client, setup, at(1), true);
+    let set_up = "RTSP/1.0 200 OK\nCSeq: 1\nSession: 7\n\
+                  Transport: RTP/AVP/TCP;unicast;interleaved=0-1\n\n";
+    feed(&mut session, Side::Origin, set_up, at(2), true);
+    play_again(&mut session, 2, asked, answered);
+    session
+}
+
+fn play_again(session: &mut Session, cseq: u32, asked: &str, answered: &str) {
+    let play = format!("PLAY rtsp://gw/clip RTSP/1.0\nCSeq: {cseq}\n{asked}\n");
+    feed(session, Side::Client, &play, at(3), true);
+    let answer = format!("RTSP/1.0 200 OK\nCSeq: {cseq}\nSession: 7\n{answered}\n");
+    feed(session, Side::Origin, &answer, at(4), true);
+    let outbox = session.outbox(Side::Client);
+    let waits = outbox.slices().concat().len();
+    outbox.wrote(waits);
+}
+
+/// Frames of the origin until it is not to be read any more, 1000 at most.
+fn fill(session: &mut Session, now: Instant) -> usize {
+    let read = |session: &mut Session| {
+        let packet = [0x80; 1400];
+        session.frame(Side::Origin, 0, &packet, now).expect("a channel that was set up");
+        session.outbox(Side::Client).push_frame(0, &packet, now);
+        session.wants(Side::Origin)
+    };
+    (1..=1000).find(|_| !read(session)).unwrap_or(1000)
+}
+
+#[test]
+fn a_player_that_sets_the_pace_loses_nothing_and_its_origin_is_not_read_ahead() {
+    let mut session = plays("Rate-Control: no\nScale: 8.0\n", "");
+    let filled = fill(&mut session, at(10));
+    assert!((50..200).contains(&filled), "{filled} packets wait and no more are read");
+    // The player rests for half a minute; the gateway's question about it cannot be answered.
+    for second in 1..30 {
+        session.tick(at(10 + second * 1000));
+        settle(&mut session, at(10 + second * 1000), true);
+    }
+    assert_eq!(session.ended(), None, "an origin that is not read is neither silent nor late");
+    assert_eq!(session.outbox(Side::Client).dropped(), 0);
+    session.outbox(Side::Client).wrote(100 * 1404 / 2);
+    assert!(session.wants(Side::Origin), "the player has read");
+    let ask = "GET_PARAMETER rtsp://gw/clip RTSP/1.0\nCSeq: 3\n\n";
+    fill(&mut session, at(31_000));
+    said(&mut session, Side::Origin);
+    feed(&mut session, Side::Client, ask, at(31_001), true);
+    assert!(said(&mut session, Side::Origin).contains("GET_PARAMETER"), "requests go up meanwhile");
+}
+
+#[test]
+fn the_pace_is_the_origins_unless_the_player_asks_and_the_origin_grants_it() {
+    let clock = |mut session: Session| fill(&mut session, at(10)) == 1000;
+    assert!(clock(plays("", "")), "live media");
+    assert!(clock(plays("Rate-Control: yes\n", "")));
+    assert!(clock(plays("Rate-Control: no\n", "Rate-Control: yes\n")), "declined");
+    assert!(!clock(plays("rate-control: No\n", "Rate-Control: no\n")));
+    let mut session = plays("Rate-Control: no\n", "");
+    play_again(&mut session, 3, "", "");
+    assert!(clock(session), "PLAY again without it");
+}

@@ -414,6 +414,7 @@ impl Session {
         self.ids.over();
         self.state = State::Init;
         self.media_promised = false;
+        self.pace(false);
         self.tried.clear();
     }
 }

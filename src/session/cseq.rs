@@ -128,6 +128,13 @@ impl<T> Outstanding<T> {
         self.pending.pop_front()?.answer
     }
 
+    /// What is not answered may take until then: it cannot be heard now.
+    pub(super) fn put_off(&mut self, until: Instant) {
+        for pending in self.pending.iter_mut().filter(|pending| pending.answer.is_none()) {
+            pending.due = pending.due.max(until);
+        }
+    }
+
     /// When the first of the unanswered is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.open().map(|(_, pending)| pending.due).min()

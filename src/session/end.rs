@@ -68,6 +68,7 @@ impl Session {
             }
             return;
         }
+        self.excuse_origin(now);
         if self.silence_due().is_some_and(|due| due <= now) {
             self.seen(Sight::MediaSilent);
             return self.end(Fault::MediaSilent, now);

@@ -43,6 +43,7 @@ mod negotiate;
 mod origin;
 mod outbox;
 mod own;
+mod pace;
 mod reach;
 mod rewrite;
 mod tracks;
@@ -158,6 +159,8 @@ pub struct Session {
     state: State,
     keepalive: Keepalive,
     media_promised: bool,
+    /// The player reads at its own pace and the origin sends at that.
+    paced: bool,
     last_media: Instant,
     last_client: Instant,
     close_when_answered: bool,
@@ -202,6 +205,7 @@ impl Session {
             state: State::Init,
             keepalive: Keepalive::new(None, now),
             media_promised: false,
+            paced: false,
             last_media: now,
             last_client: now,
             close_when_answered: false,
@@ -320,10 +324,11 @@ impl Session {
     }
 
     /// Whether a side's connection is to be read now. A client with ten requests outstanding, or
-    /// with answers that it does not fetch, is not (RFC 7826 10.2).
+    /// with answers that it does not fetch, is not (RFC 7826 10.2); an origin is not while a player that
+    /// sets the pace has enough to read.
     pub fn wants(&self, side: Side) -> bool {
         match side {
-            Side::Origin => true,
+            Side::Origin => !self.holds_origin(),
             Side::Client => {
                 self.deciding.is_none()
                     && self.requests.has_room()

@@ -159,7 +159,10 @@ impl Session {
                     }
                 }
                 Method::Describe => self.learn_quiet(bytes.get(head_len..).unwrap_or_default()),
-                Method::Play => self.plays(State::Playing, now),
+                Method::Play => {
+                    self.plays(State::Playing, now);
+                    self.set_pace(at, head);
+                }
                 Method::Record => self.plays(State::Recording, now),
                 Method::Pause if self.state != State::Init => {
                     self.state = State::Ready;

@@ -5,6 +5,9 @@
 //! one that is half written: its rest goes first, so that framing holds. Nothing is allocated once
 //! the queues have reached their working size.
 //!
+//! Media for a peer that sets the pace itself is not dropped ([`Outbox::keep_all`]): whoever fills the
+//! queue reads no more of it meanwhile.
+//!
 //! Not in here: the socket. [`Outbox::slices`] is what to write next, [`Outbox::wrote`] takes
 //! note of how much of it went out.
 
@@ -25,6 +28,7 @@ pub struct Outbox {
     media: VecDeque<u8>,
     frames: VecDeque<Frame>,
     bounds: Bounds,
+    keeps_all: bool,
     dropped: u64,
 }
 
@@ -56,6 +60,7 @@ impl Outbox {
             media: VecDeque::new(),
             frames: VecDeque::new(),
             bounds,
+            keeps_all: false,
             dropped: 0,
         }
     }
@@ -77,14 +82,14 @@ impl Outbox {
             return;
         };
         let len = payload.len() + 4;
-        while let Some(oldest) = self.frames.front() {
+        while let Some(oldest) = self.frames.front().filter(|_| !self.keeps_all) {
             let fits = self.media.len() + len <= self.bounds.bytes;
             if fits && now.since(oldest.queued) <= self.bounds.age {
                 break;
             }
             self.drop_oldest();
         }
-        if len > self.bounds.bytes {
+        if len > self.bounds.bytes && !self.keeps_all {
             self.dropped += 1;
             return;
         }
@@ -92,6 +97,11 @@ impl Outbox {
         self.media.extend([b'$', channel, high, low]);
         self.media.extend(payload);
         self.frames.push_back(Frame { len, queued: now });
+    }
+
+    /// Whether media is kept however long it waits. The bound is then with whoever pushes it.
+    pub fn keep_all(&mut self, keeps: bool) {
+        self.keeps_all = keeps;
     }
 
     /// Queues the rest of a frame whose beginning was written past the empty queue: first of all, and
@@ -244,6 +254,19 @@ mod tests {
         assert_eq!((out.media_bytes(), out.dropped()), (10, 0));
         out.push_frame(0, &[0; 7], NOW);
         assert_eq!((out.media_bytes(), out.dropped()), (0, 2));
+    }
+
+    #[test]
+    fn a_peer_that_sets_the_pace_loses_nothing_until_it_leaves_it_to_others() {
+        let mut out = outbox(14);
+        out.keep_all(true);
+        for number in 0..10 {
+            out.push_frame(0, &[number; 20], NOW + Duration::from_secs(number.into()));
+        }
+        assert_eq!((out.media_bytes(), out.dropped()), (240, 0));
+        out.keep_all(false);
+        out.push_frame(0, b"abc", NOW + Duration::from_secs(10));
+        assert_eq!((out.media_bytes(), out.dropped()), (7, 10));
     }
 
     #[test]

@@ -161,7 +161,14 @@ impl Inner {
             self.connect_done(result, token, worker);
             return;
         }
-        if what.readable {
+        if what.readable && !self.session.wants(Side::Origin) {
+            // It is not watched for reading; only a connection that broke says so all the same, and
+            // would for ever.
+            if let Ok(Some(error)) | Err(error) = SockRef::from(&origin.stream).take_error() {
+                debug!("{}: the origin's connection broke: {error}", self.entry.id);
+                self.origin_gone(token, worker);
+            }
+        } else if what.readable {
             self.read(Side::Origin, token, worker);
         }
     }
