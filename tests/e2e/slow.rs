@@ -7,6 +7,7 @@ use std::{
 
 use crate::harness::{
     Bench,
+    bursts::{BurstOrigin, Shape},
     gateway::{Gateway, Setup},
     origin::GstOrigin,
     player::{Ffmpeg, Gst, Player, Tcp, Udp},
@@ -61,5 +62,46 @@ fn slow_player_loses_whole_packets_and_disturbs_nobody() {
     assert!(packets > 500, "{packets} packets in a second after it was slow");
     drop(slow);
     gateway.wait_idle(Duration::from_secs(10));
+    gateway.finish();
+}
+
+#[test]
+fn a_player_slower_than_a_recorder_gets_all_of_it_when_it_sets_the_pace() {
+    let bench = Bench::new("pace");
+    // 20 MB as fast as they are taken: more than all buffers on the way hold.
+    let shape = Shape { frame_bytes: 100_000, kbit: 0, frames: 200 };
+    let origin = BurstOrigin::start_on(None, shape);
+    let setup = Setup::default().origin("nvr", &origin.base(), "").route("/**", &["nvr"], "");
+    let gateway = Gateway::start(&bench, &setup);
+    let mut player = Raw::connect(gateway.at());
+    let url = gateway.url("/clip");
+    let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1";
+    assert_eq!(player.ask("SETUP", &format!("{url}/track1"), &[transport]).status, 200);
+    assert_eq!(player.ask("PLAY", &url, &["Rate-Control: no"]).status, 200);
+    player.send("GET_PARAMETER", &url, &[]);
+    let began = Instant::now();
+    let (mut got, mut answered, mut ahead) = (0u64, false, 0);
+    let all = 200 * 72; // packets of a frame
+    while !answered || got < all {
+        match player.next(Duration::from_secs(10)) {
+            Item::Frame(frame) => {
+                let number = u16::from_be_bytes([frame.payload[2], frame.payload[3]]);
+                assert_eq!(u64::from(number), got % 65_536, "a packet is missing");
+                got += 1;
+                ahead = ahead.max(origin.sent() - got);
+            }
+            Item::Answer(answer) => answered = answer.status == 200,
+            end => panic!("{end:?} after {got} packets"),
+        }
+        if got.is_multiple_of(24) {
+            thread::sleep(Duration::from_millis(8));
+        }
+    }
+    eprintln!("{got} packets in {:?}, at most {ahead} on the way", began.elapsed());
+    assert_eq!(got, origin.sent());
+    assert!(began.elapsed() > Duration::from_secs(3), "this player is slow");
+    assert!(gateway.rss_kib() < 40 * 1024, "what waits is bounded: {} KiB", gateway.rss_kib());
+    assert_eq!(gateway.counter("packets_dropped"), 0);
+    drop(player);
     gateway.finish();
 }

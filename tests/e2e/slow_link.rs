@@ -51,7 +51,7 @@ fn frames_of_250_kb_toward_a_port_of_100_mbit_arrive_whole() {
         let kbit = share * 1000;
         let frames = 3 * kbit * 1000 / (FRAME_BYTES as u32 * 8);
         let origin = BurstOrigin::start_on(
-            &networks.origin,
+            Some(&networks.origin),
             Shape { frame_bytes: FRAME_BYTES, kbit, frames },
         );
         let gateway = gateway(&bench, &networks, &origin, "");
@@ -79,13 +79,13 @@ fn interleaved_media_stays_fresh_when_the_link_falls_to_a_twentieth() {
     // What a radio holds, at 1 Mbit/s, is another half second.
     networks.slow_port(20, 64);
     let shape = Shape { frame_bytes: 40_000, kbit: 8000, frames: 25 * 16 };
-    let origin = BurstOrigin::start_on(&networks.origin, shape);
+    let origin = BurstOrigin::start_on(Some(&networks.origin), shape);
     let queue = Duration::from_millis(2000);
     let gateway = gateway(&bench, &networks, &origin, "media_queue_ms = 2000");
     let mut player = networks.player.within(|| Raw::connect(gateway.at()));
     player.play(&gateway.url("/cam"), "RTP/AVP/TCP;unicast;interleaved=0-1");
-    let mut watch = |what: &str, time: Duration| {
-        let (began, mut oldest, mut packets) = (Instant::now(), Duration::ZERO, 0);
+    let mut watch = |what: &'static str, time: Duration| {
+        let (began, mut oldest, mut packets) = (Instant::now(), Duration::ZERO, 0u64);
         while began.elapsed() < time {
             match player.next(Duration::from_secs(2)) {
                 Item::Frame(frame) => {
@@ -101,12 +101,19 @@ fn interleaved_media_stays_fresh_when_the_link_falls_to_a_twentieth() {
     let (oldest, _) = watch("20 Mbit/s", Duration::from_secs(3));
     assert!(oldest < Duration::from_millis(500), "{oldest:?} over a link with room");
     networks.slow_port(1, 64);
-    let (oldest, packets) = watch("1 Mbit/s", Duration::from_secs(9));
-    assert!(packets > 400, "{packets} packets: the link is used");
     // Behind the queue lie what TCP has not sent (limits::TCP_UNSENT_MAX_BYTES and a segment of 64 KiB,
-    // 0.8 s), what the radio holds (0.5 s), and what of it was lost when the link fell.
-    let bound = queue + Duration::from_millis(2500);
-    assert!(oldest <= bound, "{oldest:?} is past the queue's bound by more than the kernel holds");
+    // 0.8 s) and what the radio holds (0.5 s). While TCP finds out (BBR takes longer than reno), what was
+    // lost at the fall is sent again in front of all that.
+    let mut within = |what, time, beyond| {
+        let (oldest, packets) = watch(what, time);
+        assert!(packets > 80 * time.as_secs(), "{packets} packets: the link is used");
+        assert!(
+            oldest <= queue + beyond,
+            "{oldest:?}: older than the queue and {beyond:?} of TCP's"
+        );
+    };
+    within("the fall", Duration::from_secs(4), Duration::from_millis(3500));
+    within("1 Mbit/s", Duration::from_secs(6), Duration::from_millis(2000));
     drop(player);
     gateway.finish();
 }

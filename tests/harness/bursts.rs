@@ -38,15 +38,15 @@ pub(crate) struct BurstOrigin {
 }
 
 impl BurstOrigin {
-    /// Starts one on a host.
-    pub(crate) fn start_on(host: &Host, shape: Shape) -> Self {
-        let address = host.address;
-        let listener = host.within(|| TcpListener::bind((address, 0)).expect("a TCP port"));
+    /// Starts one on a host; on this machine when there is none.
+    pub(crate) fn start_on(host: Option<&Host>, shape: Shape) -> Self {
+        let address = host.map_or(Ipv4Addr::LOCALHOST, |host| host.address);
+        let listener = Host::on(host, || TcpListener::bind((address, 0)).expect("a TCP port"));
         let began = Instant::now();
         let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let at = listener.local_addr().expect("its address");
         let origin = Self { at, began, sent: Arc::clone(&sent), stop: Arc::clone(&stop) };
-        let host = host.clone();
+        let host = host.cloned();
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 if stop.load(Relaxed) {
@@ -54,7 +54,7 @@ impl BurstOrigin {
                 }
                 let serving = Serving { began, sent: Arc::clone(&sent), shape };
                 // A player that leaves ends it.
-                let _ = host.within(|| serving.serve(stream, address));
+                let _ = Host::on(host.as_ref(), || serving.serve(stream, address));
             }
         });
         origin

@@ -39,6 +39,14 @@ impl Host {
         thread::scope(|scope| scope.spawn(inside).join().expect("what was done there"))
     }
 
+    /// The same; here when there is no host.
+    pub(crate) fn on<T: Send>(host: Option<&Self>, what: impl FnOnce() -> T + Send) -> T {
+        match host {
+            None => what(),
+            Some(host) => host.within(what),
+        }
+    }
+
     /// Whether somebody listens on a TCP port there.
     pub(crate) fn listens(&self, port: u16) -> bool {
         let mut command = Self::command(Some(self), "ss");
