@@ -28,6 +28,7 @@ mod scenes;
 mod served;
 mod sessions;
 mod setups;
+mod slow_link;
 
 use std::{env, net::SocketAddr, thread, time::Duration};
 
@@ -49,7 +50,8 @@ pub(crate) struct Length {
 type Part = fn(Length) -> String;
 
 /// What has a table of its own, under its name.
-const PARTS: [(&str, Part); 2] = [("setups", setups::run), ("served", served::run)];
+const PARTS: [(&str, Part); 3] =
+    [("setups", setups::run), ("served", served::run), ("slow-link", slow_link::run)];
 
 fn main() {
     let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();

@@ -1,18 +1,13 @@
 //! A gateway whose port toward the players is slow: 100 Mbit/s on a switch, 20 and then 1 Mbit/s over
 //! radio. On hosts of their own; the port is the kernel's token bucket on a veth pair.
 
-use std::{
-    net::{SocketAddr, UdpSocket},
-    time::{Duration, Instant},
-};
-
-use socket2::{Domain, Socket, Type};
+use std::time::{Duration, Instant};
 
 use crate::harness::{
     Bench,
-    bursts::{BurstOrigin, Shape},
+    bursts::{BurstOrigin, Shape, count, roomy_pair},
     gateway::{Gateway, Setup},
-    net::{Host, TwoNetworks},
+    net::TwoNetworks,
     raw::{Item, Raw},
 };
 
@@ -29,19 +24,6 @@ fn gateway(bench: &Bench, networks: &TwoNetworks, origin: &BurstOrigin, limits: 
     Gateway::start(bench, &setup)
 }
 
-/// A UDP pair of the player's with room for what comes while nobody looks.
-fn pair(host: &Host) -> (UdpSocket, UdpSocket) {
-    let address = host.address;
-    let bind = |port: u16| {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-        socket.set_recv_buffer_size(4 << 20).unwrap();
-        socket.bind(&SocketAddr::from((address, port)).into()).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        UdpSocket::from(socket)
-    };
-    host.within(|| (bind(6000), bind(6001)))
-}
-
 #[test]
 fn frames_of_250_kb_toward_a_port_of_100_mbit_arrive_whole() {
     let networks = TwoNetworks::new();
@@ -55,14 +37,10 @@ fn frames_of_250_kb_toward_a_port_of_100_mbit_arrive_whole() {
             Shape { frame_bytes: FRAME_BYTES, kbit, frames },
         );
         let gateway = gateway(&bench, &networks, &origin, "");
-        let (rtp, _rtcp) = pair(&networks.player);
+        let (rtp, _rtcp) = roomy_pair(&networks.player, 6000);
         let mut player = networks.player.within(|| Raw::connect(gateway.at()));
         player.play(&gateway.url("/cam"), "RTP/AVP;unicast;client_port=6000-6001");
-        let (mut buffer, mut got, mut oldest) = ([0; 2048], 0, Duration::ZERO);
-        while let Ok(len) = rtp.recv(&mut buffer) {
-            got += 1;
-            oldest = oldest.max(origin.age(&buffer[..len]));
-        }
+        let (got, oldest) = count(&rtp, origin.clock());
         let (sent, dropped) = (origin.sent(), gateway.counter("packets_dropped"));
         eprintln!("{share} % of 100 Mbit/s: {got} of {sent} packets, the oldest {oldest:?}");
         assert!(sent >= u64::from(frames) * 178, "{sent} packets were sent");
@@ -89,7 +67,7 @@ fn interleaved_media_stays_fresh_when_the_link_falls_to_a_twentieth() {
         while began.elapsed() < time {
             match player.next(Duration::from_secs(2)) {
                 Item::Frame(frame) => {
-                    oldest = oldest.max(origin.age(&frame.payload));
+                    oldest = oldest.max(origin.clock().age(&frame.payload));
                     packets += 1;
                 }
                 other => panic!("{what}: {other:?}"),

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::{Domain, Socket, Type};
+
 use super::net::Host;
 
 /// Bytes of one RTP packet: a head, the time, and what fills an Ethernet frame.
@@ -28,11 +30,85 @@ pub(crate) struct Shape {
     pub(crate) frames: u32,
 }
 
+impl Shape {
+    /// Waits until it is time for a frame of a stream.
+    pub(crate) fn wait_for(self, frame: u32, first: Instant) {
+        if self.kbit > 0 {
+            let bits = u64::from(frame) * self.frame_bytes as u64 * 8;
+            let due = first + Duration::from_micros(bits * 1000 / u64::from(self.kbit));
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// The time that stands in packets: since it began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long ago a packet was sent.
+    pub(crate) fn age(self, packet: &[u8]) -> Duration {
+        let at = packet.get(12..20).and_then(|bytes| bytes.try_into().ok()).expect("its time");
+        self.0.elapsed().saturating_sub(Duration::from_nanos(u64::from_be_bytes(at)))
+    }
+
+    /// The packets of a frame; the numbers go on from `sequence`.
+    pub(crate) fn packets<'a>(
+        self,
+        shape: Shape,
+        frame: u32,
+        sequence: &'a mut u16,
+    ) -> impl Iterator<Item = Vec<u8>> + 'a {
+        let mut left = shape.frame_bytes;
+        core::iter::from_fn(move || {
+            (left > 0).then_some(())?;
+            let len = left.clamp(20, PACKET_BYTES);
+            left = left.saturating_sub(len);
+            let mut packet = vec![0x80, if left == 0 { 0xe0 } else { 0x60 }];
+            packet.extend(sequence.to_be_bytes());
+            packet.extend((frame * 3600).to_be_bytes());
+            packet.extend([0, 0, 0, 1]);
+            let now = u64::try_from(self.0.elapsed().as_nanos()).expect("a test ends");
+            packet.extend(now.to_be_bytes());
+            packet.resize(len, 7);
+            *sequence = sequence.wrapping_add(1);
+            Some(packet)
+        })
+    }
+}
+
+/// A player's UDP pair with room for what comes while nobody looks.
+pub(crate) fn roomy_pair(host: &Host, port: u16) -> (UdpSocket, UdpSocket) {
+    let address = host.address;
+    let bind = |port: u16| {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4 << 20).expect("room");
+        socket.bind(&SocketAddr::from((address, port)).into()).expect("a port");
+        socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+        UdpSocket::from(socket)
+    };
+    host.within(|| (bind(port), bind(port + 1)))
+}
+
+/// Packets that come until none does for a second, and the age of the oldest.
+pub(crate) fn count(rtp: &UdpSocket, clock: Clock) -> (u64, Duration) {
+    let (mut buffer, mut got, mut oldest) = ([0; 2048], 0, Duration::ZERO);
+    while let Ok(len) = rtp.recv(&mut buffer) {
+        got += 1;
+        oldest = oldest.max(clock.age(&buffer[..len]));
+    }
+    (got, oldest)
+}
+
 /// The origin. It serves one player after the other, from any path.
 #[derive(Debug)]
 pub(crate) struct BurstOrigin {
     at: SocketAddr,
-    began: Instant,
+    clock: Clock,
     sent: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 }
@@ -42,17 +118,17 @@ impl BurstOrigin {
     pub(crate) fn start_on(host: Option<&Host>, shape: Shape) -> Self {
         let address = host.map_or(Ipv4Addr::LOCALHOST, |host| host.address);
         let listener = Host::on(host, || TcpListener::bind((address, 0)).expect("a TCP port"));
-        let began = Instant::now();
+        let clock = Clock::start();
         let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let at = listener.local_addr().expect("its address");
-        let origin = Self { at, began, sent: Arc::clone(&sent), stop: Arc::clone(&stop) };
+        let origin = Self { at, clock, sent: Arc::clone(&sent), stop: Arc::clone(&stop) };
         let host = host.cloned();
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 if stop.load(Relaxed) {
                     return;
                 }
-                let serving = Serving { began, sent: Arc::clone(&sent), shape };
+                let serving = Serving { clock, sent: Arc::clone(&sent), shape };
                 // A player that leaves ends it.
                 let _ = Host::on(host.as_ref(), || serving.serve(stream, address));
             }
@@ -70,10 +146,9 @@ impl BurstOrigin {
         self.sent.load(Relaxed)
     }
 
-    /// How long ago a packet was sent.
-    pub(crate) fn age(&self, packet: &[u8]) -> Duration {
-        let at = packet.get(12..20).and_then(|bytes| bytes.try_into().ok()).expect("its time");
-        self.began.elapsed().saturating_sub(Duration::from_nanos(u64::from_be_bytes(at)))
+    /// The time in its packets.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
     }
 }
 
@@ -84,7 +159,7 @@ impl Drop for BurstOrigin {
 }
 
 struct Serving {
-    began: Instant,
+    clock: Clock,
     sent: Arc<AtomicU64>,
     shape: Shape,
 }
@@ -141,45 +216,24 @@ impl Serving {
         out: &mut TcpStream,
         way: Option<&(UdpSocket, SocketAddr)>,
     ) -> std::io::Result<()> {
-        let Shape { frame_bytes, kbit, frames } = self.shape;
         let first = Instant::now();
         let mut sequence = 0u16;
-        for frame in 0..frames {
-            if kbit > 0 {
-                let bits = u64::from(frame) * frame_bytes as u64 * 8;
-                let due = first + Duration::from_micros(bits * 1000 / u64::from(kbit));
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-            }
-            let mut left = frame_bytes;
-            while left > 0 {
-                let len = left.clamp(20, PACKET_BYTES);
-                left = left.saturating_sub(len);
-                let packet = self.packet(sequence, frame, len, left == 0);
-                sequence = sequence.wrapping_add(1);
+        for frame in 0..self.shape.frames {
+            self.shape.wait_for(frame, first);
+            for packet in self.clock.packets(self.shape, frame, &mut sequence) {
                 match way {
                     Some((socket, to)) => {
                         socket.send_to(&packet, to)?;
                     }
                     None => {
-                        let length = u16::try_from(len).expect("a frame's length").to_be_bytes();
-                        out.write_all(&[&[b'$', 0], &length[..], &packet].concat())?;
+                        let length = u16::try_from(packet.len()).expect("a frame's length");
+                        out.write_all(&[&[b'$', 0], &length.to_be_bytes()[..], &packet].concat())?;
                     }
                 }
                 self.sent.fetch_add(1, Relaxed);
             }
         }
         Ok(())
-    }
-
-    fn packet(&self, sequence: u16, frame: u32, len: usize, last: bool) -> Vec<u8> {
-        let mut packet = vec![0x80, if last { 0xe0 } else { 0x60 }];
-        packet.extend(sequence.to_be_bytes());
-        packet.extend((frame * 3600).to_be_bytes());
-        packet.extend([0, 0, 0, 1]);
-        let now = u64::try_from(self.began.elapsed().as_nanos()).expect("a test ends");
-        packet.extend(now.to_be_bytes());
-        packet.resize(len, 7);
-        packet
     }
 }
 
