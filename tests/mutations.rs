@@ -9,13 +9,18 @@
 mod world;
 
 use core::time::Duration;
-use std::{fs, path::Path};
 
 use edgeweir::{
     config::{image, print, text},
     rtsp::{Head, rtp_info, sdp, transport::specs, url::Url},
 };
-use world::{LIVE_MAX_BYTES, World, bend::mutate, chance::Chance, laws, memory::Watch};
+use world::{
+    LIVE_MAX_BYTES, World,
+    bend::mutate,
+    chance::Chance,
+    lessons::{Lesson, lessons},
+    memory::Watch,
+};
 
 /// Seeds that every run plays.
 const SEEDS: u64 = 500;
@@ -41,32 +46,6 @@ fn mutated_input_harms_nothing() {
     if seeds.end - seeds.start >= SEEDS {
         assert!(opened > 60, "mutated conversations get as far as to set up tracks: {opened}");
     }
-}
-
-/// One transcript: its options and what comes in.
-struct Lesson {
-    header: String,
-    steps: Vec<(String, Vec<u8>)>,
-}
-
-fn lessons() -> Vec<Lesson> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
-    files.sort();
-    files.iter().map(|file| lesson(&fs::read_to_string(file).unwrap())).collect()
-}
-
-fn lesson(text: &str) -> Lesson {
-    let mut lanes = text.split("--- ");
-    let header = lanes.next().unwrap_or_default().to_owned();
-    let steps = lanes
-        .map(|lane| lane.split_once('\n').unwrap_or((lane, "")))
-        .filter(|(name, _)| !name.starts_with("proxy "))
-        .map(|(name, body)| {
-            (name.to_owned(), laws::ids::shown(body.replace('\n', "\r\n").as_bytes()))
-        })
-        .collect();
-    Lesson { header, steps }
 }
 
 /// Plays a mutated transcript; how many tracks it set up.
@@ -102,10 +81,7 @@ fn converse(rng: &mut Chance, lessons: &[Lesson]) -> usize {
             world.pass(Duration::from_millis(1 << rng.below(15)));
         }
     }
-    for _ in 0..12 {
-        world.pass(Duration::from_secs(11));
-    }
-    assert!(world.ended.is_some(), "silence on both sides ends a session");
+    world.finish();
     let peak = memory.peak();
     assert!(peak < LIVE_MAX_BYTES, "{peak} bytes for one conversation");
     world.opened

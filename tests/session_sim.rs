@@ -23,6 +23,7 @@ use edgeweir::{
     },
     session::{Bounds, Fault, Feed, Inbox, Input, OriginLink, Output, Session, Side, Surroundings},
 };
+use laws::Laws;
 
 const SEEDS: u64 = 400;
 const STEPS: usize = 300;
@@ -79,6 +80,9 @@ impl Rng {
 struct World {
     rng: Rng,
     session: Session,
+    laws: Laws,
+    /// The origin has not taken all that waits for it.
+    stalled: bool,
     now: Instant,
     inboxes: [Inbox; 2],
     /// What the client asked and has no answer for, by CSeq, in order.
@@ -123,9 +127,12 @@ impl World {
             aliases: [7; 32].into(),
         };
         let now = Instant::from_millis(1);
+        let table = Arc::new(Table::new(&config, None, seed));
         Self {
             rng: Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
-            session: Session::new(around, Arc::new(Table::new(&config, None, seed)), now),
+            laws: Laws::new(&table),
+            stalled: false,
+            session: Session::new(around, table, now),
             now,
             inboxes: [Inbox::default(), Inbox::default()],
             asked: VecDeque::new(),
@@ -154,7 +161,10 @@ impl World {
                 self.now = self.now + Duration::from_millis(millis);
                 self.session.tick(self.now);
             }
-            98 if self.connected => self.session.handle(Input::SideClosed(Side::Origin), self.now),
+            98 if self.connected => {
+                self.laws.lost();
+                self.session.handle(Input::SideClosed(Side::Origin), self.now);
+            }
             _ if self.rng.chance(10) => {
                 self.session.handle(Input::SideClosed(Side::Client), self.now);
             }
@@ -279,7 +289,7 @@ impl World {
     fn feed(&mut self, side: Side, mut fresh: &[u8]) {
         let at = usize::from(side == Side::Origin);
         loop {
-            let (session, now) = (&mut self.session, self.now);
+            let (session, laws, now) = (&mut self.session, &mut self.laws, self.now);
             let mut message = false;
             let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
@@ -291,6 +301,9 @@ impl World {
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
+                    if side == Side::Origin {
+                        laws.came(bytes);
+                    }
                     session.message(side, bytes, head, now);
                     message = true;
                     Feed::Pause
@@ -299,6 +312,7 @@ impl World {
             });
             if fed.is_err() {
                 assert_eq!(side, Side::Origin, "the client of this test speaks well");
+                self.laws.lost();
                 self.session.origin_framing_lost(self.now);
             }
             self.settle();
@@ -322,6 +336,12 @@ impl World {
             let waiting = self.session.outbox(side).slices().concat();
             let taken = waiting.len() * part / 100;
             self.session.outbox(side).wrote(taken);
+            if side == Side::Client || self.connected {
+                self.laws.left(side, &waiting[..taken]);
+            }
+            if side == Side::Origin {
+                self.stalled = taken < waiting.len();
+            }
             match side {
                 Side::Client => self.to_client.extend_from_slice(&waiting[..taken]),
                 Side::Origin if self.connected => {
@@ -384,6 +404,7 @@ impl World {
                 self.bound.remove(&track);
             }
             Output::DropOrigin => {
+                self.laws.dropped(self.stalled);
                 self.connected = false;
                 self.inboxes[1] = Inbox::default();
                 self.to_origin.clear();
@@ -492,6 +513,7 @@ impl World {
             assert!(self.asked.is_empty(), "every request was answered: {:?}", self.asked);
         }
         assert!(self.session.poll_output().is_none());
+        self.laws.dropped(self.stalled);
     }
 }
 

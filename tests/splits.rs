@@ -1,5 +1,9 @@
 //! However the network cuts a byte stream, the same units come out; and no bytes at all panic what
-//! reads them.
+//! reads them. Conversations go on alike however they are cut, and keep the laws.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod world;
 
 use edgeweir::{
     limits::{
@@ -9,6 +13,12 @@ use edgeweir::{
     rtsp::{
         Edits, Framer, FramingError, Head, Progress, Unit, Url, rtp_info, sdp, transport::specs,
     },
+};
+
+use world::{
+    World,
+    chance::Chance,
+    lessons::{Lesson, lessons},
 };
 
 /// Units of a stream, the bytes of each beside it; empty lines in a row count as one unit.
@@ -89,6 +99,33 @@ fn two_feeds_give_what_one_gives() {
             check_same(name, &feed([one, other]), &whole, bytes);
         }
     }
+}
+
+#[test]
+fn every_transcript_gives_the_same_however_its_bytes_come() {
+    for lesson in lessons() {
+        let whole = play(&lesson, usize::MAX);
+        for most in [1, 2, 7, 100] {
+            let [client, origin] = play(&lesson, most);
+            let same = |cut: &[u8], whole: &[u8]| {
+                let (cut, whole) = (String::from_utf8_lossy(cut), String::from_utf8_lossy(whole));
+                assert_eq!(cut, whole, "in reads of {most} bytes");
+            };
+            same(&client, &whole[0]);
+            same(&origin, &whole[1]);
+        }
+    }
+}
+
+/// What left toward client and origin when a transcript came in reads of that length.
+fn play(lesson: &Lesson, most: usize) -> [Vec<u8>; 2] {
+    let mut world = World::new(&lesson.header, Chance::Script(Default::default())).unwrap();
+    world.record = Some(Default::default());
+    for (lane, body) in &lesson.steps {
+        world.step(lane, body, &mut |left| left.min(most));
+        world.check();
+    }
+    world.record.take().unwrap()
 }
 
 #[test]

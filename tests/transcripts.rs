@@ -27,6 +27,7 @@ use edgeweir::{
         Surroundings,
     },
 };
+use laws::Laws;
 
 const CLIENT_IP: &str = "192.0.2.7";
 const GATEWAY_IP: &str = "192.0.2.1";
@@ -39,6 +40,7 @@ fn every_transcript_plays_as_recorded() {
     assert!(files.len() >= 20, "the transcripts are there");
     let mut wrong = Vec::new();
     for file in files {
+        println!("{}", file.display()); // where a law is broken
         let recorded = fs::read_to_string(&file).unwrap();
         let played = Play::new(&recorded).run();
         if played != recorded {
@@ -68,6 +70,7 @@ struct Play {
     header: String,
     steps: Vec<(String, String)>,
     session: Session,
+    laws: Laws,
     verifier: Verifier,
     origins: VecDeque<Option<Base>>,
     credentials: Option<Credentials>,
@@ -145,6 +148,7 @@ impl Play {
         };
         let now = Instant::from_millis(1_000);
         Self {
+            laws: Laws::new(&table),
             session: Session::new(around, table, now),
             verifier: Verifier::new(vec![Account::new("viewer", "secret")], [7; 32]),
             origins,
@@ -179,6 +183,7 @@ impl Play {
                 }
                 "client comes back" => self.session.handle(Input::Attached, self.now),
                 "origin closes" => {
+                    self.laws.lost();
                     self.session.handle(Input::SideClosed(Side::Origin), self.now);
                 }
                 "operator closes" => self.session.handle(Input::End(Fault::Closed), self.now),
@@ -202,7 +207,7 @@ impl Play {
     fn feed(&mut self, side: Side, mut fresh: &[u8]) {
         let at = usize::from(side == Side::Origin);
         loop {
-            let (session, now) = (&mut self.session, self.now);
+            let (session, laws, now) = (&mut self.session, &mut self.laws, self.now);
             let mut message = false;
             let mut lost = Vec::new();
             if side == Side::Origin {
@@ -222,6 +227,9 @@ impl Play {
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
+                    if side == Side::Origin {
+                        laws.came(bytes);
+                    }
                     session.message(side, bytes, head, now);
                     message = true;
                     Feed::Pause
@@ -239,7 +247,10 @@ impl Play {
                 Err(error) if side == Side::Client => {
                     self.session.framing_lost(error.status(), self.now);
                 }
-                Err(_) => self.session.origin_framing_lost(self.now),
+                Err(_) => {
+                    self.laws.lost();
+                    self.session.origin_framing_lost(self.now);
+                }
                 Ok(()) => {}
             }
             self.settle();
@@ -258,6 +269,7 @@ impl Play {
             let outbox = self.session.outbox(side);
             let waiting = outbox.slices().concat();
             outbox.wrote(waiting.len());
+            self.laws.left(side, &waiting);
             if !waiting.is_empty() {
                 let text = show(&laws::ids::hidden(&waiting));
                 write!(self.out, "--- {lane}\n{text}").unwrap();
@@ -322,6 +334,7 @@ impl Play {
             }
             Output::DropOrigin => {
                 self.inboxes[1] = Inbox::default();
+                self.laws.dropped(false);
                 self.does("drop the origin's connection");
             }
             Output::Open(track, plan) => {

@@ -25,7 +25,7 @@ use core::time::Duration;
 use edgeweir::session::Side;
 use edgeweir_fuzz::seeds;
 use libfuzzer_sys::fuzz_target;
-use world::{LIVE_MAX_BYTES, World, chance::Chance, configuration, memory::Watch};
+use world::{LIVE_MAX_BYTES, World, chance::Chance, configuration, laws, memory::Watch};
 
 fuzz_target!(init: seeds::write(scripts()), |data: &[u8]| {
     let mut chunks = data.split(|byte| *byte == 0xff);
@@ -39,13 +39,7 @@ fuzz_target!(init: seeds::write(scripts()), |data: &[u8]| {
         step(&mut world, *letter, payload, &mut most);
         world.check();
     }
-    // Peers that read everything, and then silence.
-    world.takes = [100, 100];
-    for _ in 0..12 {
-        world.pass(Duration::from_secs(11));
-        world.check();
-    }
-    assert!(world.ended.is_some(), "silence on both sides ends a session");
+    world.finish();
     let peak = memory.peak();
     assert!(peak < LIVE_MAX_BYTES, "{peak} bytes for one conversation");
 });
@@ -104,7 +98,7 @@ fn script(text: &str) -> Vec<u8> {
             _ => b't',
         };
         let payload = match letter {
-            b'c' | b'o' => body.replace('\n', "\r\n").into_bytes(),
+            b'c' | b'o' => laws::ids::shown(body.replace('\n', "\r\n").as_bytes()),
             b't' => match name.strip_prefix("seconds pass: ").map(|text| text.parse::<f64>()) {
                 Some(Ok(seconds)) => ((seconds * 100.0) as u16).to_be_bytes().to_vec(),
                 _ => continue,

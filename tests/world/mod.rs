@@ -9,6 +9,7 @@ pub mod bend;
 pub mod chance;
 #[path = "../laws/mod.rs"]
 pub mod laws;
+pub mod lessons;
 pub mod memory;
 
 use core::time::Duration;
@@ -33,6 +34,7 @@ use edgeweir::{
 
 use bend::mutate;
 use chance::Chance;
+use laws::Laws;
 
 /// What one conversation may hold: both queues of replies, both of media, twice over.
 pub const LIVE_MAX_BYTES: usize = 4 << 20;
@@ -56,6 +58,9 @@ pub struct World {
     open: HashSet<u8>,
     /// Tracks that were set up.
     pub opened: usize,
+    laws: Laws,
+    /// All that left toward client and origin, for who wants it.
+    pub record: Option<[Vec<u8>; 2]>,
     requests: usize,
     answers: usize,
     /// Why it ended.
@@ -100,6 +105,7 @@ impl World {
             path: origin.path().to_vec(),
         });
         let bases = bases.collect();
+        let laws = Laws::new(&table);
         let around = Surroundings {
             client_ip: "192.0.2.7".parse().unwrap(),
             local_ip: "192.0.2.1".parse().unwrap(),
@@ -132,6 +138,8 @@ impl World {
             connected: false,
             open: HashSet::new(),
             opened: 0,
+            laws,
+            record: None,
             requests: 0,
             answers: 0,
             ended: None,
@@ -162,6 +170,9 @@ impl World {
     /// A peer closes its connection.
     pub fn close(&mut self, side: Side) {
         if side == Side::Client || self.connected {
+            if side == Side::Origin {
+                self.laws.lost();
+            }
             self.session.handle(Input::SideClosed(side), self.now);
             self.settle();
         }
@@ -171,6 +182,7 @@ impl World {
     pub fn configure(&mut self, toml: &str) {
         if let Ok(config) = text::parse(toml) {
             let table = Table::new(&config, Some(self.session.table()), 2);
+            self.laws.know(&table);
             self.session.set_table(Arc::new(table));
         }
     }
@@ -189,6 +201,17 @@ impl World {
                 self.session
             );
         }
+    }
+
+    /// Peers that read everything, and then silence: the end.
+    pub fn finish(&mut self) {
+        self.takes = [100, 100];
+        for _ in 0..12 {
+            self.pass(Duration::from_secs(11));
+            self.check();
+        }
+        assert!(self.ended.is_some(), "silence on both sides ends a session");
+        self.laws.dropped(false);
     }
 
     /// In reads of any length, as a socket gives them.
@@ -210,6 +233,7 @@ impl World {
                 return false;
             }
             let (session, now) = (&mut self.session, self.now);
+            let laws = &mut self.laws;
             let mut message = false;
             let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
@@ -220,6 +244,9 @@ impl World {
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
+                    if side == Side::Origin {
+                        laws.came(bytes);
+                    }
                     session.message(side, bytes, head, now);
                     message = true;
                     Feed::Pause
@@ -236,6 +263,7 @@ impl World {
                     true
                 }
                 Err(_) => {
+                    self.laws.lost();
                     self.session.origin_framing_lost(self.now);
                     true
                 }
@@ -279,6 +307,11 @@ impl World {
             let taken = waiting.len() * self.takes[at] / 100;
             outbox.wrote(taken);
             self.streams[at].extend_from_slice(&waiting[..taken]);
+            self.laws.left(side, &waiting[..taken]);
+            if let Some(record) = &mut self.record {
+                record[at].extend_from_slice(&waiting[..taken]);
+            }
+            self.read_what_left(at);
         }
     }
 
@@ -322,7 +355,7 @@ impl World {
             Output::DropOrigin => {
                 self.connected = false;
                 self.inboxes[1] = Inbox::default();
-                self.read_what_left(1);
+                self.laws.dropped(self.takes[1] < 100);
                 self.streams[1].clear();
                 return;
             }
@@ -387,7 +420,6 @@ impl World {
     /// What left is whole and well formed, whatever came in.
     pub fn check(&mut self) {
         for at in 0..2 {
-            self.read_what_left(at);
             let side = [Side::Client, Side::Origin][at];
             let whole = self.session.outbox(side).is_empty();
             assert!(!whole || self.streams[at].is_empty(), "what leaves a side is whole");
