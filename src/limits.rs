@@ -45,13 +45,18 @@ pub const OUTSTANDING_MAX: usize = 10;
 pub const REPLY_QUEUE_SOFT_BYTES: usize = 64 * 1024;
 /// Past this a peer that does not read is hung up on: no reply is ever dropped.
 pub const REPLY_QUEUE_HARD_BYTES: usize = 256 * 1024;
+/// Connections that are accepted in one turn of a listening socket, 20 µs each on a PC.
+pub const ACCEPTS_PER_TURN: usize = 16;
 /// Messages of one peer that are worked off in one turn; then the other connections of the worker
 /// have theirs. An honest player sends one or two at a time; 16 cost under 0.2 ms on a PC.
 pub const TURN_MESSAGES: usize = 16;
+/// Time of one turn, looked at after each message: on a small board, or where plugins are asked, 16 of
+/// them take longer.
+pub const TURN_MS: u64 = 1;
 /// Interleaved frames of one peer in one turn. A read of [`TURN_BYTES`] has 50 of video.
 pub const TURN_FRAMES: usize = 512;
 /// Bytes of one peer in one turn, but for the unit that reaches the bound: one read.
-pub const TURN_BYTES: usize = 64 * 1024;
+pub const TURN_BYTES: usize = FRAME_MAX_BYTES + 1 + 4;
 /// Messages of a peer that nobody asked for (answers to no request, requests past the bound) since
 /// its last answer that was waited for; past that its connection ends. Cameras that answer twice are
 /// known.

@@ -19,7 +19,7 @@ use super::{
     shared::{HalfOpen, Shared},
 };
 use crate::{
-    limits::TCP_UNSENT_MAX_BYTES,
+    limits::{ACCEPTS_PER_TURN, TCP_UNSENT_MAX_BYTES},
     logger::seldom,
     pipe::{Driven, Handle, Interest, Ready, Seat, Token, Worker},
 };
@@ -195,15 +195,14 @@ impl Door {
             shared.count("refused_busy");
         }
     }
-}
 
-impl Driven for Door {
-    /// One connection for each turn: those that are there already have theirs in between.
-    fn ready(self: Rc<Self>, _: Ready, worker: &Worker) {
+    /// Takes one connection; whether there may be another.
+    fn accept(&self, worker: &Worker) -> bool {
         match self.listener.accept() {
             Ok((stream, addr)) => {
                 self.exhausted.set(false);
                 self.hand_over(stream, addr, worker);
+                return true;
             }
             Err(error) if is_exhaustion(&error) => {
                 // Said once for each time that it happens, not for each connection that waits.
@@ -221,7 +220,23 @@ impl Driven for Door {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // The client was gone before it was accepted.
-            Err(_) => self.shared.count("accept_failed"),
+            Err(_) => {
+                self.shared.count("accept_failed");
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Driven for Door {
+    /// Some connections for each turn: those that are there already have theirs in between, and who
+    /// comes behind a flood of others is not let in one of them a round.
+    fn ready(self: Rc<Self>, _: Ready, worker: &Worker) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.accept(worker) {
+                return;
+            }
         }
     }
 
