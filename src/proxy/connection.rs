@@ -399,7 +399,8 @@ impl Inner {
     /// Says what to wait for on the client's connection.
     fn watch_client(&mut self, token: Token, worker: &Worker) {
         let Some(client) = self.client.as_ref().filter(|_| self.client_open) else { return };
-        let reads = self.closing.is_some() || self.session.wants(Side::Client);
+        let wants = self.session.wants(Side::Client) && !self.inbox.waits();
+        let reads = self.closing.is_some() || wants;
         let waits = !self.session.outbox(Side::Client).is_empty();
         let interest = interest(reads && !self.client_done, waits);
         // What fails is tried again when the connection is next looked after.

@@ -216,7 +216,8 @@ impl Inner {
             return;
         }
         let waits = !session.outbox(Side::Origin).is_empty();
-        let interest = interest(session.wants(Side::Origin), waits);
+        let reads = session.wants(Side::Origin) && !origin.inbox.waits();
+        let interest = interest(reads, waits);
         // What fails is tried again when the connection is next looked after.
         if interest != origin.interest
             && worker.modify(token, ORIGIN, &origin.stream, interest).is_ok()

@@ -10,6 +10,7 @@
 //! While whole units wait in a side's inbox nothing is read from it: what a peer sends faster than it
 //! has turns waits in the kernel, which tells the peer.
 
+use core::time::Duration;
 use std::{
     io::{self, Read},
     net::TcpStream,
@@ -22,7 +23,8 @@ use super::{
     frames::{self, Taken, Ways},
 };
 use crate::{
-    limits::{TURN_BYTES, TURN_FRAMES, TURN_MESSAGES},
+    clock::{self, Instant},
+    limits::{TURN_BYTES, TURN_FRAMES, TURN_MESSAGES, TURN_MS},
     logger::seldom,
     pipe::{Token, Worker},
     rtsp::framing::{FramingError, Unit},
@@ -34,10 +36,18 @@ pub(super) struct Budget {
     messages: usize,
     frames: usize,
     bytes: usize,
+    until: Instant,
 }
 
 impl Budget {
-    const TURN: Self = Self { messages: TURN_MESSAGES, frames: TURN_FRAMES, bytes: TURN_BYTES };
+    fn of_a_turn() -> Self {
+        Self {
+            messages: TURN_MESSAGES,
+            frames: TURN_FRAMES,
+            bytes: TURN_BYTES,
+            until: clock::now() + Duration::from_millis(TURN_MS),
+        }
+    }
 
     /// A unit was taken.
     pub(super) fn spend(&mut self, unit: Unit) {
@@ -107,7 +117,7 @@ impl Inner {
     /// A turn: hands what waits of a side and what was just read to the session, message by message,
     /// since each message may need an answer of ours before the next one is looked at.
     pub(super) fn work_off(&mut self, side: Side, mut fresh: &[u8], token: Token, worker: &Worker) {
-        let mut budget = Budget::TURN;
+        let mut budget = Budget::of_a_turn();
         let mut whole = false;
         loop {
             if side == Side::Client {
@@ -126,7 +136,7 @@ impl Inner {
             }
             self.drain(token, worker);
             fresh = &[];
-            if budget.is_spent() || !self.wants_turn(side) {
+            if !self.wants_turn(side) || budget.is_spent() || clock::now() >= budget.until {
                 break;
             }
         }
