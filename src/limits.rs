@@ -74,8 +74,20 @@ pub const ORIGIN_ADDRS_MAX: usize = 4;
 pub const BACKOFF_FIRST_MS: u64 = 5_000;
 /// Longest wait, before the jitter of 0.5 to 1.5.
 pub const BACKOFF_LONGEST_MS: u64 = 30 * 60 * 1000;
-/// Soft failures in a row that take an origin out of service.
-pub const SOFT_FAILURES_TO_DOWN: u8 = 3;
+/// Useless answers (5xx, no RTSP) to our own questions, in a row, that take an origin out of service.
+pub const BAD_ANSWERS_TO_DOWN: u8 = 3;
+/// How long media or an answer of an origin outweighs all that speaks against it.
+pub const ORIGIN_LIFE_HOLDS_MS: u64 = 5_000;
+/// Connections of one client that only ask at one origin; the next one waits. A VMS that begins
+/// hundreds of sessions at once asks by so many at a time.
+pub const ASKING_PER_CLIENT_MAX: u16 = 16;
+/// How often one that waits looks whether there is room, in milliseconds.
+pub const ASKING_RETRY_MS: u64 = 50;
+/// How long a connection to an origin is kept that has no session and asks nothing more.
+pub const ASKING_IDLE_MS: u64 = 5_000;
+/// How long the only origin of a route is left alone after a failure: there is nobody else to ask, so
+/// only a crowd of players is kept from it.
+pub const ONLY_ORIGIN_WAIT_MS: u64 = 1_000;
 /// A trial whose end nobody reports is over after so long: connecting and one answer fit twice.
 pub const TRIAL_LONGEST_MS: u64 = 30_000;
 /// What a client is told to wait for an origin whose name is not resolved yet.

@@ -19,7 +19,7 @@ use edgeweir::{
     auth::{Account, Credentials, Decision, Signer, Verifier},
     clock::Instant,
     config::{self, Auth, Config, Policy, Slot},
-    origin::{Consulted, Table},
+    origin::{Consulted, Purpose, Table},
     plugin::hooks::{Header, Reply, Verdict},
     rtsp::{Head, framing::Unit, url::Base},
     session::{
@@ -418,12 +418,13 @@ impl Play {
             let name = table.slot_name(slot);
             let said = self.plugin("balancer", name);
             let now = self.now;
-            let chosen = table.consult(route, exclude, now, None, |upstreams, _| {
-                let ids: Vec<_> = upstreams.iter().map(|upstream| upstream.id).collect();
-                let attempt = exclude.len();
-                self.does(&format!("ask balancer {name}: origins {ids:?}, attempt {attempt}"));
-                said.and_then(|(id, _)| id.parse().ok())
-            });
+            let chosen =
+                table.consult(route, exclude, (now, Purpose::Asks), None, |upstreams, _| {
+                    let ids: Vec<_> = upstreams.iter().map(|upstream| upstream.id).collect();
+                    let attempt = exclude.len();
+                    self.does(&format!("ask balancer {name}: origins {ids:?}, attempt {attempt}"));
+                    said.and_then(|(id, _)| id.parse().ok())
+                });
             match chosen {
                 Consulted::Chosen(reservation) => return Some(reservation.index()),
                 Consulted::Bad(id) => self.does(&format!("origin {id} cannot be chosen")),

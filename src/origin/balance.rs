@@ -18,6 +18,9 @@ pub struct Candidate {
     pub weight: u8,
     /// Sessions now.
     pub sessions: u32,
+    /// Connections that may become sessions: they count when sessions are spread, and not when places
+    /// are.
+    pub guests: u32,
     /// Bound of sessions; 0: none.
     pub max_sessions: u32,
     /// Traffic from it, kbit/s, with an estimate for sessions too new to be in the figure.
@@ -58,6 +61,14 @@ impl Key {
         };
         let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
         Self { client_hash, path_hash: hash_bytes(path), attempt }
+    }
+}
+
+/// Tells clients apart where they are counted: an IPv6 one owns its /64.
+pub fn client_mark(client: IpAddr) -> u64 {
+    match client.to_canonical() {
+        IpAddr::V4(ip) => hash_bytes(&ip.octets()),
+        IpAddr::V6(ip) => hash_bytes(ip.octets().get(..8).unwrap_or_default()),
     }
 }
 
@@ -104,7 +115,8 @@ pub fn pick(policy: Policy, candidates: &[Candidate], key: &Key, draw: Draw) -> 
 
 /// The session to come counts too: an idle origin of weight 3 goes before an idle one of weight 1.
 fn by_sessions(a: &Candidate, b: &Candidate) -> Ordering {
-    ((u64::from(a.sessions) + 1) * b.share()).cmp(&((u64::from(b.sessions) + 1) * a.share()))
+    let load = |one: &Candidate| u64::from(one.sessions) + u64::from(one.guests) + 1;
+    (load(a) * b.share()).cmp(&(load(b) * a.share()))
 }
 
 /// The least by `order`; equals take turns.
@@ -196,6 +208,7 @@ mod tests {
             id: hash_bytes(&[u8::try_from(index).unwrap()]),
             weight: *weight,
             sessions: 0,
+            guests: 0,
             max_sessions: 0,
             kbit: 0,
             healthy: true,

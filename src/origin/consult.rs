@@ -3,7 +3,7 @@
 //! What is chosen is taken only if it stands in the list, is well and has room. Not in here: who is
 //! asked, and what happens when the choice cannot be had ([`Table::pick`] does that).
 
-use super::{Reservation, Table, may_serve, reserve};
+use super::{Purpose, Reservation, Table, may_serve, reserve};
 use crate::{clock::Instant, limits::ROUTE_ORIGINS_MAX, plugin::hooks::Upstream};
 
 /// What came of asking.
@@ -18,14 +18,15 @@ pub enum Consulted {
 }
 
 impl Table {
-    /// Asks for an origin of route number `route` that is not in `exclude`. `had` is the
+    /// Asks for an origin of route number `route` that is not in `exclude`, with a place where one is
+    /// needed. `had` is the
     /// [`super::Origin::id`] of the origin that the client had before; `ask` gets it as an
     /// [`Upstream::id`], if it is in the list.
     pub fn consult(
         &self,
         route: usize,
         exclude: &[usize],
-        now: Instant,
+        (now, purpose): (Instant, Purpose),
         had: Option<u64>,
         ask: impl FnOnce(&[Upstream], Option<u32>) -> Option<u32>,
     ) -> Consulted {
@@ -39,7 +40,7 @@ impl Table {
             if had == Some(origin.id()) {
                 sticky = Some(id);
             }
-            let candidate = origin.candidate(may_serve(origin, now, false));
+            let candidate = origin.candidate(may_serve(origin, now, false, origins.len() == 1));
             // A route has at most as many origins as fit.
             let _ = upstreams.push(Upstream {
                 id,
@@ -58,7 +59,8 @@ impl Table {
         let index = usize::try_from(chosen).ok().filter(|_| known).and_then(|id| origins.get(id));
         let origin = index.and_then(|index| Some((*index, self.origins.get(*index)?)));
         let Some((index, origin)) = origin else { return Consulted::Bad(chosen) };
-        reserve(index, origin, now).map_or(Consulted::None, Consulted::Chosen)
+        reserve(index, origin, now, purpose, origins.len() == 1)
+            .map_or(Consulted::None, Consulted::Chosen)
     }
 }
 
@@ -85,7 +87,7 @@ mod tests {
     }
 
     fn choose(table: &Table, exclude: &[usize], id: u32) -> Consulted {
-        table.consult(0, exclude, NOW, None, |_, _| Some(id))
+        table.consult(0, exclude, (NOW, Purpose::Session), None, |_, _| Some(id))
     }
 
     #[test]
@@ -94,7 +96,7 @@ mod tests {
         let seen = |exclude: &[usize], had: Option<&str>| {
             let had = had.map(|name| table.named(name).unwrap().id());
             let mut seen = None;
-            let _ = table.consult(0, exclude, NOW, had, |upstreams, sticky| {
+            let _ = table.consult(0, exclude, (NOW, Purpose::Asks), had, |upstreams, sticky| {
                 seen = Some((upstreams.iter().map(|one| one.id).collect::<Vec<_>>(), sticky));
                 None
             });
@@ -124,6 +126,7 @@ mod tests {
         assert!(matches!(choose(&table, &[1], 0), Consulted::Bad(0)), "it was tried before");
         table.named("a").unwrap().observe(Outcome::ConnectFailed, NOW);
         assert!(matches!(choose(&table, &[], 0), Consulted::Bad(0)), "it is down");
-        assert!(matches!(table.consult(9, &[], NOW, None, |_, _| Some(0)), Consulted::Bad(0)));
+        let when = (NOW, Purpose::Asks);
+        assert!(matches!(table.consult(9, &[], when, None, |_, _| Some(0)), Consulted::Bad(0)));
     }
 }

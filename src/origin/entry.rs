@@ -5,6 +5,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::time::Duration;
 use std::sync::Arc;
 
 use super::{
@@ -19,7 +20,7 @@ use crate::{
     clock::Instant,
     config::{self, HealthCheck},
     control::model::OriginStatus,
-    limits::SESSION_ESTIMATE_KBIT,
+    limits::{ONLY_ORIGIN_WAIT_MS, SESSION_ESTIMATE_KBIT},
 };
 
 /// Port of an origin URL that names none.
@@ -52,6 +53,8 @@ pub struct Origin {
 #[derive(Debug)]
 struct Live {
     sessions: AtomicU32,
+    /// Connections that only ask, of clients that may begin a session.
+    guests: AtomicU32,
     /// Sessions reserved since the traffic was last measured.
     unmeasured: AtomicU32,
     kbit: AtomicU32,
@@ -124,7 +127,12 @@ impl Origin {
         if outcome == Outcome::ConnectFailed {
             self.live.addrs.advance();
         }
-        self.live.health.observe(outcome, now);
+        self.live.health.observe(outcome, now, self.checks_itself());
+    }
+
+    /// Whether somebody has doubts, so that a question of our own is to go out now; it is told once.
+    pub fn takes_question(&self, now: Instant) -> bool {
+        self.live.health.takes_question(now)
     }
 
     /// How it is.
@@ -245,6 +253,7 @@ impl Origin {
 
     pub(super) fn candidate(&self, healthy: bool) -> Candidate {
         let sessions = self.sessions();
+        let guests = self.live.guests.load(Ordering::Relaxed);
         let kbit = self.kbit();
         // Sessions of this second carry nothing yet; without a guess a burst of players would all
         // go to the origin that was idle when it began.
@@ -255,6 +264,7 @@ impl Origin {
             id: self.id,
             weight: self.settings.weight,
             sessions,
+            guests,
             max_sessions: u32::from(self.settings.max_sessions),
             kbit: kbit.saturating_add(unmeasured.saturating_mul(each)),
             healthy,
@@ -293,12 +303,31 @@ impl Origin {
     pub(super) fn leave(&self) {
         self.live.sessions.fetch_sub(1, Ordering::AcqRel);
     }
+
+    /// One more connection that only asks.
+    pub(super) fn welcome(&self) {
+        self.live.guests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn farewell(&self) {
+        self.live.guests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the only origin of a route may be tried again.
+    pub(super) fn only_one_may_be_tried(&self, now: Instant) -> bool {
+        now >= self.only_one_waits_until()
+    }
+
+    pub(super) fn only_one_waits_until(&self) -> Instant {
+        self.live.health.failed_at() + Duration::from_millis(ONLY_ORIGIN_WAIT_MS)
+    }
 }
 
 impl Live {
     fn new(seed: u64) -> Self {
         Self {
             sessions: AtomicU32::new(0),
+            guests: AtomicU32::new(0),
             unmeasured: AtomicU32::new(0),
             kbit: AtomicU32::new(0),
             keepalive: AtomicU8::new(0),
@@ -339,6 +368,7 @@ fn literal_addr(host: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::Reason;
 
     const NOW: Instant = Instant::from_millis(1000);
 
@@ -415,11 +445,13 @@ mod tests {
         assert_eq!((status.health.as_str(), status.reason.as_str()), ("up", ""));
         assert_eq!((status.rtt_us, status.kbit, status.err_permille), (1500, 4100, 0));
         assert_eq!(status.url, "rtsp://192.0.2.20:554/ch");
-        origin.observe(Outcome::ServerError(503), NOW);
-        let status = origin.status(NOW);
+        let later = Instant::from_millis(20_000);
+        let suspected = Outcome::Suspected { why: Reason::Status(503), client: 1 };
+        origin.observe(suspected, later);
+        let status = origin.status(later);
         assert_eq!((status.health.as_str(), status.reason.as_str()), ("failing", "it answers 503"));
-        origin.observe(Outcome::ConnectFailed, NOW);
-        let status = origin.status(NOW);
+        origin.observe(Outcome::ConnectFailed, later);
+        let status = origin.status(later);
         assert_eq!((status.health.as_str(), status.err_permille), ("down", 666));
         assert!((3..=8).contains(&status.retry_in_s), "{}", status.retry_in_s);
     }

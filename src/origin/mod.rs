@@ -3,7 +3,8 @@
 //! [`Table`] is made from a configuration and never changes; a new configuration makes a new table
 //! that takes over what lives on (sessions, health, counters) from the old one. A session asks
 //! [`Table::route`] for its route, then [`Table::pick`] for an origin of it, and holds the
-//! [`Reservation`] until it ends.
+//! [`Reservation`] as long as it is connected there: as a guest that asks, from its first SETUP to
+//! its end with a place among the sessions.
 //!
 //! ```text
 //! path ──route──▶ Route ──candidates──▶ balance::pick ──▶ Origin::enter ──▶ Reservation
@@ -29,10 +30,10 @@ use std::sync::Arc;
 
 use self::{balance::Draw, health::Health::Down};
 pub use self::{
-    balance::Key,
+    balance::{Key, client_mark},
     consult::Consulted,
     entry::{Keepalive, Origin},
-    health::{Health, Outcome},
+    health::{Health, Outcome, Reason},
     route::{Lookup, Route},
 };
 use crate::{
@@ -49,6 +50,15 @@ pub struct Table {
     slots: Vec<(String, OnFault)>,
     seed: u64,
     strict: bool,
+}
+
+/// What a connection to an origin is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Questions: they take no place of `max_sessions`.
+    Asks,
+    /// A session.
+    Session,
 }
 
 /// Why there is no origin for a session.
@@ -188,20 +198,24 @@ impl Table {
         route::find(&self.routes, path, how)
     }
 
-    /// Chooses an origin for a session of route number `route` and reserves its place. `exclude`
-    /// names origins, by index in [`Table::origins`], that this session has tried.
+    /// Chooses an origin for a connection of route number `route`, and reserves its place where it
+    /// is for a session. `exclude` names origins, by index in [`Table::origins`], that were tried.
     ///
     /// An origin that is down takes part when its wait is over, for one session at a time: when
-    /// nobody else can serve, or when no active check would find out that it is back.
+    /// nobody else can serve, or when no active check would find out that it is back. The only origin
+    /// of a route is tried by everybody, but not at once. One that is full still answers questions,
+    /// where nobody has room.
     pub fn pick(
         &self,
         route: usize,
         key: &Key,
         exclude: &[usize],
+        purpose: Purpose,
         now: Instant,
     ) -> Result<Reservation, NoOrigin> {
         let route = self.routes.get(route).ok_or(NoOrigin::None)?;
         let draw = Draw { turn: route.next_turn(), seed: self.seed };
+        let only = route.origins.len() == 1;
         let field: heapless::Vec<(usize, &Arc<Origin>), ROUTE_ORIGINS_MAX> = route
             .origins
             .iter()
@@ -209,14 +223,20 @@ impl Table {
             .filter_map(|index| Some((*index, self.origins.get(*index)?)))
             .take(ROUTE_ORIGINS_MAX)
             .collect();
-        for last_resort in [false, true] {
+        for (last_resort, full) in [(false, false), (false, true), (true, false), (true, true)] {
+            if full && purpose == Purpose::Session {
+                continue;
+            }
             let mut candidates: heapless::Vec<_, ROUTE_ORIGINS_MAX> = field
                 .iter()
-                .map(|(_, origin)| origin.candidate(may_serve(origin, now, last_resort)))
+                .map(|(_, origin)| origin.candidate(may_serve(origin, now, last_resort, only)))
                 .collect();
+            for candidate in candidates.iter_mut().filter(|_| full) {
+                candidate.max_sessions = 0;
+            }
             while let Some(at) = balance::pick(route.policy, &candidates, key, draw) {
                 let Some((index, origin)) = field.get(at) else { break };
-                if let Some(held) = reserve(*index, origin, now) {
+                if let Some(held) = reserve(*index, origin, now, purpose, only) {
                     return Ok(held);
                 }
                 // Somebody was faster; it is out, so this ends.
@@ -225,7 +245,32 @@ impl Table {
                 }
             }
         }
-        Err(why_none(field.iter().map(|(_, origin)| origin.as_ref()), now))
+        Err(why_none(field.iter().map(|(_, origin)| origin.as_ref()), now, only))
+    }
+
+    /// Whether an origin of this route that is not in `exclude` would take one more session.
+    pub fn has_room(&self, route: usize, exclude: &[usize], now: Instant) -> bool {
+        let origins = self.routes.get(route).map_or(&[][..], |route| &route.origins);
+        origins.iter().filter(|index| !exclude.contains(index)).any(|index| {
+            self.origins.get(*index).is_some_and(|origin| {
+                origin.candidate(may_serve(origin, now, true, origins.len() == 1)).is_eligible()
+            })
+        })
+    }
+
+    /// The path of an origin that it is asked about when somebody has doubts: that of its URL, else
+    /// the longest that a route names. Cameras exist that are mute to a URL without a path.
+    pub fn question_path(&self, origin: &Origin) -> Vec<u8> {
+        if origin.path().len() > 1 {
+            return origin.path().to_vec();
+        }
+        let serves = |route: &&Route| {
+            let mut served = route.origins.iter().filter_map(|index| self.origins.get(*index));
+            served.any(|one| one.name() == origin.name())
+        };
+        let prefixes = self.routes.iter().filter(serves).map(Route::literal_prefix);
+        let longest = prefixes.max_by_key(|prefix| prefix.len()).unwrap_or_default();
+        if longest.is_empty() { b"/".to_vec() } else { longest.to_vec() }
     }
 }
 
@@ -233,28 +278,36 @@ fn unbracketed(host: &[u8]) -> &[u8] {
     host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host)
 }
 
-fn may_serve(origin: &Origin, now: Instant, last_resort: bool) -> bool {
+fn may_serve(origin: &Origin, now: Instant, last_resort: bool, only: bool) -> bool {
     let turn = match origin.health() {
+        Down { .. } if only => origin.only_one_may_be_tried(now),
         Down { until, .. } => now >= until && (last_resort || !origin.checks_itself()),
         _ => true,
     };
     turn && origin.addr().is_some()
 }
 
-fn reserve(index: usize, origin: &Arc<Origin>, now: Instant) -> Option<Reservation> {
-    if !origin.enter() {
+fn reserve(
+    index: usize,
+    origin: &Arc<Origin>,
+    now: Instant,
+    purpose: Purpose,
+    only: bool,
+) -> Option<Reservation> {
+    let mut held = Reservation::new(Arc::clone(origin), index);
+    if purpose == Purpose::Session && !held.take_place() {
         return None;
     }
-    let held = Reservation { origin: Arc::clone(origin), index };
     let is_down = matches!(origin.health(), Down { .. });
-    (!is_down || origin.begin_trial(now)).then_some(held)
+    (!is_down || origin.begin_trial(now) || only).then_some(held)
 }
 
-fn why_none<'a>(field: impl Iterator<Item = &'a Origin>, now: Instant) -> NoOrigin {
+fn why_none<'a>(field: impl Iterator<Item = &'a Origin>, now: Instant, only: bool) -> NoOrigin {
     let mut retry_in: Option<Duration> = None;
     for origin in field {
         let wait = match (origin.addr(), origin.health_state().health()) {
             (None, _) => Duration::from_millis(UNRESOLVED_RETRY_MS),
+            (_, Down { .. }) if only => origin.only_one_waits_until().since(now),
             (_, Down { until, .. }) => until.since(now),
             _ => return NoOrigin::AllFull,
         };
@@ -263,14 +316,44 @@ fn why_none<'a>(field: impl Iterator<Item = &'a Origin>, now: Instant) -> NoOrig
     retry_in.map_or(NoOrigin::None, |retry_in| NoOrigin::AllDown { retry_in })
 }
 
-/// A place for one session at an origin, given back when dropped.
+/// A connection at an origin and, from the first SETUP on, a place for its session there; given back
+/// when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     origin: Arc<Origin>,
     index: usize,
+    placed: bool,
 }
 
 impl Reservation {
+    fn new(origin: Arc<Origin>, index: usize) -> Self {
+        origin.welcome();
+        Self { origin, index, placed: false }
+    }
+
+    /// Takes a place among the origin's sessions; false when it is full.
+    pub fn take_place(&mut self) -> bool {
+        if !self.placed && self.origin.enter() {
+            self.origin.farewell();
+            self.placed = true;
+        }
+        self.placed
+    }
+
+    /// Gives the place back: the session is over, its connection stays.
+    pub fn leave_place(&mut self) {
+        if self.placed {
+            self.origin.leave();
+            self.origin.welcome();
+            self.placed = false;
+        }
+    }
+
+    /// Whether it holds a place.
+    pub fn has_place(&self) -> bool {
+        self.placed
+    }
+
     /// Index of the origin in [`Table::origins`] of the table that made this reservation.
     pub fn index(&self) -> usize {
         self.index
@@ -286,7 +369,11 @@ impl Deref for Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.origin.leave();
+        if self.placed {
+            self.origin.leave();
+        } else {
+            self.origin.farewell();
+        }
     }
 }
 
@@ -345,25 +432,89 @@ mod tests {
     }
 
     fn picked(table: &Table, exclude: &[usize], ms: u64) -> Result<usize, NoOrigin> {
-        table.pick(0, &KEY, exclude, at(ms)).map(|held| held.index())
+        table.pick(0, &KEY, exclude, Purpose::Session, at(ms)).map(|held| held.index())
     }
 
     #[test]
     fn a_reservation_gives_its_place_back_when_dropped() {
         let table = table(&[2]);
-        let one = table.pick(0, &KEY, &[], at(0)).unwrap();
-        let two = table.pick(0, &KEY, &[], at(0)).unwrap();
+        let one = table.pick(0, &KEY, &[], Purpose::Session, at(0)).unwrap();
+        let two = table.pick(0, &KEY, &[], Purpose::Session, at(0)).unwrap();
         assert_eq!((one.sessions(), one.name()), (2, "a"));
-        assert_eq!(table.pick(0, &KEY, &[], at(0)).unwrap_err(), NoOrigin::AllFull);
+        assert_eq!(
+            table.pick(0, &KEY, &[], Purpose::Session, at(0)).unwrap_err(),
+            NoOrigin::AllFull
+        );
         drop(two);
         assert_eq!(one.sessions(), 1);
-        assert!(table.pick(0, &KEY, &[], at(0)).is_ok());
+        assert!(table.pick(0, &KEY, &[], Purpose::Session, at(0)).is_ok());
+    }
+
+    #[test]
+    fn questions_take_no_place_and_are_answered_where_all_are_full() {
+        let table = table(&[1]);
+        let ask = || table.pick(0, &KEY, &[], Purpose::Asks, at(0));
+        let mut guests: Vec<_> = (0..50).map(|_| ask().unwrap()).collect();
+        assert_eq!(table.origins()[0].sessions(), 0);
+        assert!(guests[0].take_place() && guests[0].take_place(), "one place is taken once");
+        assert!(!guests[1].take_place(), "the next SETUP finds it full");
+        assert_eq!(picked(&table, &[], 0), Err(NoOrigin::AllFull));
+        assert!(!table.has_room(0, &[], at(0)));
+        assert!(ask().is_ok(), "what only asks is still answered");
+        guests[0].leave_place();
+        assert!(guests[1].take_place());
+        drop(guests);
+        assert_eq!(table.origins()[0].sessions(), 0);
+        assert!(table.has_room(0, &[], at(0)) && !table.has_room(0, &[0], at(0)));
+    }
+
+    #[test]
+    fn guests_are_spread_like_sessions() {
+        let table = Table::new(&config(config::Policy::LeastSessions, &[0, 0]), None, 7);
+        let held: Vec<_> =
+            (0..20).map(|_| table.pick(0, &KEY, &[], Purpose::Asks, at(0)).unwrap()).collect();
+        assert_eq!(held.iter().filter(|one| one.index() == 0).count(), 10);
+    }
+
+    #[test]
+    fn the_only_origin_of_a_route_is_tried_by_all_a_second_after_it_failed() {
+        let table = table(&[0]);
+        let origin = &table.origins()[0];
+        for ms in [0, 1000, 2000, 3000] {
+            origin.observe(Outcome::ConnectFailed, at(ms));
+            let Err(NoOrigin::AllDown { retry_in }) = picked(&table, &[], ms + 10) else {
+                panic!("it has just failed");
+            };
+            assert_eq!(retry_in.as_millis(), 990);
+        }
+        assert!(matches!(origin.health(), Down { .. }));
+        for _ in 0..5 {
+            assert_eq!(picked(&table, &[], 4000), Ok(0), "whatever its wait");
+        }
+    }
+
+    #[test]
+    fn a_question_has_a_path_wherever_one_is_known() {
+        let rows = [
+            ("rtsp://192.0.2.1/Streaming/101", "/live/*", "/Streaming/101"),
+            ("rtsp://192.0.2.1", "/live/*", "/live"),
+            ("rtsp://192.0.2.1/", "/cam1", "/cam1"),
+            ("rtsp://192.0.2.1", "/**", "/"),
+        ];
+        for (url, path, wanted) in rows {
+            let mut config = config(config::Policy::First, &[0]);
+            config.origins[0].url = url.try_into().unwrap();
+            config.routes[0].path = path.try_into().unwrap();
+            let table = Table::new(&config, None, 7);
+            let asked = table.question_path(&table.origins()[0]);
+            assert_eq!(String::from_utf8(asked).unwrap(), wanted, "{url} {path}");
+        }
     }
 
     #[test]
     fn a_full_origin_is_passed_over() {
         let table = table(&[1, 0]);
-        let held = table.pick(0, &KEY, &[], at(0)).unwrap();
+        let held = table.pick(0, &KEY, &[], Purpose::Session, at(0)).unwrap();
         assert_eq!(picked(&table, &[], 0), Ok(1));
         drop(held);
         assert_eq!(picked(&table, &[], 0), Ok(0));
@@ -377,7 +528,11 @@ mod tests {
         assert_eq!(picked(&table, &[0], 0), Ok(2));
         assert_eq!(picked(&table, &[0, 1, 2], 0), Err(NoOrigin::None));
         assert_eq!(picked(&table, &[9], 0), Ok(0));
-        assert_eq!(table.pick(1, &KEY, &[], at(0)).unwrap_err(), NoOrigin::None, "no such route");
+        assert_eq!(
+            table.pick(1, &KEY, &[], Purpose::Session, at(0)).unwrap_err(),
+            NoOrigin::None,
+            "no such route"
+        );
     }
 
     #[test]
@@ -391,7 +546,7 @@ mod tests {
         assert!((1500..=6500).contains(&retry_in.as_millis()), "{retry_in:?}");
         let until = 1000 + u64::try_from(retry_in.as_millis()).unwrap();
         assert!(picked(&table, &[], until - 1).is_err());
-        let trial = table.pick(0, &KEY, &[], at(until)).unwrap();
+        let trial = table.pick(0, &KEY, &[], Purpose::Session, at(until)).unwrap();
         assert_eq!(trial.index(), 0);
         assert!(
             matches!(picked(&table, &[], until), Err(NoOrigin::AllDown { .. })),
@@ -418,7 +573,7 @@ mod tests {
     #[test]
     fn one_that_is_full_and_one_that_is_down_are_full_together() {
         let table = table(&[1, 0]);
-        let _held = table.pick(0, &KEY, &[], at(0)).unwrap();
+        let _held = table.pick(0, &KEY, &[], Purpose::Session, at(0)).unwrap();
         table.origins()[1].observe(Outcome::ConnectFailed, at(0));
         assert_eq!(picked(&table, &[], 1000), Err(NoOrigin::AllFull));
         assert_eq!(picked(&table, &[], 8000), Ok(1), "its wait is over");
@@ -447,7 +602,7 @@ mod tests {
                     scope.spawn(move || {
                         let mut held = Vec::new();
                         for round in 0..5000_u64 {
-                            match table.pick(0, &KEY, &[], at(0)) {
+                            match table.pick(0, &KEY, &[], Purpose::Session, at(0)) {
                                 Ok(one) => held.push(one),
                                 Err(NoOrigin::AllFull) => {
                                     refused.fetch_add(1, Ordering::Relaxed);
@@ -476,7 +631,8 @@ mod tests {
     fn a_burst_of_sessions_spreads_before_its_traffic_is_measured() {
         let table = Table::new(&config(config::Policy::LeastTraffic, &[0, 0]), None, 7);
         table.origins()[0].set_kbit(10_000);
-        let held: Vec<_> = (0..20).map(|_| table.pick(0, &KEY, &[], at(0)).unwrap()).collect();
+        let held: Vec<_> =
+            (0..20).map(|_| table.pick(0, &KEY, &[], Purpose::Session, at(0)).unwrap()).collect();
         let first = held.iter().filter(|one| one.index() == 0).count();
         assert!((7..=10).contains(&first), "{first} of 20");
     }
@@ -485,7 +641,7 @@ mod tests {
     fn a_new_configuration_keeps_sessions_and_health_of_what_did_not_move() {
         let mut config = config(config::Policy::First, &[2, 0, 0]);
         let old = Table::new(&config, None, 7);
-        let held = old.pick(0, &KEY, &[], at(0)).unwrap();
+        let held = old.pick(0, &KEY, &[], Purpose::Session, at(0)).unwrap();
         old.origins()[1].observe(Outcome::ConnectFailed, at(0));
         old.origins()[2].observe(Outcome::ConnectFailed, at(0));
 

@@ -5,6 +5,8 @@
 //! the session's outputs, writes what waits and says what to wait for next. Reads go into the worker's
 //! buffer; only an unfinished rest of a message stays with the connection, and what waits for a turn.
 //!
+//! Long because a connection is one life: its sockets, its timer and its end belong together.
+//!
 //! Not in here: what the messages mean ([`crate::session`]).
 
 mod frames;
@@ -30,13 +32,16 @@ use log::debug;
 use socket2::SockRef;
 
 use self::frames::Followed;
+pub(super) use self::origin_side::CONNECT_TIMEOUT;
 use super::{
+    askers::Asker,
     shared::{Admission, Entry, HalfOpen, Shared},
     tracks::TrackSockets,
 };
 use crate::{
     auth::Verifier,
     clock::Instant,
+    limits::ASKING_RETRY_MS,
     origin::Reservation,
     pipe::{Driven, Hold, Interest, Ready, Token, Worker},
     session::{Bounds, Fault, IdSource, Inbox, Input, Session, Side, Surroundings, pseudonym},
@@ -81,6 +86,10 @@ struct Inner {
     origin: Option<OriginSide>,
     tracks: TrackSockets,
     reservation: Option<Reservation>,
+    /// Counts the connection to the origin among those of this client that only ask.
+    asker: Option<Asker>,
+    /// A connection that waits until this client may ask by one more.
+    put_off: Option<Asked>,
     admission: Option<Admission>,
     half_open: Option<HalfOpen>,
     /// Counts the connection in its worker's load.
@@ -99,6 +108,15 @@ struct OriginSide {
     connecting: Option<Instant>,
     local_ip: IpAddr,
     peer_ip: IpAddr,
+}
+
+/// The connection to an origin that a session asks for.
+struct Asked {
+    route: usize,
+    path: Vec<u8>,
+    exclude: Vec<usize>,
+    /// Until when it may wait for others of its client.
+    until: Option<Instant>,
 }
 
 /// Takes up a connection that was accepted; called on its worker.
@@ -169,6 +187,8 @@ fn try_begin(
         origin: None,
         tracks: TrackSockets::default(),
         reservation: None,
+        asker: None,
+        put_off: None,
         admission: None,
         half_open: Some(half_open),
         _seat: seat,
@@ -309,6 +329,7 @@ impl Inner {
             let generation = self.shared.generation();
             Duration::from_secs(generation.config.limits.head_timeout_s.into())
         };
+        self.try_put_off(token, worker);
         // Only an unfinished message counts: one that waits for its turn is not the client's fault.
         if self.head_since.is_some_and(|since| since + limit <= now)
             && self.session.wants(Side::Client)
@@ -363,6 +384,9 @@ impl Inner {
         }
         if let Some(at) = self.origin.as_ref().and_then(|origin| origin.connecting) {
             sooner(at);
+        }
+        if self.put_off.is_some() && self.closing.is_none() {
+            sooner(worker.now() + Duration::from_millis(ASKING_RETRY_MS));
         }
         if let Some(since) = self.head_since
             && self.closing.is_none()

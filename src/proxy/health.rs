@@ -1,8 +1,10 @@
 //! Asks origins whether they are well, and where their names lead, on the control thread.
 //!
+//! Each origin is asked now and then, and as soon as a session has doubts about it.
+//!
 //! Not in here: what the answers mean for an origin's health ([`crate::origin`]).
 
-use core::{fmt::Write as _, net::IpAddr, net::SocketAddr, time::Duration};
+use core::{net::IpAddr, net::SocketAddr, time::Duration};
 use std::{collections::HashMap, io, net::TcpStream, rc::Rc, sync::Arc};
 
 use log::{debug, warn};
@@ -12,13 +14,13 @@ use smol::{
     io::{AsyncReadExt, AsyncWriteExt},
 };
 
-use super::shared::Shared;
+use super::{connection::CONNECT_TIMEOUT, shared::Shared};
 use crate::{
     auth::Signer,
     clock::{self, Instant},
     config::HealthCheck,
     limits::HEAD_MAX_BYTES,
-    origin::{Origin, Outcome},
+    origin::{Origin, Outcome, Table},
     rtsp::{
         Head, Method, Version,
         framing::{Framer, Progress, Unit},
@@ -50,9 +52,11 @@ pub(super) async fn watch(shared: Arc<Shared>, executor: Rc<LocalExecutor<'stati
                 executor.spawn(resolve(Arc::clone(origin))).detach();
             }
             let settings = origin.settings();
-            if settings.check == HealthCheck::Off
-                || due.get(origin.name()).is_some_and(|at| *at > now)
-            {
+            if settings.check == HealthCheck::Off {
+                continue;
+            }
+            let doubted = origin.takes_question(now);
+            if !doubted && due.get(origin.name()).is_some_and(|at| *at > now) {
                 continue;
             }
             let every = Duration::from_secs(settings.check_interval_s.max(1).into());
@@ -65,7 +69,8 @@ pub(super) async fn watch(shared: Arc<Shared>, executor: Rc<LocalExecutor<'stati
                 .and_then(|name| generation.credentials(name))
                 .map(|credentials| Signer::new(credentials, shared.seed ^ now.as_millis()));
             let limit = Duration::from_secs(generation.config.limits.answer_timeout_s.into());
-            executor.spawn(check(Arc::clone(origin), signer, limit)).detach();
+            let question = question(origin, &generation.table);
+            executor.spawn(check(Arc::clone(origin), question, signer, limit)).detach();
         }
         Timer::after(ROUND).await;
     }
@@ -81,60 +86,85 @@ async fn resolve(origin: Arc<Origin>) {
     }
 }
 
-async fn check(origin: Arc<Origin>, signer: Option<Signer>, limit: Duration) {
-    let asked = ask(&origin, signer);
-    let outcome = asked
+/// What an origin is asked: method and URL.
+fn question(origin: &Origin, table: &Table) -> (Method, Vec<u8>) {
+    let (method, path) = match &origin.settings().check {
+        HealthCheck::Describe(path) => (Method::Describe, path.as_bytes().to_vec()),
+        _ => (Method::Options, table.question_path(origin)),
+    };
+    let path = if path.is_empty() { origin.path() } else { &path };
+    (method, [origin.authority(), path].concat())
+}
+
+async fn check(
+    origin: Arc<Origin>,
+    question: (Method, Vec<u8>),
+    signer: Option<Signer>,
+    limit: Duration,
+) {
+    let connected = connect(&origin)
         .or(async {
-            Timer::after(limit).await;
-            Outcome::AnswerTimeout
+            Timer::after(limit.min(CONNECT_TIMEOUT)).await;
+            None
         })
         .await;
+    let outcome = match connected {
+        None => Outcome::ConnectFailed,
+        Some(stream) => {
+            let late = async {
+                Timer::after(limit).await;
+                Outcome::Unanswered
+            };
+            ask(stream, question, signer).or(late).await
+        }
+    };
     origin.observe(outcome, clock::now());
     debug!("origin {}: {outcome:?}", origin.name());
 }
 
-async fn ask(origin: &Origin, mut signer: Option<Signer>) -> Outcome {
-    let Some(addr) = origin.addr() else { return Outcome::ConnectFailed };
-    let Ok(mut stream) = Async::<TcpStream>::connect(addr).await else {
-        return Outcome::ConnectFailed;
-    };
-    let (method, path) = match &origin.settings().check {
-        HealthCheck::Describe(path) => (Method::Describe, path.as_str()),
-        _ => (Method::Options, ""),
-    };
-    let mut uri = String::from_utf8_lossy(origin.authority()).into_owned();
-    let own_path = String::from_utf8_lossy(origin.path()).into_owned();
-    let _ = write!(uri, "{}", if path.is_empty() { &own_path } else { path });
+async fn connect(origin: &Origin) -> Option<Async<TcpStream>> {
+    Async::<TcpStream>::connect(origin.addr()?).await.ok()
+}
+
+async fn ask(
+    mut stream: Async<TcpStream>,
+    (method, uri): (Method, Vec<u8>),
+    mut signer: Option<Signer>,
+) -> Outcome {
     for cseq in 1..=2 {
         let sent = clock::now();
-        let authorization = signer
-            .as_mut()
-            .and_then(|s| s.authorization(method.as_str().as_bytes(), uri.as_bytes()));
+        let authorization =
+            signer.as_mut().and_then(|s| s.authorization(method.as_str().as_bytes(), &uri));
         let status = match exchange(&mut stream, method, &uri, cseq, authorization).await {
             Ok(answer) => answer,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Outcome::BadReply,
-            Err(_) => return Outcome::ConnectFailed,
+            // A camera that hangs up over its own 401 has answered.
+            Err(_) if cseq > 1 => return Outcome::Answered { rtt_us: rtt(sent) },
+            Err(_) => return Outcome::Unanswered,
         };
         let (status, challenges) = status;
         let values: Vec<&[u8]> = challenges.iter().map(Vec::as_slice).collect();
         let signs = status == 401 && signer.as_mut().is_some_and(|s| s.challenge(&values));
         if !signs || cseq == 2 {
             // An origin that asks for credentials is well; whether ours are right, sessions tell.
-            let rtt_us = u32::try_from(clock::now().since(sent).as_micros()).unwrap_or(u32::MAX);
             return match status {
                 500 | 502..=504 => Outcome::ServerError(status),
-                _ => Outcome::Answered { rtt_us },
+                _ => Outcome::Answered { rtt_us: rtt(sent) },
             };
         }
     }
     Outcome::BadReply
 }
 
+fn rtt(sent: Instant) -> u32 {
+    u32::try_from(clock::now().since(sent).as_micros()).unwrap_or(u32::MAX)
+}
+
 /// One request; the status and the challenges of its answer.
 async fn exchange(
     stream: &mut Async<TcpStream>,
     method: Method,
-    uri: &str,
+    uri: &[u8],
     cseq: u32,
     authorization: Option<String>,
 ) -> io::Result<(u16, Vec<Vec<u8>>)> {
@@ -146,7 +176,7 @@ async fn exchange(
         headers.push(("Authorization", value.as_bytes()));
     }
     let mut request = Vec::new();
-    write::request(&mut request, Version::V1, method, uri.as_bytes(), cseq, &headers, b"");
+    write::request(&mut request, Version::V1, method, uri, cseq, &headers, b"");
     stream.write_all(&request).await?;
     let (mut bytes, mut framer) = (Vec::new(), Framer::default());
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);

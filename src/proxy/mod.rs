@@ -4,6 +4,7 @@
 //! on, and media live on the workers of [`crate::pipe`].
 
 mod admin;
+mod askers;
 mod connection;
 mod files;
 mod health;
@@ -45,7 +46,7 @@ use crate::{
     clock,
     control::{gateway::Gateway, server, socket::ControlSocket},
     logger::seldom,
-    origin::Health,
+    origin::{Health, Outcome},
     pipe::{Pool, PortPool},
     remedy,
     session::Fault,
@@ -262,9 +263,10 @@ async fn measure(shared: Arc<Shared>) {
         Timer::after(Duration::from_secs(1)).await;
         seldom::tell_left_out();
         let now = clock::now();
+        let before_ms = last.as_millis();
         let elapsed_ms = u64::try_from(now.since(last).as_millis()).unwrap_or(1).max(1);
         last = now;
-        let mut by_origin: HashMap<String, u32> = HashMap::new();
+        let mut by_origin: HashMap<String, (u32, bool)> = HashMap::new();
         for entry in shared.entries() {
             let bytes = entry.totals().bytes;
             let before = entry.seen_bytes.swap(bytes, Relaxed);
@@ -273,10 +275,16 @@ async fn measure(shared: Arc<Shared>) {
             let smooth = u32::midpoint(entry.kbit.load(Relaxed), rate);
             entry.kbit.store(smooth, Relaxed);
             let origin = shared::lock(&entry.facts).status.origin.clone();
-            *by_origin.entry(origin).or_default() += smooth;
+            let (kbit, flows) = by_origin.entry(origin).or_default();
+            *kbit += smooth;
+            *flows |= entry.media_from_origin_ms() > before_ms;
         }
         for origin in shared.generation().table.origins() {
-            origin.set_kbit(by_origin.get(origin.name()).copied().unwrap_or(0));
+            let (kbit, flows) = by_origin.get(origin.name()).copied().unwrap_or_default();
+            origin.set_kbit(kbit);
+            if flows {
+                origin.observe(Outcome::MediaFlowing, now);
+            }
             let name = origin.name().to_owned();
             let is_down = matches!(origin.health(), Health::Down { .. });
             if is_down && down.insert(name.clone()) {

@@ -14,7 +14,7 @@ use std::{
 
 use log::warn;
 
-use super::{lobby::Lobby, plugins::Plugins};
+use super::{askers::Askers, lobby::Lobby, plugins::Plugins};
 use crate::{
     auth::{digest, server::Verifier},
     clock::{self, Instant},
@@ -78,6 +78,8 @@ pub(super) struct Shared {
     pub(super) nonce_key: [u8; 32],
     /// Common to all workers: what one gives out the others understand.
     pub(super) aliases: Aliases,
+    /// Connections that only ask, by client and origin.
+    pub(super) askers: Arc<Askers>,
     /// Who is asked where the configuration names a slot.
     pub(super) plugins: Plugins,
 }
@@ -103,6 +105,8 @@ pub(super) struct Entry {
     pub(super) full: AtomicU64,
     /// Frames on channels that were not set up.
     pub(super) strangers: AtomicU64,
+    /// When frames last came from the origin, in milliseconds; 0: never.
+    pub(super) frames_from_origin_ms: AtomicU64,
     /// Smoothed kbit/s, by the control thread.
     pub(super) kbit: AtomicU32,
     /// Bytes at the last look of the control thread.
@@ -152,6 +156,13 @@ impl Entry {
             totals += Totals::of(pipe);
         }
         totals
+    }
+
+    /// When media last came from the origin, in milliseconds; 0: never.
+    pub(super) fn media_from_origin_ms(&self) -> u64 {
+        let facts = lock(&self.facts);
+        let pipes = facts.pipes.iter().map(|pipe| pipe.media_from_origin_ms.load(Relaxed));
+        pipes.max().unwrap_or(0).max(self.frames_from_origin_ms.load(Relaxed))
     }
 
     /// As the control API shows it.
@@ -275,6 +286,7 @@ impl Shared {
     ) -> Self {
         Self {
             plugins: Plugins::new(hooks, seed),
+            askers: Arc::default(),
             nonce_key,
             aliases: digest::sha256(&[&nonce_key, b"aliases"]).into(),
             number: AtomicU64::new(generation.number),
@@ -327,6 +339,7 @@ impl Shared {
             frame_bytes: AtomicU64::new(0),
             full: AtomicU64::new(0),
             strangers: AtomicU64::new(0),
+            frames_from_origin_ms: AtomicU64::new(0),
             kbit: AtomicU32::new(0),
             seen_bytes: AtomicU64::new(0),
         });

@@ -1,7 +1,9 @@
 //! What time does to a session, and how it ends.
 
+use core::time::Duration;
+
 use super::{Fault, Link, Output, Own, Session, Sight, State};
-use crate::{clock::Instant, rtsp::Method};
+use crate::{clock::Instant, limits::ASKING_IDLE_MS, rtsp::Method};
 
 /// What a deadline is for: whoever reads the log at night will be grateful.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub enum Why {
     Idle,
     /// The origin promised media.
     Media,
+    /// A connection that only asked asks nothing more.
+    Asking,
 }
 
 impl Session {
@@ -26,7 +30,7 @@ impl Session {
         if self.ended.is_some() {
             return self.own.due().map(|due| (due, Why::Answer));
         }
-        let mut all: [Option<(Instant, Why)>; 7] = [None; 7];
+        let mut all: [Option<(Instant, Why)>; 8] = [None; 8];
         all[0] = self.requests.due().map(|due| (due, Why::Answer));
         all[1] = self.own.due().map(|due| (due, Why::Answer));
         all[2] = self.origin_requests.due().map(|due| (due, Why::ClientAnswer));
@@ -42,6 +46,7 @@ impl Session {
         all[4] = self.wants_keepalive().then(|| (self.keepalive.due(), Why::Keepalive));
         all[5] = Some((self.last_client + self.around.idle_timeout, Why::Idle));
         all[6] = self.silence_due().map(|due| (due, Why::Media));
+        all[7] = self.asking_due().map(|due| (due, Why::Asking));
         all.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
@@ -51,6 +56,19 @@ impl Session {
             && !self.tracks.is_empty()
             && self.own.is_empty()
             && self.requests.has_room()
+    }
+
+    /// When a connection to the origin is given up that has no session and awaits no answer: cameras
+    /// have few.
+    fn asking_due(&self) -> Option<Instant> {
+        let rests = self.link == Link::Up
+            && !self.holds_place()
+            && self.requests.is_empty()
+            && self.own.is_empty()
+            && self.origin_requests.is_empty()
+            && self.deciding.is_none();
+        let last = self.last_answer.max(self.keepalive.last_sent());
+        rests.then(|| last + Duration::from_millis(ASKING_IDLE_MS))
     }
 
     fn silence_due(&self) -> Option<Instant> {
@@ -83,6 +101,11 @@ impl Session {
             self.own = Default::default();
         }
         self.forget_overdue_origin_requests(now);
+        if self.asking_due().is_some_and(|due| due <= now) {
+            self.outputs.push_back(Output::DropOrigin);
+            self.link = Link::Down;
+            self.origin = None;
+        }
         if self.wants_keepalive() && self.keepalive.due() <= now {
             self.keep_alive(now);
         }

@@ -71,6 +71,8 @@ pub enum Fault {
     ClientTracks,
     /// Every origin of the route has all the sessions it may.
     OriginsFull,
+    /// The client's address asks an origin by as many connections as it may.
+    TooManyAsking,
     /// No UDP ports are left.
     NoPorts,
     /// No descriptors are left.
@@ -165,6 +167,7 @@ impl Fault {
             Self::ClientSessions => "Session limit of this address",
             Self::ClientTracks => "Track limit of this address",
             Self::OriginsFull => "Session limit of the origin",
+            Self::TooManyAsking => "Connections of this address that only ask",
             Self::NoPorts => "No media ports",
             Self::NoDescriptors => "No descriptors",
             Self::NoOrigin { .. } => "Origin down",
@@ -213,6 +216,7 @@ impl Fault {
             // The gateway's own trouble; 503 is the origin's (RFC 7826 17.5.8).
             Self::NoPorts | Self::NoDescriptors | Self::Closed | Self::Shutdown if modern => 553,
             Self::NoPorts | Self::NoDescriptors | Self::NoOrigin { .. } => 503,
+            Self::TooManyAsking => 503,
             Self::OriginSilent => 504,
             Self::OriginGone | Self::OriginReply | Self::OriginAuth | Self::Redirect => 502,
             Self::OriginLeaves | Self::OriginFloods | Self::OriginSource => 502,
@@ -227,7 +231,7 @@ impl Fault {
     pub fn retry_after(self) -> Option<u64> {
         match self {
             Self::NoOrigin { retry_in } => Some(retry_in.as_secs().max(1)),
-            Self::NoPorts | Self::NoDescriptors | Self::Shutdown => Some(5),
+            Self::NoPorts | Self::NoDescriptors | Self::TooManyAsking | Self::Shutdown => Some(5),
             _ => None,
         }
     }
@@ -290,6 +294,7 @@ impl Fault {
             Self::ClientSessions => "refused_client_sessions",
             Self::ClientTracks => "refused_client_tracks",
             Self::OriginsFull => "refused_origins_full",
+            Self::TooManyAsking => "refused_asking",
             Self::NoPorts => "refused_no_ports",
             Self::NoDescriptors => "refused_no_descriptors",
             Self::NoOrigin { .. } => "refused_no_origin",
@@ -351,6 +356,7 @@ impl fmt::Display for Fault {
                 "the address has as many tracks as it may (limits.tracks_per_client)"
             }
             Self::OriginsFull => "every origin has as many sessions as it may",
+            Self::TooManyAsking => "client asks the origin by as many connections as it may",
             Self::NoPorts => "no UDP ports are left (gateway.media_ports)",
             Self::NoDescriptors => "no descriptors are left",
             Self::NoOrigin { retry_in } => {
@@ -400,6 +406,7 @@ mod tests {
             (Fault::ClientTracks, "453 Track limit of this address"),
             (Fault::TooManyTracks, "453 Track limit of a session"),
             (Fault::OriginsFull, "453 Session limit of the origin"),
+            (Fault::TooManyAsking, "503 Connections of this address that only ask"),
             (Fault::NoPorts, "503 No media ports"),
             (Fault::NoDescriptors, "503 No descriptors"),
             (Fault::NoOrigin { retry_in }, "503 Origin down"),

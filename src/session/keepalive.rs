@@ -40,6 +40,11 @@ impl Keepalive {
         self.last = now;
     }
 
+    /// When a request last went to the origin.
+    pub(super) fn last_sent(&self) -> Instant {
+        self.last
+    }
+
     /// When the next one is due: at two fifths of the timeout, so that a lost answer can be
     /// repeated before the origin gives up.
     pub(super) fn due(&self) -> Instant {

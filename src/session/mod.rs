@@ -163,6 +163,10 @@ pub struct Session {
     paced: bool,
     last_media: Instant,
     last_client: Instant,
+    /// When the origin last answered anything.
+    last_answer: Instant,
+    /// The origin whose URLs the mapping knows.
+    mapped: Option<usize>,
     close_when_answered: bool,
     /// The client's connection is gone, its media flow on.
     detached: bool,
@@ -208,6 +212,8 @@ impl Session {
             paced: false,
             last_media: now,
             last_client: now,
+            last_answer: now,
+            mapped: None,
             close_when_answered: false,
             detached: false,
             outputs: VecDeque::new(),
@@ -288,6 +294,7 @@ impl Session {
                 self.link = Link::Down;
                 self.pump(now);
             }
+            Input::OriginFull(index) => self.origin_full(index),
             Input::NoOrigin(fault) => {
                 self.link = Link::Down;
                 self.tried.clear();
@@ -418,6 +425,7 @@ impl Session {
         self.tried.clear();
         self.mapping = None;
         self.unbind_presentation();
+        self.mapped = None;
         self.ids.forget_theirs();
         self.quiet_controls.clear();
     }

@@ -28,7 +28,15 @@ impl Session {
             // Anew for each origin: the one that was tried before may have had another path.
             mapping.client.path = prefix.unwrap_or_default();
         }
-        self.ids.forget_theirs();
+        // URLs and ids that the client was told hold where the same origin is connected to again.
+        if self.mapped != Some(link.index) {
+            self.ids.forget_theirs();
+            if let Some(mapping) = &mut self.mapping {
+                mapping.aliases.clear();
+            }
+        }
+        self.mapped = Some(link.index);
+        self.last_answer = now;
         self.keepalive = Keepalive::new(link.keepalive, now);
         self.origin = Some(link);
         self.silent = false;
@@ -44,6 +52,7 @@ impl Session {
         let Some(status) = head.status() else {
             return self.origin_asks(&head, bytes, head_len, now);
         };
+        self.last_answer = now;
         if let Some(at) = self.requests.find(head.cseq()) {
             if status < 200 {
                 let due = now + self.around.answer_timeout;
@@ -429,6 +438,17 @@ impl Session {
         self.to_origin = super::Outbox::new(self.around.media_queue);
         self.link = Link::Down;
         self.pump(now);
+    }
+
+    /// The session that begins needs another origin; nothing was promised yet.
+    pub(super) fn origin_full(&mut self, index: usize) {
+        self.tried.push(index);
+        self.origin = None;
+        if self.link != Link::Down {
+            self.outputs.push_back(Output::DropOrigin);
+        }
+        self.to_origin = super::Outbox::new(self.around.media_queue);
+        self.link = Link::Down;
     }
 
     pub(super) fn origin_closed(&mut self, now: Instant) {

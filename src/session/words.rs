@@ -92,6 +92,8 @@ pub enum Input {
     Connected(Box<OriginLink>),
     /// Answer to [`Output::Connect`]: this origin was chosen and cannot be reached.
     ConnectFailed(usize),
+    /// The connected origin has no place for the session that begins, another one has.
+    OriginFull(usize),
     /// Answer to [`Output::Connect`]: there is no origin to be had.
     NoOrigin(Fault),
     /// Answer to [`Output::Bind`]: ports toward the client and toward the origin, where asked for.

@@ -86,6 +86,9 @@ pub(super) fn take(
     });
     frames.flush(&mut ways, now);
     frames.count(entry, worker);
+    if from == Side::Origin && frames.relayed > 0 {
+        entry.frames_from_origin_ms.store(now.as_millis().max(1), Relaxed);
+    }
     fed.map(|()| taken)
 }
 

@@ -15,7 +15,7 @@ use crate::{
     config::{Policy, Slot},
     limits::{SESSION_ESTIMATE_KBIT, WORKERS_MAX},
     logger::seldom,
-    origin::{Consulted, Key, Reservation},
+    origin::{Consulted, Key, Purpose, Reservation},
     pipe::Worker,
     plugin::hooks::{Client, Decision, Hooks, Message, PipeKey, SessionKey, Verdict, WorkerLoad},
     proxy::plugins::Hook,
@@ -73,7 +73,7 @@ impl Inner {
         }
     }
 
-    /// The origin that a plugin chooses, reserved; none where none does, or where its choice cannot
+    /// The origin that a plugin chooses, with a place where one is needed; none where none does, or where its choice cannot
     /// be had.
     pub(super) fn ask_upstream(
         &self,
@@ -81,7 +81,7 @@ impl Inner {
         path: &[u8],
         key: &Key,
         exclude: &[usize],
-        now: Instant,
+        (now, purpose): (Instant, Purpose),
         worker: &Worker,
     ) -> Option<Reservation> {
         let table = self.session.table();
@@ -92,7 +92,7 @@ impl Inner {
         let path = String::from_utf8_lossy(path);
         let name = table.slot_name(slot);
         let had = plugins.sticky(self.sticky_key(key));
-        let consulted = table.consult(route, exclude, now, had, |upstreams, sticky| {
+        let consulted = table.consult(route, exclude, (now, purpose), had, |upstreams, sticky| {
             let session = SessionKey {
                 client_ip_hash: plugins.keyed(key.client_hash),
                 path_hash: plugins.keyed(key.path_hash),

@@ -6,13 +6,13 @@ use std::{io, net::TcpStream};
 use log::{debug, warn};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Followed, Inner, ORIGIN, OriginSide, interest, write};
+use super::{Asked, Followed, Inner, ORIGIN, OriginSide, interest, write};
 use crate::{
     auth::Signer,
     clock::Instant,
     limits::TCP_UNSENT_MAX_BYTES,
     logger::seldom,
-    origin::{Keepalive, Key, NoOrigin, Outcome},
+    origin::{Keepalive, Key, NoOrigin, Outcome, Purpose, client_mark},
     pipe::{Interest, Ready, Token, Worker},
     rtsp::{Method, url::Base},
     session::{Fault, Inbox, Input, OriginLink, Side},
@@ -20,7 +20,7 @@ use crate::{
 
 /// Longest time for a TCP connection to an origin; a dead host is found out before a player gives
 /// up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(in crate::proxy) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn start_connect(addr: SocketAddr) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking();
@@ -35,22 +35,19 @@ fn start_connect(addr: SocketAddr) -> io::Result<TcpStream> {
 }
 
 impl Inner {
-    pub(super) fn connect(
-        &mut self,
-        route: usize,
-        path: &[u8],
-        exclude: &[usize],
-        token: Token,
-        worker: &Worker,
-    ) {
+    pub(super) fn connect(&mut self, asked: Asked, token: Token, worker: &Worker) {
         let now = worker.now();
+        let Asked { route, path, exclude, .. } = &asked;
+        let route = *route;
         self.drop_origin(token, worker);
+        let places = self.session.holds_place();
+        let purpose = if places { Purpose::Session } else { Purpose::Asks };
         let attempt = u32::try_from(exclude.len()).unwrap_or(u32::MAX);
         let key = Key::new(self.client_addr.ip().to_canonical(), path, attempt);
-        let chosen = self.ask_upstream(route, path, &key, exclude, now, worker);
+        let chosen = self.ask_upstream(route, path, &key, exclude, (now, purpose), worker);
         let picked = match chosen {
             Some(reservation) => Ok(reservation),
-            None => self.session.table().pick(route, &key, exclude, now),
+            None => self.session.table().pick(route, &key, exclude, purpose, now),
         };
         let reservation = match picked {
             Ok(reservation) => reservation,
@@ -67,6 +64,12 @@ impl Inner {
         let Some(addr) = reservation.addr() else {
             return self.session.handle(Input::ConnectFailed(index), now);
         };
+        if !reservation.has_place() {
+            self.asker = self.shared.askers.enter(self.client_mark(), reservation.id());
+            if self.asker.is_none() {
+                return self.put_off(asked, now);
+            }
+        }
         self.reservation = Some(reservation);
         match start_connect(addr) {
             Ok(stream) => {
@@ -190,6 +193,62 @@ impl Inner {
     pub(super) fn drop_origin(&mut self, token: Token, worker: &Worker) {
         self.drop_socket(token, worker);
         self.reservation = None;
+        self.asker = None;
+        self.put_off = None;
+    }
+
+    /// This client asks by as many connections as it may: tried again in a moment, for as long as an
+    /// answer may take.
+    fn put_off(&mut self, asked: Asked, now: Instant) {
+        let patience = self.shared.generation().config.limits.answer_timeout_s;
+        let until = asked.until.unwrap_or(now + Duration::from_secs(patience.into()));
+        if now < until {
+            self.put_off = Some(Asked { until: Some(until), ..asked });
+        } else {
+            self.session.handle(Input::NoOrigin(Fault::TooManyAsking), now);
+        }
+    }
+
+    /// Time has passed for a connection that was put off.
+    pub(super) fn try_put_off(&mut self, token: Token, worker: &Worker) {
+        if let Some(asked) = self.put_off.take() {
+            self.connect(asked, token, worker);
+        }
+    }
+
+    /// The session is over, or has come to nothing: what is left is a connection that asks.
+    pub(super) fn give_place_back(&mut self) {
+        let mark = self.client_mark();
+        let Some(reservation) = self.reservation.as_mut().filter(|held| held.has_place()) else {
+            return;
+        };
+        reservation.leave_place();
+        self.asker = self.shared.askers.stay(mark, reservation.id());
+    }
+
+    /// A place at the connected origin for the session that begins; where it is full and another one
+    /// is not, the session goes there.
+    pub(super) fn take_place(&mut self, now: Instant) -> Result<(), Fault> {
+        let Some(reservation) = &mut self.reservation else { return Ok(()) };
+        if reservation.take_place() {
+            self.asker = None;
+            return Ok(());
+        }
+        let index = reservation.index();
+        let elsewhere = self
+            .session
+            .route()
+            .is_some_and(|route| self.session.table().has_room(route, &[index], now));
+        if !elsewhere {
+            return Err(Fault::OriginsFull);
+        }
+        self.session.handle(Input::OriginFull(index), now);
+        Ok(())
+    }
+
+    /// Tells this client apart from others where clients are counted.
+    pub(super) fn client_mark(&self) -> u64 {
+        client_mark(self.client_addr.ip())
     }
 
     pub(super) fn drop_socket(&mut self, token: Token, worker: &Worker) {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use log::{debug, info, warn};
 
-use super::{HERE, Inner, LINGER, come_back};
+use super::{Asked, HERE, Inner, LINGER, come_back};
 use crate::{
     auth::Decision,
     clock::Instant,
     config::{Auth, Endpoints},
     logger::seldom,
-    origin::{Keepalive, Outcome},
+    origin::{Keepalive, Outcome, Reason},
     pipe::{Token, Worker},
     proxy::{
         shared::{Facts, lock},
@@ -36,6 +36,9 @@ impl Inner {
             {
                 self.shared.count("sessions_ended");
             }
+            if !self.session.holds_place() {
+                self.give_place_back();
+            }
             self.publish();
         }
     }
@@ -56,10 +59,10 @@ impl Inner {
                 self.session.handle(verdict, now);
             }
             Output::Connect { route, path, exclude } => {
-                self.connect(route, &path, &exclude, token, worker);
+                self.connect(Asked { route, path, exclude, until: None }, token, worker);
             }
             Output::Bind { track, client, origin, first } => {
-                let verdict = self.bind(track, client, origin, first);
+                let verdict = self.bind(track, client, origin, first, now);
                 self.session.handle(verdict, now);
             }
             Output::Find(id) => self.hand_over(id, token, worker),
@@ -145,12 +148,22 @@ impl Inner {
         }
     }
 
-    pub(super) fn bind(&mut self, track: u8, client: bool, origin: bool, first: bool) -> Input {
+    pub(super) fn bind(
+        &mut self,
+        track: u8,
+        client: bool,
+        origin: bool,
+        first: bool,
+        now: Instant,
+    ) -> Input {
         if first && self.admission.is_none() {
             match self.shared.admit(self.client_addr.ip().to_canonical()) {
                 Ok(admission) => self.admission = Some(admission),
                 Err(fault) => return Input::NotBound(fault),
             }
+        }
+        if first && let Err(fault) = self.take_place(now) {
+            return Input::NotBound(fault);
         }
         let client_ip = client.then_some(self.local_ip);
         let origin_ip = origin.then(|| match &self.origin {
@@ -169,16 +182,18 @@ impl Inner {
     }
 
     pub(super) fn seen(&mut self, index: usize, sight: Sight, now: Instant) {
+        let client = self.client_mark();
+        let suspected = |why| Outcome::Suspected { why, client };
         let outcome = match sight {
             Sight::Answered(after) => {
                 let rtt_us = u32::try_from(after.as_micros()).unwrap_or(u32::MAX);
                 Outcome::Answered { rtt_us }
             }
-            Sight::Silent => Outcome::AnswerTimeout,
-            Sight::BadReply => Outcome::BadReply,
-            Sight::ServerError(status) => Outcome::ServerError(status),
-            Sight::Closed => Outcome::ConnectFailed,
-            Sight::MediaSilent => Outcome::MediaSilent,
+            Sight::Silent => suspected(Reason::Timeout),
+            Sight::BadReply => suspected(Reason::BadReply),
+            Sight::ServerError(status) => suspected(Reason::Status(status)),
+            Sight::Closed => suspected(Reason::Closed),
+            Sight::MediaSilent => suspected(Reason::Silent),
             Sight::Keepalive(method) => {
                 if let Some(origin) = self.session.table().origins().get(index) {
                     origin.learn_keepalive(match method {
