@@ -63,6 +63,8 @@ pub const TURN_BYTES: usize = FRAME_MAX_BYTES + 1 + 4;
 pub const UNASKED_MAX: u16 = 64;
 /// Answers that say to wait (1xx) since the last answer that was waited for.
 pub const INTERIM_ANSWERS_MAX: u16 = 64;
+/// Numbers of requests remembered that were given up: what comes late is known for what it is.
+pub const GIVEN_UP_MAX: usize = 16;
 /// Interleaved channels: one byte.
 pub const CHANNELS_MAX: usize = 256;
 

@@ -85,6 +85,7 @@ struct World {
     stalled: bool,
     now: Instant,
     inboxes: [Inbox; 2],
+    granted: laws::farewell::Granted,
     /// What the client asked and has no answer for, by CSeq, in order.
     asked: VecDeque<u32>,
     cseq: u32,
@@ -135,6 +136,7 @@ impl World {
             session: Session::new(around, table, now),
             now,
             inboxes: [Inbox::default(), Inbox::default()],
+            granted: laws::farewell::Granted::default(),
             asked: VecDeque::new(),
             cseq: 0,
             at_origin: Vec::new(),
@@ -163,6 +165,7 @@ impl World {
             }
             98 if self.connected => {
                 self.laws.lost();
+                self.granted.closed();
                 self.session.handle(Input::SideClosed(Side::Origin), self.now);
             }
             _ if self.rng.chance(10) => {
@@ -290,6 +293,7 @@ impl World {
         let at = usize::from(side == Side::Origin);
         loop {
             let (session, laws, now) = (&mut self.session, &mut self.laws, self.now);
+            let granted = &mut self.granted;
             let mut message = false;
             let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
@@ -303,6 +307,7 @@ impl World {
                 Unit::Message { head, .. } => {
                     if side == Side::Origin {
                         laws.came(bytes);
+                        granted.heard(&bytes[..head]);
                     }
                     session.message(side, bytes, head, now);
                     message = true;
@@ -311,6 +316,7 @@ impl World {
                 Unit::Blank { .. } => Feed::Go,
             });
             if fed.is_err() {
+                self.granted.closed();
                 assert_eq!(side, Side::Origin, "the client of this test speaks well");
                 self.laws.lost();
                 self.session.origin_framing_lost(self.now);
@@ -345,6 +351,7 @@ impl World {
             match side {
                 Side::Client => self.to_client.extend_from_slice(&waiting[..taken]),
                 Side::Origin if self.connected => {
+                    self.granted.wrote(&waiting[..taken]);
                     self.to_origin.extend_from_slice(&waiting[..taken]);
                 }
                 Side::Origin => {}
@@ -361,9 +368,12 @@ impl World {
                 let verdict = self.verdict();
                 self.session.handle(Input::Filtered(verdict), self.now);
             }
-            Output::Connect { exclude, .. } => {
+            Output::Connect { exclude, again, .. } => {
                 assert!(!self.connected, "one connection at a time");
-                let free: Vec<usize> = (0..2).filter(|at| !exclude.contains(at)).collect();
+                let free: Vec<usize> = again.map_or_else(
+                    || (0..2).filter(|at| !exclude.contains(at)).collect(),
+                    |at| vec![at],
+                );
                 let input = match free.first() {
                     None => Input::NoOrigin(Fault::OriginGone),
                     Some(at) if self.rng.chance(10) => Input::ConnectFailed(*at),
@@ -405,6 +415,9 @@ impl World {
             }
             Output::DropOrigin => {
                 self.laws.dropped(self.stalled);
+                let left = self.granted.left();
+                assert!(left.is_empty(), "sessions {left:?} are ended before the connection is");
+                self.granted.closed();
                 self.connected = false;
                 self.inboxes[1] = Inbox::default();
                 self.to_origin.clear();
@@ -508,6 +521,20 @@ impl World {
             self.settle();
         }
         assert!(self.ended.is_some());
+        // The origin answers what was under way: it has begun a session that nobody waits for.
+        while let Some(at) = self.at_origin.iter().position(|(_, method)| *method == Method::Setup)
+            && self.connected
+            && self.session.awaits_session()
+        {
+            let (cseq, _) = self.at_origin.remove(at);
+            let answer = format!("RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\nSession: S3\r\n\r\n");
+            self.feed(Side::Origin, answer.as_bytes());
+        }
+        for _ in 0..10 {
+            self.settle();
+        }
+        let left = self.granted.left();
+        assert!(left.is_empty(), "sessions {left:?} of the origin are ended: {:?}", self.ended);
         assert!(self.open.is_empty(), "an ended session relays nothing");
         if self.ended != Some(Fault::Stuck) {
             assert!(self.asked.is_empty(), "every request was answered: {:?}", self.asked);

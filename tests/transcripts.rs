@@ -75,6 +75,7 @@ struct Play {
     origins: VecDeque<Option<Base>>,
     credentials: Option<Credentials>,
     inboxes: [Inbox; 2],
+    granted: laws::farewell::Granted,
     now: Instant,
     port: u16,
     no_ports: bool,
@@ -157,6 +158,7 @@ impl Play {
                 Credentials::new(user, password)
             }),
             inboxes: [Inbox::default(), Inbox::default()],
+            granted: laws::farewell::Granted::default(),
             now,
             port: 20_000,
             no_ports: first("ports").is_some_and(|ports| ports == "none"),
@@ -184,6 +186,7 @@ impl Play {
                 "client comes back" => self.session.handle(Input::Attached, self.now),
                 "origin closes" => {
                     self.laws.lost();
+                    self.granted.closed();
                     self.session.handle(Input::SideClosed(Side::Origin), self.now);
                 }
                 "operator closes" => self.session.handle(Input::End(Fault::Closed), self.now),
@@ -201,13 +204,19 @@ impl Play {
             }
             self.settle();
         }
-        self.out
+        let out = self.out.clone();
+        self.session.handle(Input::End(Fault::Shutdown), self.now);
+        self.settle();
+        let left = self.granted.left();
+        assert!(left.is_empty(), "sessions {left:?} of the origin are ended:\n{}", self.out);
+        out
     }
 
     fn feed(&mut self, side: Side, mut fresh: &[u8]) {
         let at = usize::from(side == Side::Origin);
         loop {
             let (session, laws, now) = (&mut self.session, &mut self.laws, self.now);
+            let granted = &mut self.granted;
             let mut message = false;
             let mut lost = Vec::new();
             if side == Side::Origin {
@@ -229,6 +238,7 @@ impl Play {
                 Unit::Message { head, .. } => {
                     if side == Side::Origin {
                         laws.came(bytes);
+                        granted.heard(&bytes[..head]);
                     }
                     session.message(side, bytes, head, now);
                     message = true;
@@ -270,6 +280,9 @@ impl Play {
             let waiting = outbox.slices().concat();
             outbox.wrote(waiting.len());
             self.laws.left(side, &waiting);
+            if side == Side::Origin {
+                self.granted.wrote(&waiting);
+            }
             if !waiting.is_empty() {
                 let text = show(&laws::ids::hidden(&waiting));
                 write!(self.out, "--- {lane}\n{text}").unwrap();
@@ -288,8 +301,8 @@ impl Play {
                 let verdict = self.filter(slot);
                 self.session.handle(Input::Filtered(verdict), now);
             }
-            Output::Connect { route, exclude, .. } => {
-                let next = self.choose(route, &exclude);
+            Output::Connect { route, exclude, again, .. } => {
+                let next = again.or_else(|| self.choose(route, &exclude));
                 let input = match next {
                     None => Input::NoOrigin(Fault::OriginGone),
                     Some(index) => match self.origins[index].clone() {
@@ -335,6 +348,7 @@ impl Play {
             Output::DropOrigin => {
                 self.inboxes[1] = Inbox::default();
                 self.laws.dropped(false);
+                self.granted.closed();
                 self.does("drop the origin's connection");
             }
             Output::Open(track, plan) => {

@@ -248,6 +248,12 @@ impl Table {
         Err(why_none(field.iter().map(|(_, origin)| origin.as_ref()), now, only))
     }
 
+    /// Another connection to an origin that was chosen before, whatever is thought of it meanwhile.
+    pub fn again(&self, index: usize, purpose: Purpose) -> Option<Reservation> {
+        let mut held = Reservation::new(Arc::clone(self.origins.get(index)?), index);
+        (purpose == Purpose::Asks || held.take_place()).then_some(held)
+    }
+
     /// Whether an origin of this route that is not in `exclude` would take one more session.
     pub fn has_room(&self, route: usize, exclude: &[usize], now: Instant) -> bool {
         let origins = self.routes.get(route).map_or(&[][..], |route| &route.origins);

@@ -115,6 +115,8 @@ struct Asked {
     route: usize,
     path: Vec<u8>,
     exclude: Vec<usize>,
+    /// The very origin that is wanted.
+    again: Option<usize>,
     /// Until when it may wait for others of its client.
     until: Option<Instant>,
 }

@@ -304,7 +304,8 @@ impl Session {
                 if let Some(route) = self.route {
                     self.link = Link::Wanted;
                     let (path, exclude) = (self.path.clone(), self.tried.clone());
-                    self.outputs.push_back(Output::Connect { route, path, exclude });
+                    let again = self.again.as_ref().map(|(index, _)| *index);
+                    self.outputs.push_back(Output::Connect { route, path, exclude, again });
                 }
             }
             Link::Up => {

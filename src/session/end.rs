@@ -2,8 +2,14 @@
 
 use core::time::Duration;
 
-use super::{Fault, Link, Output, Own, Session, Sight, State};
-use crate::{clock::Instant, limits::ASKING_IDLE_MS, rtsp::Method};
+use super::{
+    Fault, Link, Note, Output, Own, Session, Sight, State, client::head_len, cseq::Pending,
+};
+use crate::{
+    clock::Instant,
+    limits::ASKING_IDLE_MS,
+    rtsp::{Head, Method},
+};
 
 /// What a deadline is for: whoever reads the log at night will be grateful.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +60,7 @@ impl Session {
         self.ids.is_known()
             && self.link == Link::Up
             && !self.tracks.is_empty()
-            && self.own.is_empty()
+            && !self.own.open().any(|(_, own)| own.note == Own::Keepalive)
             && self.requests.has_room()
     }
 
@@ -98,7 +104,7 @@ impl Session {
             self.answer_overdue(now);
         }
         if self.own.due().is_some_and(|due| due <= now) {
-            self.own = Default::default();
+            self.own_overdue(now);
         }
         self.forget_overdue_origin_requests(now);
         if self.asking_due().is_some_and(|due| due <= now) {
@@ -110,34 +116,8 @@ impl Session {
             self.keep_alive(now);
         }
         self.pump(now);
-        self.flush_answers();
+        self.flush_answers(now);
         self.check_invariants();
-    }
-
-    fn answer_overdue(&mut self, now: Instant) {
-        if self.link == Link::Up {
-            self.seen(Sight::Silent);
-            if self.tracks.is_empty() {
-                self.silent = true;
-                return self.fail_over(now);
-            }
-        } else if self.link == Link::Wanted {
-            // Connecting has a bound of its own in the shell, which answers.
-            let later = now + self.around.answer_timeout;
-            let open: Vec<usize> = self.requests.open().map(|(at, _)| at).collect();
-            for at in open {
-                if let Some(pending) = self.requests.get_mut(at) {
-                    pending.due = later;
-                }
-            }
-            return;
-        }
-        let overdue: Vec<usize> =
-            self.requests.open().filter(|(_, p)| p.due <= now).map(|(at, _)| at).collect();
-        self.note(Fault::OriginSilent);
-        for at in overdue {
-            self.fail_request(at, Fault::OriginSilent, &[]);
-        }
     }
 
     /// A player that ignores its origin's requests is no reason to end the session.
@@ -180,25 +160,29 @@ impl Session {
         }
         self.deciding = None;
         self.filtering = None;
-        let told = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
+        let told = self.requests.open().any(|(_, p)| p.sent.is_some() && self.ends_whole(p));
         // A keepalive without an answer is nothing to wait for any more.
-        self.own = Default::default();
+        self.forget_own(|own| own == Own::Keepalive);
         if self.link == Link::Up {
             self.keep_listening(now);
         }
+        // Set before the last answers: a client that asked for `Connection: close`, or that does not
+        // read, does not end it again.
+        self.ended = Some(fault);
         self.fail_requests(fault);
         let ids: Vec<u8> = self.tracks.iter().map(|track| track.id).collect();
-        if !ids.is_empty() && !told && self.link == Link::Up && fault != Fault::OriginGone {
-            self.send_own(Own::Teardown, Method::Teardown, now);
+        if self.link == Link::Up && fault != Fault::OriginGone {
+            if !ids.is_empty() && !told {
+                self.send_own(Own::Teardown, Method::Teardown, now);
+            }
+            self.end_strays(now);
         }
         for id in ids {
             self.outputs.push_back(Output::Close(id));
             self.tracks.remove(id);
         }
         self.state = State::Init;
-        // Before the last answers: a client that asked for `Connection: close` does not end it again.
-        self.ended = Some(fault);
-        self.flush_answers();
+        self.flush_answers(now);
         self.outputs.push_back(Output::End(fault));
     }
 
@@ -213,13 +197,24 @@ impl Session {
         for (number, method) in awaited {
             let own = match method {
                 Method::Teardown => Own::Teardown,
-                Method::Setup if self.tracks.is_empty() => Own::Setup,
+                Method::Setup => Own::Setup,
                 _ => continue,
             };
-            self.own.push(b"", method, b"", now + self.around.answer_timeout, own);
-            if let Some((_, pending)) = self.own.last_mut() {
-                pending.sent = Some(number);
+            if own == Own::Teardown
+                && let Some(id) = self.ids.theirs(self.ids.number())
+            {
+                self.farewells.push((number, id.to_vec()));
             }
+            self.await_late(number, own, method, now);
         }
+    }
+
+    /// Whether a request of the client ends all of its session at the origin.
+    fn ends_whole(&self, pending: &Pending<Note>) -> bool {
+        let one = || {
+            let head = Head::parse(pending.raw.get(..head_len(&pending.raw)?)?).ok()?;
+            self.tracks.by_url(head.uri()?)
+        };
+        pending.method == Method::Teardown && (self.tracks.len() < 2 || one().is_none())
     }
 }

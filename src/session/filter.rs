@@ -241,13 +241,7 @@ impl Session {
         };
         let answer = self.answer_of(refusal, Some(&pending.asked), told);
         match method {
-            Method::Setup if done && self.tracks.is_empty() => {
-                if let Some(session) = head.session() {
-                    self.ids.learn(session.id, number);
-                }
-                self.send_own(Own::Teardown, Method::Teardown, now);
-                self.ids.forget_theirs();
-            }
+            Method::Setup if done => self.disown(head, now),
             Method::Play | Method::Record if done => {
                 self.send_own(Own::Pause, Method::Pause, now);
             }
@@ -255,7 +249,7 @@ impl Session {
                 self.state = State::Ready;
                 self.media_promised = false;
             }
-            Method::Teardown if done => self.torn_down(at),
+            Method::Teardown if done => self.torn_down(at, now),
             _ => {}
         }
         if let Some(setup) = setup {

@@ -30,6 +30,7 @@
 mod answer;
 mod asked;
 mod base;
+mod carry;
 mod client;
 mod cseq;
 mod end;
@@ -67,6 +68,7 @@ pub use self::{
 };
 pub use crate::pipe::{Kind as Flow, Side};
 use crate::{
+    auth::Signer,
     clock::Instant,
     limits::{DESCRIBED_HOLDS_MS, REPLY_QUEUE_SOFT_BYTES},
     origin::Table,
@@ -88,6 +90,12 @@ struct Note {
     setup: Option<SetupNote>,
     signed: u8,
     retried: bool,
+    /// An origin failed over it; it is carried to one other at most.
+    carried: bool,
+    /// Its origin was connected to again, since it hung up with its challenge.
+    rejoined: bool,
+    /// It has had its second time for an answer.
+    patient: bool,
     not_before: Option<Instant>,
     sent_at: Instant,
     /// Which session of the connection it was asked in.
@@ -165,6 +173,18 @@ pub struct Session {
     last_client: Instant,
     /// When the origin last answered anything.
     last_answer: Instant,
+    /// Whether the connection to the origin has had an answer to anything.
+    answered_here: bool,
+    /// Numbers of requests that were given up: their answers may still come.
+    given_up: VecDeque<u32>,
+    /// The origin to connect to again, and what is known of its challenge.
+    again: Option<(usize, Option<Signer>)>,
+    /// After the end: the TEARDOWNs that went out, by number and id.
+    farewells: Vec<(u32, Vec<u8>)>,
+    /// Number of the newest SETUP that was granted.
+    last_setup: Option<u32>,
+    /// Ids of sessions that the origin began beside the one that is known by its first id.
+    strays: Vec<Vec<u8>>,
     /// The origin whose URLs the mapping knows.
     mapped: Option<usize>,
     close_when_answered: bool,
@@ -213,6 +233,12 @@ impl Session {
             last_media: now,
             last_client: now,
             last_answer: now,
+            answered_here: false,
+            given_up: VecDeque::new(),
+            again: None,
+            farewells: Vec::new(),
+            last_setup: None,
+            strays: Vec::new(),
             mapped: None,
             close_when_answered: false,
             detached: false,
@@ -235,7 +261,7 @@ impl Session {
             Side::Client => self.client_message(bytes, head, now),
             Side::Origin => self.origin_message(bytes, head, now),
         }
-        self.flush_answers();
+        self.flush_answers(now);
         self.check_invariants();
     }
 
@@ -290,6 +316,7 @@ impl Session {
             Input::Connected(link) => self.connected(*link, now),
             Input::ConnectFailed(index) => {
                 self.tried.push(index);
+                self.again = None;
                 self.silent = false;
                 self.link = Link::Down;
                 self.pump(now);
@@ -298,6 +325,7 @@ impl Session {
             Input::NoOrigin(fault) => {
                 self.link = Link::Down;
                 self.tried.clear();
+                self.again = None;
                 let silent = core::mem::take(&mut self.silent) && fault == Fault::OriginGone;
                 let fault = if silent { Fault::OriginSilent } else { fault };
                 self.note(fault);
@@ -313,7 +341,7 @@ impl Session {
             Input::SideClosed(Side::Origin) => self.origin_closed(now),
             Input::End(fault) => self.end(fault, now),
         }
-        self.flush_answers();
+        self.flush_answers(now);
         self.check_invariants();
     }
 
@@ -418,6 +446,12 @@ impl Session {
         self.ended.is_some() && !self.own.is_empty()
     }
 
+    /// Whether the answer to a SETUP is still to be heard after the end: the origin may have begun a
+    /// session that has to be ended.
+    pub fn awaits_session(&self) -> bool {
+        self.ended.is_some() && self.own.open().any(|(_, own)| own.note == Own::Setup)
+    }
+
     fn unbind(&mut self) {
         self.route = None;
         self.link = Link::Down;
@@ -440,14 +474,13 @@ impl Session {
         }
     }
 
-    fn flush_answers(&mut self) {
+    fn flush_answers(&mut self, now: Instant) {
         while let Some(answer) = self.requests.ready() {
             if self.detached {
                 continue; // nobody is there to hear it
             }
             if self.to_client.push_reply(&answer).is_err() && self.ended.is_none() {
-                self.ended = Some(Fault::Stuck);
-                self.outputs.push_back(Output::End(Fault::Stuck));
+                self.end(Fault::Stuck, now);
             }
         }
         if self.close_when_answered
@@ -456,8 +489,7 @@ impl Session {
             && self.deciding.is_none()
             && self.ended.is_none()
         {
-            self.ended = Some(Fault::ClientGone);
-            self.outputs.push_back(Output::End(Fault::ClientGone));
+            self.end(Fault::ClientGone, now);
         }
     }
 

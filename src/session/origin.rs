@@ -1,7 +1,7 @@
 //! What an origin answers, to the client's requests and to our own, and what happens when it is gone.
 
 use super::{
-    Fault, Input, Leg, Link, OriginLink, Output, Plan, Session, Side, Sight, State, Track,
+    Fault, Input, Leg, Link, OriginLink, Output, Own, Plan, Session, Side, Sight, State, Track,
     answer::head_of,
     client::{RETRY_AFTER_MS, head_len},
     filter::Subject,
@@ -14,7 +14,7 @@ use crate::{
     clock::Instant,
     config::{Auth, Redirect},
     limits::{SESSION_ID_MAX_BYTES, TRACKS_MAX},
-    rtsp::{Head, Method, Url, sdp, write},
+    rtsp::{Head, Method, Url, sdp},
 };
 
 /// How often a request is signed anew: once for the first challenge, once for a stale nonce.
@@ -28,15 +28,21 @@ impl Session {
             // Anew for each origin: the one that was tried before may have had another path.
             mapping.client.path = prefix.unwrap_or_default();
         }
-        // URLs and ids that the client was told hold where the same origin is connected to again.
+        // Ids that the client was told hold where the same origin is connected to again.
         if self.mapped != Some(link.index) {
             self.ids.forget_theirs();
-            if let Some(mapping) = &mut self.mapping {
-                mapping.aliases.clear();
-            }
         }
         self.mapped = Some(link.index);
         self.last_answer = now;
+        self.answered_here = false;
+        let mut link = link;
+        if let Some((index, signer)) = self.again.take()
+            && index == link.index
+            && link.signer.is_some()
+            && signer.is_some()
+        {
+            link.signer = signer;
+        }
         self.keepalive = Keepalive::new(link.keepalive, now);
         self.origin = Some(link);
         self.silent = false;
@@ -53,6 +59,7 @@ impl Session {
             return self.origin_asks(&head, bytes, head_len, now);
         };
         self.last_answer = now;
+        self.answered_here = true;
         if let Some(at) = self.requests.find(head.cseq()) {
             if status < 200 {
                 let due = now + self.around.answer_timeout;
@@ -69,6 +76,12 @@ impl Session {
             }
             self.unasked.awaited();
             self.own_answered(at, status, &head, now);
+        } else if let Some(at) =
+            head.cseq().and_then(|cseq| self.given_up.iter().position(|n| *n == cseq))
+        {
+            if status >= 200 {
+                self.given_up.remove(at); // late, and of no use any more
+            }
         } else {
             self.note(Fault::OriginReply);
             self.origin_unasked(now);
@@ -117,11 +130,17 @@ impl Session {
             }
             461 if method == Method::Setup && self.try_next_transport(at, now) => return,
             500 | 502..=504
-                if matches!(method, Method::Describe | Method::Setup | Method::Announce)
-                    && self.another_origin_left() =>
+                if matches!(method, Method::Describe | Method::Setup)
+                    && self.another_origin_left()
+                    && self
+                        .requests
+                        .open()
+                        .filter(|(_, pending)| pending.sent.is_some())
+                        .count()
+                        == 1 =>
             {
                 self.seen(Sight::ServerError(status));
-                return self.fail_over(now);
+                return self.fail_over(None, now);
             }
             500..=599 => self.seen(Sight::ServerError(status)),
             _ => self.seen(Sight::Answered(now.since(sent_at))),
@@ -177,7 +196,7 @@ impl Session {
                     self.state = State::Ready;
                     self.media_promised = false;
                 }
-                Method::Teardown => self.torn_down(at),
+                Method::Teardown => self.torn_down(at, now),
                 _ => {}
             }
         } else if let Some(setup) = self.requests.get(at).and_then(|p| p.note.setup) {
@@ -209,7 +228,7 @@ impl Session {
             state == State::Playing && self.tracks.iter().any(|track| track.steady);
     }
 
-    pub(super) fn torn_down(&mut self, at: usize) {
+    pub(super) fn torn_down(&mut self, at: usize, now: Instant) {
         let uri = self.requests.get(at).and_then(|pending| {
             let head = Head::parse(pending.raw.get(..head_len(&pending.raw)?)?).ok()?;
             head.uri().map(<[u8]>::to_vec)
@@ -220,32 +239,56 @@ impl Session {
                 self.tracks.remove(id);
                 self.outputs.push_back(Output::Close(id));
             }
-            _ => self.reset_after_teardown(),
+            _ => {
+                // What was set up behind it is not ended by it, though it is answered later.
+                if self.requests.get(at).is_some_and(|pending| pending.sent < self.last_setup) {
+                    self.send_own(Own::Teardown, Method::Teardown, now);
+                }
+                self.end_strays(now);
+                self.reset_after_teardown();
+            }
         }
     }
 
     fn set_up(&mut self, at: usize, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
-        let Some(pending) = self.requests.get(at) else { return };
-        let Some(setup) = pending.note.setup else { return };
+        if let Err(fault) = self.try_set_up(at, head, bytes, head_len, now) {
+            self.disown(head, now);
+            self.fail(at, fault);
+        }
+    }
+
+    /// What the origin has granted becomes a track; an error: nobody will use it.
+    fn try_set_up(
+        &mut self,
+        at: usize,
+        head: &Head<'_>,
+        bytes: &[u8],
+        head_len: usize,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        let Some(pending) = self.requests.get(at) else { return Ok(()) };
+        let Some(setup) = pending.note.setup else { return Ok(()) };
         let (raw, sent_at) = (pending.raw.clone(), pending.note.sent_at);
-        let Some(asked_len) = super::client::head_len(&raw) else { return };
-        let Ok(asked) = Head::parse(raw.get(..asked_len).unwrap_or_default()) else { return };
+        let number = pending.sent;
+        let asked_len = super::client::head_len(&raw).unwrap_or(0);
+        let asked = Head::parse(raw.get(..asked_len).unwrap_or_default());
+        let asked = asked.map_err(|_| Fault::Malformed)?;
         let answer = head.header("Transport").map(|header| header.value);
         let link = self.origin.as_ref().and_then(|link| self.table.origins().get(link.index));
         let own = |ip| link.is_some_and(|origin| origin.has_addr(ip));
         let Some((origin, doubted)) = negotiate::granted(answer, setup.asked, own) else {
-            return self.fail(at, Fault::OriginReply);
+            return Err(Fault::OriginReply);
         };
         if doubted {
             self.note(Fault::OriginSource);
         }
         if head.session().is_some_and(|session| session.id.len() > SESSION_ID_MAX_BYTES) {
             // No request of the session could be told from a stranger's.
-            return self.fail(at, Fault::OriginReply);
+            return Err(Fault::OriginReply);
         }
         let wanted = asked.header("Transport").map(|header| header.value).unwrap_or_default();
         let Ok(choice) = negotiate::choose(wanted, setup.spec, self.around.client_ip) else {
-            return self.fail(at, Fault::NoTransport);
+            return Err(Fault::NoTransport);
         };
         let transport = negotiate::toward_client(
             answer,
@@ -268,15 +311,18 @@ impl Session {
         let plan = Plan { client: setup.client, origin };
         let track = Track { id: setup.track, url, plan, steady: !quiet };
         if self.tracks.put(track).is_err() {
-            return self.fail(at, Fault::TooManyTracks);
+            return Err(Fault::TooManyTracks);
         }
         self.outputs.push_back(Output::Open(setup.track, plan));
         if self.state == State::Init {
             self.state = State::Ready;
             self.last_client = now;
         }
+        self.last_setup = self.last_setup.max(number);
+        self.note_stray(head);
         self.seen(Sight::Answered(now.since(sent_at)));
         self.pass_answer(at, head, bytes, head_len, Some(transport), None);
+        Ok(())
     }
 
     fn pass_answer(
@@ -322,8 +368,13 @@ impl Session {
             return false;
         }
         if let Some(pending) = self.requests.get_mut(at) {
-            pending.sent = None;
             pending.note.signed += 1;
+        }
+        if self.challenged_and_closing(head, now) {
+            return true;
+        }
+        if let Some(pending) = self.requests.get_mut(at) {
+            pending.sent = None;
         }
         self.pump(now);
         true
@@ -413,33 +464,6 @@ impl Session {
             .collect();
     }
 
-    fn another_origin_left(&self) -> bool {
-        let origins = self.route_config(|route| route.origins.len()).unwrap_or(0);
-        self.tracks.is_empty() && self.tried.len() + 1 < origins
-    }
-
-    /// Another origin of the route, before the client was promised anything by this one.
-    pub(super) fn fail_over(&mut self, now: Instant) {
-        if let Some(origin) = self.origin.take() {
-            self.tried.push(origin.index);
-        }
-        let open: Vec<usize> = self.requests.open().map(|(at, _)| at).collect();
-        for at in open {
-            if let Some(pending) = self.requests.get_mut(at) {
-                pending.sent = None;
-                pending.note.signed = 0;
-                pending.note.not_before = None;
-                pending.due = now + self.around.answer_timeout;
-            }
-        }
-        if self.link == Link::Up {
-            self.outputs.push_back(Output::DropOrigin);
-        }
-        self.to_origin = super::Outbox::new(self.around.media_queue);
-        self.link = Link::Down;
-        self.pump(now);
-    }
-
     /// The session that begins needs another origin; nothing was promised yet.
     pub(super) fn origin_full(&mut self, index: usize) {
         self.tried.push(index);
@@ -449,46 +473,6 @@ impl Session {
         }
         self.to_origin = super::Outbox::new(self.around.media_queue);
         self.link = Link::Down;
-    }
-
-    pub(super) fn origin_closed(&mut self, now: Instant) {
-        let tearing = self.requests.open().any(|(_, p)| p.method == Method::Teardown);
-        if self.link == Link::Wanted {
-            return; // that was the one before: another is being connected to
-        }
-        self.outputs.push_back(Output::DropOrigin);
-        if self.link != Link::Up {
-            return;
-        }
-        self.link = Link::Down;
-        if tearing {
-            // Some recorders hang up in place of an answer: what was asked for has happened.
-            self.answer_teardowns();
-            self.reset_after_teardown();
-        } else if !self.tracks.is_empty() {
-            self.seen(Sight::Closed);
-            return self.end(Fault::OriginGone, now);
-        } else if self.requests.open().any(|(_, pending)| pending.sent.is_some()) {
-            self.seen(Sight::Closed);
-            return self.fail_over(now);
-        }
-        self.origin = None;
-        self.to_origin = super::Outbox::new(self.around.media_queue);
-        self.pump(now);
-    }
-
-    fn answer_teardowns(&mut self) {
-        let open: Vec<(usize, Vec<u8>, Method)> =
-            self.requests.open().map(|(at, p)| (at, p.asked.clone(), p.method)).collect();
-        for (at, cseq, method) in open {
-            if method == Method::Teardown {
-                let mut answer = Vec::new();
-                write::response(&mut answer, self.version, 200, Some(&cseq), &[], b"");
-                self.requests.answer(at, answer);
-            } else {
-                self.fail_request(at, Fault::OriginGone, &[]);
-            }
-        }
     }
 
     /// A framing error of the origin: nothing that follows can be understood.

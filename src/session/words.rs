@@ -146,6 +146,8 @@ pub enum Output {
         path: Vec<u8>,
         /// Origins tried for this session already.
         exclude: Vec<usize>,
+        /// The very origin to connect to again.
+        again: Option<usize>,
     },
     /// Bind port pairs for this track.
     Bind {

@@ -320,9 +320,10 @@ impl World {
         let answer = match output {
             Output::Authenticate(scheme) => self.authenticate(scheme),
             Output::Filter(_) => Input::Filtered(self.verdict()),
-            Output::Connect { exclude, .. } => {
+            Output::Connect { exclude, again, .. } => {
                 assert!(!self.connected, "one connection at a time");
-                match (0..self.bases.len()).find(|at| !exclude.contains(at)) {
+                let free = (0..self.bases.len()).find(|at| !exclude.contains(at));
+                match again.or(free) {
                     None => Input::NoOrigin(Fault::OriginGone),
                     Some(index) if self.chance.chance(3) => Input::ConnectFailed(index),
                     Some(index) => {

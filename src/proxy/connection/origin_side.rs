@@ -44,7 +44,9 @@ impl Inner {
         let purpose = if places { Purpose::Session } else { Purpose::Asks };
         let attempt = u32::try_from(exclude.len()).unwrap_or(u32::MAX);
         let key = Key::new(self.client_addr.ip().to_canonical(), path, attempt);
-        let chosen = self.ask_upstream(route, path, &key, exclude, (now, purpose), worker);
+        let again = asked.again.and_then(|index| self.session.table().again(index, purpose));
+        let chosen =
+            again.or_else(|| self.ask_upstream(route, path, &key, exclude, (now, purpose), worker));
         let picked = match chosen {
             Some(reservation) => Ok(reservation),
             None => self.session.table().pick(route, &key, exclude, purpose, now),

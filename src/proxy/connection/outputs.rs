@@ -1,6 +1,9 @@
 //! Carries out what a session wants done, and answers what it asks.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 use std::sync::Arc;
 
 use log::{debug, info, warn};
@@ -58,8 +61,8 @@ impl Inner {
                 let verdict = self.filter(slot, worker);
                 self.session.handle(verdict, now);
             }
-            Output::Connect { route, path, exclude } => {
-                self.connect(Asked { route, path, exclude, until: None }, token, worker);
+            Output::Connect { route, path, exclude, again } => {
+                self.connect(Asked { route, path, exclude, again, until: None }, token, worker);
             }
             Output::Bind { track, client, origin, first } => {
                 let verdict = self.bind(track, client, origin, first, now);
@@ -226,7 +229,13 @@ impl Inner {
     }
 
     pub(super) fn ended(&mut self, fault: Fault, now: Instant) {
-        self.closing = Some(now + LINGER);
+        // As long as an origin may take to say that it has begun a session.
+        let patience = if self.session.awaits_session() {
+            Duration::from_secs(self.shared.generation().config.limits.answer_timeout_s.into())
+        } else {
+            LINGER
+        };
+        self.closing = Some(now + patience);
         self.shared.count(fault.counter());
         if self.admission.take().is_some() {
             self.shared.count("sessions_ended");
