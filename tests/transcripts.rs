@@ -142,7 +142,9 @@ impl Play {
             ids: laws::ids::source(),
             answer_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
-            silence_timeout: Duration::from_secs(10),
+            silence_timeout: Duration::from_millis(millis(
+                &first("silence").unwrap_or("10".into()),
+            )),
             media_queue: Bounds { bytes: 65_536, age: Duration::from_secs(2) },
             detach: first("detach").is_some(),
             aliases: [7; 32].into(),
@@ -192,6 +194,7 @@ impl Play {
                 "operator closes" => self.session.handle(Input::End(Fault::Closed), self.now),
                 "media flows" => {
                     self.session.alive(Side::Origin, self.now);
+                    self.session.media_came(self.now);
                     self.session.alive(Side::Client, self.now);
                 }
                 lane => {

@@ -44,6 +44,8 @@ pub struct Signer {
     signed: u32,
     /// Challenges that came after at most one signed request each.
     in_a_row: u8,
+    /// An answer by SHA-256 was refused where MD5 was offered too.
+    weak: bool,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,7 @@ struct Digest {
 impl Signer {
     /// Signs as `credentials`. `seed` is random; the client nonces follow from it.
     pub fn new(credentials: Credentials, seed: u64) -> Self {
-        Self { credentials, seed, scheme: None, signed: 0, in_a_row: 0 }
+        Self { credentials, seed, scheme: None, signed: 0, in_a_row: 0, weak: false }
     }
 
     /// Takes the WWW-Authenticate values of a 401 and says whether to send the request again,
@@ -75,19 +77,27 @@ impl Signer {
     /// nonce again and not stale, or one more new nonce after
     /// [`CHALLENGES_IN_A_ROW_MAX`] of them, each after one signed request).
     ///
-    /// SHA-256 goes before MD5. Basic, which shows the password to the wire, is used only when no
+    /// SHA-256 goes before MD5, unless it was refused: cameras exist that offer both and know one.
+    /// Basic, which shows the password to the wire, is used only when no
     /// digest that we understand is offered.
     pub fn challenge(&mut self, values: &[&[u8]]) -> bool {
         let offers: Vec<Challenge<'_>> =
             values.iter().filter_map(|value| digest::parse(value)).flatten().collect();
-        let best = offers
+        let mut known: Vec<(Digest, bool)> = offers
             .iter()
             .filter_map(|offer| Some((self.understand(offer)?, is_stale(offer))))
-            .max_by_key(|(digest, _)| digest.algorithm);
+            .collect();
+        self.weak |= self.refused_strong() && known.iter().all(|(_, stale)| !stale);
+        if self.weak && known.iter().any(|(digest, _)| digest.algorithm == Algorithm::Md5) {
+            known.retain(|(digest, _)| digest.algorithm == Algorithm::Md5);
+        }
+        let best = known.into_iter().max_by_key(|(digest, _)| digest.algorithm);
         let (scheme, repeats) = match best {
             Some((digest, stale)) => {
                 let old = match &self.scheme {
-                    Some(Scheme::Digest(old)) => old.nonce == digest.nonce,
+                    Some(Scheme::Digest(old)) => {
+                        old.nonce == digest.nonce && old.algorithm == digest.algorithm
+                    }
                     _ => false,
                 };
                 (Scheme::Digest(Box::new(digest)), old && !stale)
@@ -104,6 +114,15 @@ impl Signer {
         self.scheme = Some(scheme);
         self.signed = 0;
         true
+    }
+
+    /// Whether a request that was just signed by SHA-256 was refused.
+    fn refused_strong(&self) -> bool {
+        let strong = |scheme: &Scheme| match scheme {
+            Scheme::Digest(digest) => digest.algorithm != Algorithm::Md5,
+            Scheme::Basic => false,
+        };
+        self.signed == 1 && self.scheme.as_ref().is_some_and(strong)
     }
 
     /// The value of Authorization for a request with exactly this URI on its request line. None
@@ -310,6 +329,27 @@ mod tests {
         assert!(signer.challenge(&[MD5]));
         sign(&mut signer);
         assert!(signer.challenge(&[b"Digest realm=\"cam\", nonce=\"n1\", stale=true"]));
+    }
+
+    #[test]
+    fn md5_is_tried_where_sha_256_is_offered_and_refused() {
+        let mut signer = signer();
+        assert!(signer.challenge(&[SHA, MD5]));
+        assert!(sign(&mut signer).contains("SHA-256"));
+        assert!(signer.challenge(&[SHA, MD5]), "the same nonces again");
+        assert!(!sign(&mut signer).contains("SHA-256"));
+        assert!(!signer.challenge(&[SHA, MD5]), "then the password is wrong");
+
+        let mut signer = self::signer();
+        assert!(signer.challenge(&[SHA, MD5]));
+        for _ in 0..3 {
+            sign(&mut signer);
+        }
+        assert!(signer.challenge(&[
+            b"Digest realm=\"cam\", nonce=\"n3\", algorithm=SHA-256",
+            b"Digest realm=\"cam\", nonce=\"n4\"",
+        ]));
+        assert!(sign(&mut signer).contains("SHA-256"), "an expired nonce is no refusal");
     }
 
     #[test]

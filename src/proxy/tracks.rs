@@ -263,7 +263,8 @@ impl TrackSockets {
                 Path::Frames => continue,
             };
             let since = |ms: &AtomicU64| Instant::from_millis(ms.load(Relaxed));
-            session.alive(Side::Origin, since(&counters.media_from_origin_ms));
+            session.alive(Side::Origin, since(&counters.last_from_origin_ms));
+            session.media_came(since(&counters.media_from_origin_ms));
             session.alive(Side::Client, since(&counters.last_from_client_ms));
             ended |= counters.origin_said_bye.load(Relaxed);
         }

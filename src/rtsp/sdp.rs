@@ -51,6 +51,17 @@ pub fn medias(sdp: &[u8]) -> impl Iterator<Item = Media<'_>> {
     )
 }
 
+/// Media sections that their server receives (`a=sendonly`, the talk of ONVIF), by their number.
+pub fn received(sdp: &[u8]) -> impl Iterator<Item = usize> {
+    let mut media: Option<usize> = None;
+    lines(sdp).filter_map(move |(_, line)| {
+        if line.starts_with(b"m=") {
+            media = Some(media.map_or(0, |index| index + 1));
+        }
+        line.trim_ascii_end().eq_ignore_ascii_case(b"a=sendonly").then_some(media)?
+    })
+}
+
 /// Lines with their line end as a span, and without it as bytes.
 fn lines(sdp: &[u8]) -> impl Iterator<Item = (Range<usize>, &[u8])> {
     let mut at = 0;
@@ -80,6 +91,13 @@ mod tests {
         assert_eq!(found, expected.map(|(value, media)| (value.to_owned(), media)));
         let kinds: Vec<&[u8]> = medias(sdp.as_bytes()).map(|media| media.kind).collect();
         assert_eq!(kinds, [&b"video"[..], b"audio"]);
+    }
+
+    #[test]
+    fn what_the_server_receives_is_told_by_section() {
+        let sdp = b"v=0\r\na=sendonly\r\nm=video 0 RTP/AVP 96\r\na=recvonly\r\n\
+                    m=audio 0 RTP/AVP 0\r\na=SendOnly \r\nm=audio 0 RTP/AVP 0\r\n";
+        assert_eq!(received(sdp).collect::<Vec<_>>(), [1], "of the session it says nothing");
     }
 
     #[test]

@@ -416,6 +416,7 @@ impl Session {
         self.state = State::Init;
         self.media_promised = false;
         self.pace(false);
+        self.heard = false;
         self.tried.clear();
     }
 }

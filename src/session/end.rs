@@ -77,13 +77,6 @@ impl Session {
         rests.then(|| last + Duration::from_millis(ASKING_IDLE_MS))
     }
 
-    fn silence_due(&self) -> Option<Instant> {
-        let watched = self.media_promised
-            && self.state == State::Playing
-            && !self.around.silence_timeout.is_zero();
-        watched.then(|| self.last_media + self.around.silence_timeout)
-    }
-
     /// Time has passed.
     pub fn tick(&mut self, now: Instant) {
         if self.ended.is_some() {
@@ -93,7 +86,7 @@ impl Session {
             return;
         }
         self.excuse_origin(now);
-        if self.silence_due().is_some_and(|due| due <= now) {
+        if self.silence_due().is_some_and(|due| due <= now) && !self.asks_if_alive(now) {
             self.seen(Sight::MediaSilent);
             return self.end(Fault::MediaSilent, now);
         }
@@ -162,7 +155,7 @@ impl Session {
         self.filtering = None;
         let told = self.requests.open().any(|(_, p)| p.sent.is_some() && self.ends_whole(p));
         // A keepalive without an answer is nothing to wait for any more.
-        self.forget_own(|own| own == Own::Keepalive);
+        self.forget_own(|own| matches!(own, Own::Keepalive | Own::Probe));
         if self.link == Link::Up {
             self.keep_listening(now);
         }

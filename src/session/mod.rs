@@ -47,6 +47,7 @@ mod own;
 mod pace;
 mod reach;
 mod rewrite;
+mod silence;
 mod tracks;
 mod unasked;
 mod words;
@@ -117,6 +118,8 @@ struct SetupNote {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Own {
     Keepalive,
+    /// Whether it is alive, since its media stay away.
+    Probe,
     Teardown,
     /// After a PLAY or RECORD whose answer a filter kept from the client.
     Pause,
@@ -169,7 +172,17 @@ pub struct Session {
     media_promised: bool,
     /// The player reads at its own pace and the origin sends at that.
     paced: bool,
+    /// When a range ends that was asked for: silence after that is no fault.
+    promised_until: Option<Instant>,
+    /// When RTP or RTCP of the origin last came, or its media were promised.
     last_media: Instant,
+    last_rtp: Instant,
+    /// The origin said BYE, and no RTP has come since.
+    said_bye: bool,
+    /// Anything of the media, reports too, has come in this session.
+    heard: bool,
+    /// Since when it is asked whether an origin whose media stay away is alive.
+    probed: Option<Instant>,
     last_client: Instant,
     /// When the origin last answered anything.
     last_answer: Instant,
@@ -230,7 +243,12 @@ impl Session {
             keepalive: Keepalive::new(None, now),
             media_promised: false,
             paced: false,
+            promised_until: None,
             last_media: now,
+            last_rtp: Instant::START,
+            said_bye: false,
+            heard: false,
+            probed: None,
             last_client: now,
             last_answer: now,
             answered_here: false,
@@ -275,10 +293,11 @@ impl Session {
         now: Instant,
     ) -> Option<FrameRoute> {
         let (flow, route) = self.tracks.route(from, channel)?;
+        self.alive(from, now);
         match (from, flow) {
             (Side::Origin, Flow::Rtcp) if says_bye(payload) => self.media_ended(),
-            (Side::Origin, Flow::Rtcp) => {}
-            _ => self.alive(from, now),
+            (Side::Origin, Flow::Rtp) => self.media_came(now),
+            _ => {}
         }
         Some(route)
     }
@@ -288,14 +307,36 @@ impl Session {
     pub fn alive(&mut self, side: Side, at: Instant) {
         match side {
             Side::Client => self.last_client = self.last_client.max(at),
-            Side::Origin => self.last_media = self.last_media.max(at),
+            Side::Origin => {
+                if at > self.last_media {
+                    self.last_media = at;
+                    self.probed = None;
+                }
+                self.heard |= at > Instant::START;
+            }
         }
     }
 
+    /// RTP of the origin came: after a BYE it is promised again.
+    pub fn media_came(&mut self, at: Instant) {
+        if at > self.last_rtp {
+            self.last_rtp = at;
+            if core::mem::take(&mut self.said_bye) {
+                self.media_promised = self.state == State::Playing && self.has_steady();
+            }
+        }
+    }
+
+    /// Whether silence of any of its tracks would be a fault.
+    fn has_steady(&self) -> bool {
+        self.tracks.iter().any(|track| track.steady)
+    }
+
     /// The origin said that its media is at an end (RTCP BYE, the end of a recording): silence is
-    /// no fault until the next PLAY.
+    /// no fault until RTP comes again, or the next PLAY.
     pub fn media_ended(&mut self) {
         self.media_promised = false;
+        self.said_bye = true;
     }
 
     /// An answer to an output, or news.

@@ -8,13 +8,14 @@ use super::{
     keepalive::Keepalive,
     negotiate,
     rewrite::{self, AnswerChange, Told},
+    silence,
     unasked::Unasked,
 };
 use crate::{
     clock::Instant,
     config::{Auth, Redirect},
-    limits::{SESSION_ID_MAX_BYTES, TRACKS_MAX},
-    rtsp::{Head, Method, Url, sdp},
+    limits::SESSION_ID_MAX_BYTES,
+    rtsp::{Head, Method, Url},
 };
 
 /// How often a request is signed anew: once for the first challenge, once for a stale nonce.
@@ -59,6 +60,7 @@ impl Session {
             return self.origin_asks(&head, bytes, head_len, now);
         };
         self.last_answer = now;
+        self.probed = None;
         self.answered_here = true;
         if let Some(at) = self.requests.find(head.cseq()) {
             if status < 200 {
@@ -190,6 +192,7 @@ impl Session {
                 Method::Play => {
                     self.plays(State::Playing, now);
                     self.set_pace(at, head);
+                    self.promised_until = self.range_ends(at, head, now);
                 }
                 Method::Record => self.plays(State::Recording, now),
                 Method::Pause if self.state != State::Init => {
@@ -224,8 +227,9 @@ impl Session {
         self.last_media = now;
         self.last_client = now;
         self.outputs.push_back(Output::Flows);
-        self.media_promised =
-            state == State::Playing && self.tracks.iter().any(|track| track.steady);
+        self.media_promised = state == State::Playing && self.has_steady();
+        self.said_bye = false;
+        self.probed = None;
     }
 
     pub(super) fn torn_down(&mut self, at: usize, now: Instant) {
@@ -303,7 +307,8 @@ impl Session {
         let url = asked.uri().unwrap_or_default().to_vec();
         let there = self.mapping.as_ref().map(|mapping| mapping.to_origin(&url));
         let there = there.as_deref().unwrap_or(&url);
-        let quiet = self.quiet_controls.iter().any(|control| there.ends_with(control));
+        let quiet =
+            self.quiet_controls.iter().any(|control| silence::is_control_of(there, control));
         if let Some(old) = self.tracks.by_url(&url).map(|track| track.id) {
             self.tracks.remove(old);
             self.outputs.push_back(Output::Close(old));
@@ -444,24 +449,6 @@ impl Session {
             (None, Some(Redirect::Pass)) => Ok(None),
             (None, _) => Err(Fault::Redirect),
         }
-    }
-
-    /// Remembers which tracks may be silent: what is neither audio nor video.
-    fn learn_quiet(&mut self, body: &[u8]) {
-        let steady = |kind: &[u8]| {
-            kind.eq_ignore_ascii_case(b"video") || kind.eq_ignore_ascii_case(b"audio")
-        };
-        let quiet: Vec<usize> =
-            sdp::medias(body).filter(|m| !steady(m.kind)).map(|m| m.index).collect();
-        self.quiet_controls = sdp::controls(body)
-            .filter(|control| control.media.is_some_and(|media| quiet.contains(&media)))
-            .take(TRACKS_MAX)
-            .map(|control| {
-                let tail = control.value.rsplit(|byte| *byte == b'/').next();
-                tail.unwrap_or(control.value).to_vec()
-            })
-            .filter(|tail| !tail.is_empty() && tail != b"*")
-            .collect();
     }
 
     /// The session that begins needs another origin; nothing was promised yet.
