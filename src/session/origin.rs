@@ -107,6 +107,9 @@ impl Session {
         self.unasked = Unasked::default();
         self.note(Fault::OriginFloods);
         self.seen(Sight::BadReply);
+        if !self.tracks.is_empty() {
+            return self.end(Fault::OriginFloods, now);
+        }
         self.origin_closed(now);
     }
 
@@ -466,6 +469,11 @@ impl Session {
     pub fn origin_framing_lost(&mut self, now: Instant) {
         self.seen(Sight::BadReply);
         self.note(Fault::OriginReply);
-        self.handle(Input::SideClosed(Side::Origin), now);
+        // It may still understand us: what it granted is ended.
+        let grants = !self.tracks.is_empty();
+        self.handle(
+            if grants { Input::End(Fault::OriginReply) } else { Input::SideClosed(Side::Origin) },
+            now,
+        );
     }
 }

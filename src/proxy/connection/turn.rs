@@ -210,6 +210,7 @@ impl Inner {
                 }
                 self.session.origin_framing_lost(now);
                 self.drain(token, worker);
+                self.flush_origin(token, worker);
                 self.drop_if_closing(token, worker);
             }
         }
