@@ -87,6 +87,8 @@ pub const ASKING_PER_CLIENT_MAX: u16 = 16;
 pub const ASKING_RETRY_MS: u64 = 50;
 /// How long a connection to an origin is kept that has no session and asks nothing more.
 pub const ASKING_IDLE_MS: u64 = 5_000;
+/// Redirects of an origin that are followed for one request.
+pub const REDIRECTS_MAX: u8 = 3;
 /// How long the only origin of a route is left alone after a failure: there is nobody else to ask, so
 /// only a crowd of players is kept from it.
 pub const ONLY_ORIGIN_WAIT_MS: u64 = 1_000;

@@ -373,3 +373,42 @@ fn the_pace_is_the_origins_unless_the_player_asks_and_the_origin_grants_it() {
     play_again(&mut session, 3, "", "");
     assert!(clock(session), "PLAY again without it");
 }
+
+/// A session that is set up over TCP, its id as the client knows it.
+fn set_up(session: &mut Session) -> String {
+    let setup = "SETUP rtsp://gw/x/t1 RTSP/1.0\nCSeq: 1\nTransport: RTP/AVP/TCP\n\n";
+    feed(session, Side::Client, setup, at(1), true);
+    feed(session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 1\nSession: S\n\n", at(2), true);
+    let answer = said(session, Side::Client);
+    said(session, Side::Origin);
+    let id = answer.lines().find_map(|line| line.strip_prefix("Session: ")).unwrap();
+    id.trim().to_owned()
+}
+
+#[test]
+fn a_player_that_does_not_read_has_its_session_ended_at_the_origin() {
+    let mut session = session(&["/**"]);
+    let id = set_up(&mut session);
+    let body = "x".repeat(60_000);
+    for cseq in 2..9 {
+        let ask = format!("GET_PARAMETER rtsp://gw/x RTSP/1.0\nCSeq: {cseq}\nSession: {id}\n\n");
+        feed(&mut session, Side::Client, &ask, at(3), true);
+        let answer =
+            format!("RTSP/1.0 200 OK\nCSeq: {cseq}\nContent-Length: {}\n\n{body}", body.len());
+        feed(&mut session, Side::Origin, &answer, at(4), true);
+        if session.ended().is_some() {
+            break;
+        }
+    }
+    assert_eq!(session.ended(), Some(Fault::Stuck));
+    assert!(said(&mut session, Side::Origin).contains("TEARDOWN rtsp://198.51.100.1:554/x"));
+}
+
+#[test]
+fn a_session_whose_ports_cannot_be_opened_is_ended_at_the_origin() {
+    let mut session = session(&["/**"]);
+    set_up(&mut session);
+    session.handle(Input::End(Fault::NoPorts), at(3));
+    settle(&mut session, at(3), true);
+    assert!(said(&mut session, Side::Origin).starts_with("TEARDOWN rtsp://198.51.100.1:554/x"));
+}

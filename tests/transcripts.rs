@@ -304,7 +304,7 @@ impl Play {
                 let verdict = self.filter(slot);
                 self.session.handle(Input::Filtered(verdict), now);
             }
-            Output::Connect { route, exclude, again, .. } => {
+            Output::Connect { route, exclude, again, elsewhere, .. } => {
                 let next = again.or_else(|| self.choose(route, &exclude));
                 let input = match next {
                     None => Input::NoOrigin(Fault::OriginGone),
@@ -314,7 +314,10 @@ impl Play {
                             Input::ConnectFailed(index)
                         }
                         Some(base) => {
-                            self.does(&format!("connect to o{index}"));
+                            let to = elsewhere.map_or_else(String::new, |(host, port)| {
+                                format!(", at {}:{port}", String::from_utf8_lossy(&host))
+                            });
+                            self.does(&format!("connect to o{index}{to}"));
                             let signer =
                                 self.credentials.clone().map(|c| Signer::new(c, index as u64));
                             let name = format!("o{index}");

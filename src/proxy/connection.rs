@@ -108,6 +108,10 @@ struct OriginSide {
     connecting: Option<Instant>,
     local_ip: IpAddr,
     peer_ip: IpAddr,
+    /// It is the origin's own host, which may see signatures of ours.
+    signs: bool,
+    /// A redirect led here: what is met says nothing about the origin.
+    elsewhere: bool,
 }
 
 /// The connection to an origin that a session asks for.
@@ -117,6 +121,8 @@ struct Asked {
     exclude: Vec<usize>,
     /// The very origin that is wanted.
     again: Option<usize>,
+    /// Where a redirect of that origin leads.
+    elsewhere: Option<(Vec<u8>, u16)>,
     /// Until when it may wait for others of its client.
     until: Option<Instant>,
 }

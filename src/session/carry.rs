@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Whether asking again does no harm.
-fn may_be_repeated(method: Method) -> bool {
+pub(super) fn may_be_repeated(method: Method) -> bool {
     matches!(method, Method::Describe | Method::Options | Method::Setup)
 }
 
@@ -170,7 +170,7 @@ impl Session {
         }
     }
 
-    fn leave_origin(&mut self, now: Instant) {
+    pub(super) fn leave_origin(&mut self, now: Instant) {
         if self.link == Link::Up {
             self.outputs.push_back(Output::DropOrigin);
         }

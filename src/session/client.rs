@@ -305,7 +305,16 @@ impl Session {
                     self.link = Link::Wanted;
                     let (path, exclude) = (self.path.clone(), self.tried.clone());
                     let again = self.again.as_ref().map(|(index, _)| *index);
-                    self.outputs.push_back(Output::Connect { route, path, exclude, again });
+                    let moved = self.moved.as_ref();
+                    let elsewhere = moved.map(|moved| (moved.host.clone(), moved.port));
+                    let again = again.or_else(|| moved.map(|moved| moved.by));
+                    self.outputs.push_back(Output::Connect {
+                        route,
+                        path,
+                        exclude,
+                        again,
+                        elsewhere,
+                    });
                 }
             }
             Link::Up => {

@@ -80,9 +80,7 @@ impl Session {
     /// Time has passed.
     pub fn tick(&mut self, now: Instant) {
         if self.ended.is_some() {
-            if self.own.due().is_some_and(|due| due <= now) {
-                self.own = Default::default();
-            }
+            self.forget_own(|own| own.due <= now);
             return;
         }
         self.excuse_origin(now);
@@ -100,16 +98,16 @@ impl Session {
             self.own_overdue(now);
         }
         self.forget_overdue_origin_requests(now);
-        if self.asking_due().is_some_and(|due| due <= now) {
-            self.outputs.push_back(Output::DropOrigin);
-            self.link = Link::Down;
-            self.origin = None;
-        }
         if self.wants_keepalive() && self.keepalive.due() <= now {
             self.keep_alive(now);
         }
         self.pump(now);
         self.flush_answers(now);
+        if self.asking_due().is_some_and(|due| due <= now) {
+            self.outputs.push_back(Output::DropOrigin);
+            self.link = Link::Down;
+            self.origin = None;
+        }
         self.check_invariants();
     }
 
@@ -153,9 +151,11 @@ impl Session {
         }
         self.deciding = None;
         self.filtering = None;
-        let told = self.requests.open().any(|(_, p)| p.sent.is_some() && self.ends_whole(p));
+        // One that went out before the last SETUP did not mean what that has set up.
+        let told =
+            self.requests.open().any(|(_, p)| p.sent > self.last_setup && self.ends_whole(p));
         // A keepalive without an answer is nothing to wait for any more.
-        self.forget_own(|own| matches!(own, Own::Keepalive | Own::Probe));
+        self.forget_own(|own| own.due <= now || matches!(own.note, Own::Keepalive | Own::Probe));
         if self.link == Link::Up {
             self.keep_listening(now);
         }

@@ -25,6 +25,8 @@
 //! TEARDOWN it may begin another. Until SETUP is answered an origin that fails is replaced by another of the route, and
 //! the requests without an answer are sent to that one.
 //!
+//! Long because one conversation has one state: all that it is told and asked passes here.
+//!
 //! Not in here: sockets, threads, the clock, the log, and datagrams, which never come near it.
 
 mod answer;
@@ -46,6 +48,7 @@ mod outbox;
 mod own;
 mod pace;
 mod reach;
+mod redirect;
 mod rewrite;
 mod silence;
 mod tracks;
@@ -57,7 +60,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use self::{
     cseq::Outstanding, ids::Ids, keepalive::Keepalive, mapping::Mapping, negotiate::Wish,
-    reach::Reach, unasked::Unasked,
+    reach::Reach, redirect::Moved, unasked::Unasked,
 };
 pub use self::{
     fault::{Fault, Whose},
@@ -95,6 +98,8 @@ struct Note {
     carried: bool,
     /// Its origin was connected to again, since it hung up with its challenge.
     rejoined: bool,
+    /// Redirects that were followed for it.
+    hops: u8,
     /// It has had its second time for an answer.
     patient: bool,
     not_before: Option<Instant>,
@@ -196,6 +201,8 @@ pub struct Session {
     farewells: Vec<(u32, Vec<u8>)>,
     /// Number of the newest SETUP that was granted.
     last_setup: Option<u32>,
+    /// Where a redirect leads that is followed.
+    moved: Option<Moved>,
     /// Ids of sessions that the origin began beside the one that is known by its first id.
     strays: Vec<Vec<u8>>,
     /// The origin whose URLs the mapping knows.
@@ -256,6 +263,7 @@ impl Session {
             again: None,
             farewells: Vec::new(),
             last_setup: None,
+            moved: None,
             strays: Vec::new(),
             mapped: None,
             close_when_answered: false,
@@ -358,6 +366,7 @@ impl Session {
             Input::ConnectFailed(index) => {
                 self.tried.push(index);
                 self.again = None;
+                self.moved = None;
                 self.silent = false;
                 self.link = Link::Down;
                 self.pump(now);
@@ -367,6 +376,7 @@ impl Session {
                 self.link = Link::Down;
                 self.tried.clear();
                 self.again = None;
+                self.moved = None;
                 let silent = core::mem::take(&mut self.silent) && fault == Fault::OriginGone;
                 let fault = if silent { Fault::OriginSilent } else { fault };
                 self.note(fault);
@@ -501,6 +511,7 @@ impl Session {
         self.mapping = None;
         self.unbind_presentation();
         self.mapped = None;
+        self.moved = None;
         self.ids.forget_theirs();
         self.quiet_controls.clear();
     }
@@ -510,7 +521,10 @@ impl Session {
     }
 
     fn seen(&mut self, sight: Sight) {
-        if let Some(origin) = &self.origin {
+        // What another host does says nothing about the origin that led there.
+        if let Some(origin) = &self.origin
+            && self.moved.is_none()
+        {
             self.outputs.push_back(Output::Seen(origin.index, sight));
         }
     }

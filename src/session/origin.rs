@@ -29,6 +29,7 @@ impl Session {
             // Anew for each origin: the one that was tried before may have had another path.
             mapping.client.path = prefix.unwrap_or_default();
         }
+        self.go_by_redirect();
         // Ids that the client was told hold where the same origin is connected to again.
         if self.mapped != Some(link.index) {
             self.ids.forget_theirs();
@@ -178,6 +179,9 @@ impl Session {
         now: Instant,
     ) {
         let Some(method) = self.requests.get(at).map(|pending| pending.method) else { return };
+        if self.follows(at, status, head, now) {
+            return;
+        }
         let location = match self.location(status, head) {
             Ok(location) => location,
             Err(fault) => return self.fail(at, fault),
@@ -438,7 +442,12 @@ impl Session {
         if !(300..400).contains(&status) {
             return Ok(None);
         }
-        self.moved(head)
+        let location = self.moved(head)?;
+        // To the very URL that was asked for: the player would go round for ever.
+        if location.as_ref() == Some(&self.presentation) {
+            return Err(Fault::Redirect);
+        }
+        Ok(location)
     }
 
     pub(super) fn moved(&self, head: &Head<'_>) -> Result<Option<Vec<u8>>, Fault> {

@@ -2,6 +2,7 @@
 
 use super::{
     Fault, Link, Own, Session, Sight,
+    cseq::Pending,
     keepalive::{DEFAULT_TIMEOUT, is_refusal},
 };
 use crate::{
@@ -60,9 +61,9 @@ impl Session {
         }
     }
 
-    pub(super) fn forget_own(&mut self, which: impl Fn(Own) -> bool) {
+    pub(super) fn forget_own(&mut self, which: impl Fn(&Pending<Own>) -> bool) {
         let all: Vec<usize> =
-            self.own.open().filter(|(_, pending)| which(pending.note)).map(|(at, _)| at).collect();
+            self.own.open().filter(|(_, pending)| which(pending)).map(|(at, _)| at).collect();
         for at in all {
             self.own.answer(at, Vec::new());
         }

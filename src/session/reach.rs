@@ -223,6 +223,9 @@ impl Session {
         if !stays && !self.requests.is_empty() {
             return Err(Fault::WrongState);
         }
+        if stays && !same_path {
+            self.leave_redirect();
+        }
         let kept = self.mapping.take().filter(|_| stays);
         if !stays {
             if self.link != Link::Down {

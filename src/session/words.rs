@@ -148,6 +148,8 @@ pub enum Output {
         exclude: Vec<usize>,
         /// The very origin to connect to again.
         again: Option<usize>,
+        /// Host and port that this origin's redirect leads to.
+        elsewhere: Option<(Vec<u8>, u16)>,
     },
     /// Bind port pairs for this track.
     Bind {

@@ -1,6 +1,9 @@
 //! The origin's side of a connection: connecting without blocking, reading, writing, letting go.
 
-use core::{net::SocketAddr, time::Duration};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 use std::{io, net::TcpStream};
 
 use log::{debug, warn};
@@ -12,7 +15,7 @@ use crate::{
     clock::Instant,
     limits::TCP_UNSENT_MAX_BYTES,
     logger::seldom,
-    origin::{Keepalive, Key, NoOrigin, Outcome, Purpose, client_mark},
+    origin::{Keepalive, Key, NoOrigin, Origin, Outcome, Purpose, client_mark},
     pipe::{Interest, Ready, Token, Worker},
     rtsp::{Method, url::Base},
     session::{Fault, Inbox, Input, OriginLink, Side},
@@ -44,7 +47,11 @@ impl Inner {
         let purpose = if places { Purpose::Session } else { Purpose::Asks };
         let attempt = u32::try_from(exclude.len()).unwrap_or(u32::MAX);
         let key = Key::new(self.client_addr.ip().to_canonical(), path, attempt);
-        let again = asked.again.and_then(|index| self.session.table().again(index, purpose));
+        // A redirect to another origin of the configuration is to that one, with its credentials.
+        let known = asked.elsewhere.as_ref();
+        let known = known.and_then(|(host, port)| self.session.table().index_at(host, *port));
+        let again =
+            known.or(asked.again).and_then(|index| self.session.table().again(index, purpose));
         let chosen =
             again.or_else(|| self.ask_upstream(route, path, &key, exclude, (now, purpose), worker));
         let picked = match chosen {
@@ -65,6 +72,15 @@ impl Inner {
         let index = reservation.index();
         let Some(addr) = reservation.addr() else {
             return self.session.handle(Input::ConnectFailed(index), now);
+        };
+        let led = asked.elsewhere.as_ref().filter(|_| known.is_none());
+        let elsewhere = led.is_some();
+        let (addr, signs) = match led {
+            None => (addr, true),
+            Some((host, port)) => match leads_to(&reservation, addr, host, *port) {
+                Some(addr) => addr,
+                None => return self.session.handle(Input::NoOrigin(Fault::Redirect), now),
+            },
         };
         if !reservation.has_place() {
             self.asker = self.shared.askers.enter(self.client_mark(), reservation.id());
@@ -89,6 +105,8 @@ impl Inner {
                     connecting: Some(now + timeout.min(CONNECT_TIMEOUT)),
                     local_ip: self.local_ip,
                     peer_ip,
+                    signs,
+                    elsewhere,
                 });
                 if let Err(error) = registered {
                     self.connect_done(Err(error), token, worker);
@@ -104,18 +122,25 @@ impl Inner {
         let index = reservation.index();
         let local = self.origin.as_ref().map(|origin| origin.stream.local_addr());
         let (Ok(()), Some(Ok(local)), Some(origin)) = (&result, local, &mut self.origin) else {
+            let elsewhere = self.origin.as_ref().is_some_and(|origin| origin.elsewhere);
             self.drop_socket(token, worker);
+            if elsewhere {
+                self.reservation = None;
+                return self.session.handle(Input::NoOrigin(Fault::Redirect), now);
+            }
             let error = result.err().unwrap_or_else(|| io::ErrorKind::NotConnected.into());
             return self.connect_failed(index, &error, now);
         };
         origin.connecting = None;
         origin.local_ip = local.ip().to_canonical();
+        let signs = origin.signs;
         self.tracks.reach_origin_from(origin.local_ip);
         let _ = origin.stream.set_nodelay(true);
         self.remember_origin(reservation);
         let generation = self.shared.generation();
         let signer = reservation
             .credentials()
+            .filter(|_| signs)
             .and_then(|name| generation.credentials(name))
             .map(|credentials| Signer::new(credentials, self.shared.seed ^ self.entry.id));
         let link = OriginLink {
@@ -286,6 +311,30 @@ impl Inner {
             origin.interest = interest;
         }
     }
+}
+
+/// The address that a redirect of an origin leads to, and whether it is the origin's own host. Names
+/// are understood where the configuration has resolved them: that of the origin itself.
+fn leads_to(
+    origin: &Origin,
+    addr: SocketAddr,
+    host: &[u8],
+    port: u16,
+) -> Option<(SocketAddr, bool)> {
+    if host.eq_ignore_ascii_case(origin.host().as_bytes()) {
+        return Some((SocketAddr::new(addr.ip(), port), true));
+    }
+    let text = core::str::from_utf8(host).ok()?.trim_matches(['[', ']']);
+    let ip = text.parse::<IpAddr>().ok()?.to_canonical();
+    if ip == addr.ip().to_canonical() {
+        return Some((SocketAddr::new(ip, port), true));
+    }
+    let near = match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    };
+    let refused = near || ip.is_unspecified() || ip.is_multicast();
+    (!refused).then_some((SocketAddr::new(ip, port), false))
 }
 
 fn is_local_shortage(error: &io::Error) -> bool {

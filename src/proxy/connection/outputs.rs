@@ -61,8 +61,9 @@ impl Inner {
                 let verdict = self.filter(slot, worker);
                 self.session.handle(verdict, now);
             }
-            Output::Connect { route, path, exclude, again } => {
-                self.connect(Asked { route, path, exclude, again, until: None }, token, worker);
+            Output::Connect { route, path, exclude, again, elsewhere } => {
+                let asked = Asked { route, path, exclude, again, elsewhere, until: None };
+                self.connect(asked, token, worker);
             }
             Output::Bind { track, client, origin, first } => {
                 let verdict = self.bind(track, client, origin, first, now);
