@@ -35,6 +35,8 @@ impl Session {
             self.ids.forget_theirs();
         }
         self.mapped = Some(link.index);
+        // Nothing that was meant for another connection, nor the rest of it.
+        self.to_origin = super::Outbox::new(self.around.media_queue);
         self.last_answer = now;
         self.answered_here = false;
         let mut link = link;
