@@ -5,17 +5,19 @@
 
 // --- RTSP framing -------------------------------------------------------------------------------
 
-/// Longest request line or status line. Camera URLs with tokens reach about 1 KiB.
-pub const START_LINE_MAX_BYTES: usize = 4096;
+/// Longest request line or status line: the longest URL, method and version.
+pub const START_LINE_MAX_BYTES: usize = URL_MAX_BYTES + 256;
 /// Longest method. The longest known one, GET_PARAMETER, has 13; text of another protocol that never
 /// ends a word is told apart here.
 pub const METHOD_MAX_BYTES: usize = 64;
-/// Longest header line, folded continuation lines included. Digest Authorization stays under 1 KiB.
-pub const HEADER_LINE_MAX_BYTES: usize = 4096;
+/// Longest header line, folded continuation lines included. Digest Authorization repeats the URL and
+/// stays under 1 KiB else.
+pub const HEADER_LINE_MAX_BYTES: usize = URL_MAX_BYTES + 1024;
 /// Most headers in one message. Players send about 10, cameras about 15.
 pub const HEADERS_MAX: usize = 64;
-/// Longest head: start line, headers and the empty line.
-pub const HEAD_MAX_BYTES: usize = 16 * 1024;
+/// Longest head: start line, headers and the empty line. The longest URL fits twice, as it comes with
+/// digest.
+pub const HEAD_MAX_BYTES: usize = 24 * 1024;
 /// Longest message body. SDP of a camera is 0.5 to 4 KiB; ONVIF parameters somewhat more.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 /// Longest payload of an interleaved frame: its length field has 16 bits.
@@ -29,8 +31,8 @@ pub const BLANK_MAX_BYTES: usize = 64;
 pub const TRANSPORT_SPECS_MAX: usize = 16;
 /// Longest Session id (RFC 7826 4.3: 8 to 128 octets; cameras send from 1 octet).
 pub const SESSION_ID_MAX_BYTES: usize = 128;
-/// Longest URL that is stored for a session.
-pub const URL_MAX_BYTES: usize = 2048;
+/// Longest URL: with a JWT of a VMS in its query, where the names of its rights may fill 4 KiB.
+pub const URL_MAX_BYTES: usize = 8192;
 /// Presentations that a connection holds grants for: a player has one, a VMS describes a few before
 /// it sets one up.
 pub const GRANTS_MAX: usize = 4;
@@ -102,7 +104,7 @@ pub const SESSION_ESTIMATE_KBIT: u32 = 4_000;
 // --- Authentication -----------------------------------------------------------------------------
 
 /// Longest value of WWW-Authenticate or Authorization that is looked at.
-pub const AUTH_VALUE_MAX_BYTES: usize = 4096;
+pub const AUTH_VALUE_MAX_BYTES: usize = HEADER_LINE_MAX_BYTES;
 /// Most parameters in one challenge or Authorization; digest has about a dozen.
 pub const AUTH_PARAMS_MAX: usize = 32;
 /// Most challenges looked at in one answer.

@@ -5,6 +5,10 @@
 //! `proxy does`, for pipes, refusals and ends. Lines end in CRLF; `\n` at the end of a line stands
 //! for a bare LF, `\xNN` for a byte that is no text, `\*N*c` for N times the letter c, `<session-1>` for the
 //! first session id that the gateway gave.
+//! The `@` lines before the first lane are the configuration (`laws/configuration.rs`); the lane
+//! `configuration changes` holds those of another one. `client connects again` opens another
+//! connection, `user NAME is another` ends the grants of a user; the user of all files is `viewer` with
+//! the password `secret`.
 //! `UPDATE_TRANSCRIPTS=1 cargo test --test transcripts` writes what came out; the difference is the
 //! review. Plugins say what lanes like `filter SLOT says reject 403` have put down for them.
 
@@ -71,6 +75,7 @@ struct Play {
     steps: Vec<(String, String)>,
     session: Session,
     laws: Laws,
+    around: Surroundings,
     verifier: Verifier,
     origins: VecDeque<Option<Base>>,
     credentials: Option<Credentials>,
@@ -87,37 +92,14 @@ struct Play {
 impl Play {
     fn new(text: &str) -> Self {
         let (header, steps) = split(text);
-        let option = |name: &str| {
-            header
-                .lines()
-                .filter_map(|line| line.strip_prefix('@')?.split_once(' '))
-                .filter(|(key, _)| *key == name)
-                .map(|(_, value)| value.to_owned())
-                .collect::<Vec<_>>()
+        let option = |name: &str| -> Vec<String> {
+            laws::configuration::options(&header, name).into_iter().map(Into::into).collect()
         };
         let first = |name: &str| option(name).into_iter().next();
-        let mut toml = String::new();
-        let urls = option("origin");
-        let urls: Vec<String> =
-            if urls.is_empty() { vec!["rtsp://198.51.100.20:554".into()] } else { urls };
-        for (at, url) in urls.iter().enumerate() {
-            let url = url.strip_prefix("dead ").unwrap_or(url);
-            write!(toml, "[[origin]]\nname = \"o{at}\"\nurl = \"{url}\"\n").unwrap();
-        }
-        let names: Vec<String> = (0..urls.len()).map(|at| format!("\"o{at}\"")).collect();
-        write!(
-            toml,
-            "[[route]]\npath = \"{}\"\norigins = [{}]\n",
-            first("route").unwrap_or_else(|| "/**".into()),
-            names.join(", ")
-        )
-        .unwrap();
-        for line in option("set") {
-            writeln!(toml, "{line}").unwrap();
-        }
-        for plugin in option("plugin") {
-            let (slot, on_fault) = plugin.split_once(' ').unwrap();
-            write!(toml, "[[plugin]]\nslot = \"{slot}\"\non_fault = \"{on_fault}\"\n").unwrap();
+        let toml = laws::configuration::text(&header);
+        let mut urls = option("origin");
+        if urls.is_empty() {
+            urls.push("rtsp://198.51.100.20:554".into());
         }
         let config: Config =
             config::text::parse(&toml).unwrap_or_else(|error| panic!("{error}\n{toml}"));
@@ -152,7 +134,7 @@ impl Play {
         let now = Instant::from_millis(1_000);
         Self {
             laws: Laws::new(&table),
-            session: Session::new(around, table, now),
+            session: Session::new(around.clone(), table, now),
             verifier: Verifier::new(vec![Account::new("viewer", "secret")], [7; 32]),
             origins,
             credentials: first("credentials").map(|text| {
@@ -167,8 +149,27 @@ impl Play {
             said: Vec::new(),
             header,
             steps,
+            around,
             out: String::new(),
         }
+    }
+
+    /// Another configuration, by the `@` lines of a lane.
+    fn configure(&mut self, header: &str) {
+        let toml = laws::configuration::text(header);
+        let config: Config =
+            config::text::parse(&toml).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+        let table = Arc::new(Table::new(&config, Some(self.session.table()), 1));
+        self.laws.know(&table);
+        self.session.set_table(table);
+    }
+
+    /// The client leaves its connection as it is and opens another one.
+    fn connect_again(&mut self) {
+        let table = Arc::clone(self.session.table());
+        self.laws = Laws::new(&table);
+        self.session = Session::new(self.around.clone(), table, self.now);
+        self.inboxes = [Inbox::default(), Inbox::default()];
     }
 
     fn run(mut self) -> String {
@@ -184,6 +185,12 @@ impl Play {
                 }
                 "client closes" => {
                     self.session.handle(Input::SideClosed(Side::Client), self.now);
+                }
+                "client connects again" => self.connect_again(),
+                "configuration changes" => self.configure(&text),
+                lane if lane.ends_with(" is another") => {
+                    let user = lane.trim_start_matches("user ").trim_end_matches(" is another");
+                    self.session.end_of_users(|other| other != user);
                 }
                 "client comes back" => self.session.handle(Input::Attached, self.now),
                 "origin closes" => {
@@ -451,7 +458,7 @@ impl Play {
                 Consulted::None => {}
             }
         }
-        (0..self.origins.len()).find(|at| !exclude.contains(at))
+        table.routes()[route].origins.iter().copied().find(|at| !exclude.contains(at))
     }
 
     fn ask_authenticator(&mut self, slot: Slot) -> Input {

@@ -310,7 +310,8 @@ fn path(key: &str, path: &str) -> Result<(), Broken> {
     let Some(rest) = path.strip_prefix('/') else {
         return wrong("a path that starts with `/`");
     };
-    if !visible(path) || path.contains(['?', '#']) {
+    let odd = |letter: char| letter.is_whitespace() || letter.is_control();
+    if path.contains(odd) || path.contains(['?', '#']) {
         return wrong("a path without spaces, query and fragment");
     }
     let mut segments = rest.split('/').peekable();

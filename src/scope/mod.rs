@@ -29,7 +29,7 @@ pub(crate) use self::alias::Target;
 use crate::{
     clock::Instant,
     config::{Auth, MethodGroup, Methods},
-    limits::GRANTS_MAX,
+    limits::{GRANTS_MAX, URL_MAX_BYTES},
     origin::{Lookup, Route, Table},
     rtsp::{
         Method, Url,
@@ -260,7 +260,8 @@ impl Place {
         let segment = aliases.segment(path, target)?;
         let mark: &[u8] = if query.is_empty() { b"" } else { b"?" };
         // The query comes along: a token in it is wanted on the next connection too.
-        Some([path, &b"/"[..], &segment, mark, query].concat())
+        let alias = [path, &b"/"[..], &segment, mark, query].concat();
+        (alias.len() <= URL_MAX_BYTES - URL_MAX_BYTES / 16).then_some(alias)
     }
 }
 

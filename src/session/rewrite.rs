@@ -5,10 +5,13 @@
 //! [`Mapping`], so that they are rewritten together or not at all (RFC 7826 18.45).
 
 use super::{keepalive::DEFAULT_TIMEOUT, mapping::Mapping};
-use crate::rtsp::{
-    Edits, Head, Method, Url, Version,
-    head::{Header, decimal, split_at_byte},
-    rtp_info, sdp,
+use crate::{
+    limits::{BODY_MAX_BYTES, HEAD_MAX_BYTES},
+    rtsp::{
+        Edits, Head, Method, Url, Version,
+        head::{Header, decimal, split_at_byte},
+        rtp_info, sdp,
+    },
 };
 
 /// What a request becomes on its way to the other side.
@@ -133,10 +136,14 @@ pub(super) fn answer(
                 edits.replace(span, url);
             }
         } else if header.is("RTP-Info") {
+            let mut room = HEAD_MAX_BYTES;
             for url in rtp_info::urls(header.value) {
                 let value = header.value.get(url.clone()).unwrap_or_default();
                 if let Some(url_there) = mapping.to_client(value) {
                     let at = span.start;
+                    let fits = url_there.len() <= room;
+                    room = room.saturating_sub(url_there.len());
+                    let url_there = if fits { url_there } else { Vec::new() };
                     edits.replace(at + url.start..at + url.end, url_there);
                 }
             }
@@ -327,18 +334,24 @@ fn cut_methods(header: &Header<'_>, edits: &mut Edits<'_>) {
 /// Controls as the client should see them. What it would ask for outside of its presentation, joined
 /// to the base or not, becomes absolute: an alias, or the URL that is meant.
 fn edit_controls(body: &[u8], mapping: &Mapping, bases: &Bases, edits: &mut Edits<'_>) {
+    // One URL of the origin may become a much longer one: an SDP of thousands stays within bounds.
+    let mut room = BODY_MAX_BYTES;
     for control in sdp::controls(body) {
         let absolute = control.value.get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"rtsp:"))
             || control.value.get(..6).is_some_and(|p| p.eq_ignore_ascii_case(b"rtsps:"));
         if absolute {
             // What does not parse (`rtsp://rtsp://…`, `rtsp:host`) has no place on either side.
             let broken = control.media.is_none() && Url::parse(control.value).is_err();
-            let mapped = mapping.to_client(control.value).filter(|_| !broken);
+            let mapped =
+                mapping.to_client(control.value).filter(|url| !broken && url.len() <= room);
+            room = room.saturating_sub(mapped.as_ref().map_or(0, Vec::len));
             edits.replace(control.span, mapped.unwrap_or_else(|| b"*".to_vec()));
         } else if control.value != b"*"
             && let Some(url) = bases.absolute(control.value, mapping)
         {
-            edits.replace(control.span, url);
+            let fits = url.len() <= room;
+            room = room.saturating_sub(url.len());
+            edits.replace(control.span, if fits { url } else { b"*".to_vec() });
         }
     }
 }

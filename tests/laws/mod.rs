@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test uses a part
 
+pub mod configuration;
 pub mod farewell;
 pub mod ids;
 pub mod message;

@@ -35,6 +35,7 @@ use edgeweir::{
 use bend::mutate;
 use chance::Chance;
 use laws::Laws;
+pub use laws::configuration::text as configuration;
 
 /// What one conversation may hold: both queues of replies, both of media, twice over.
 pub const LIVE_MAX_BYTES: usize = 4 << 20;
@@ -67,39 +68,12 @@ pub struct World {
     pub ended: Option<Fault>,
 }
 
-/// The configuration that the `@` lines of a transcript ask for.
-pub fn configuration(header: &str) -> String {
-    let all = |name: &str| options(header, name);
-    let mut urls = all("origin");
-    if urls.is_empty() {
-        urls.push("rtsp://198.51.100.20:554");
-    }
-    let (mut toml, mut names) = (String::new(), Vec::new());
-    for (at, url) in urls.iter().enumerate() {
-        let url = url.trim_start_matches("dead ");
-        toml += &format!("[[origin]]\nname = \"o{at}\"\nurl = \"{url}\"\n");
-        names.push(format!("o{at}"));
-    }
-    let route = all("route").first().copied().unwrap_or("/**");
-    toml += &format!("[[route]]\npath = \"{route}\"\norigins = {names:?}\n");
-    toml += &all("set").join("\n");
-    for (slot, on_fault) in all("plugin").iter().filter_map(|it| it.split_once(' ')) {
-        toml += &format!("\n[[plugin]]\nslot = \"{slot}\"\non_fault = \"{on_fault}\"\n");
-    }
-    toml
-}
-
-/// Values of the `@` lines of that name.
-fn options<'a>(header: &'a str, name: &str) -> Vec<&'a str> {
-    let lines = header.lines().filter_map(|line| line.strip_prefix('@')?.split_once(' '));
-    lines.filter(|(key, _)| *key == name).map(|(_, value)| value).collect()
-}
-
 impl World {
     /// The world of a transcript with these `@` lines; none: they make no configuration.
     pub fn new(header: &str, chance: Chance) -> Option<Self> {
-        let all = |name: &str| options(header, name);
-        let table = Arc::new(Table::new(&text::parse(&configuration(header)).ok()?, None, 1));
+        let all = |name: &str| laws::configuration::options(header, name);
+        let config = text::parse(&configuration(header)).ok()?;
+        let table = Arc::new(Table::new(&config, None, 1));
         let bases = table.origins().iter().map(|origin| Base {
             authority: origin.authority().to_vec(),
             path: origin.path().to_vec(),
@@ -155,6 +129,10 @@ impl World {
             "origin closes" => self.close(Side::Origin),
             "operator closes" => self.session.handle(Input::End(Fault::Closed), self.now),
             "client comes back" => self.session.handle(Input::Attached, self.now),
+            "configuration changes" => {
+                let header = String::from_utf8_lossy(body).replace("\r\n", "\n");
+                self.configure(&configuration(&header));
+            }
             "media flows" => self.session.alive(Side::Origin, self.now),
             lane => {
                 let seconds = lane.strip_prefix("seconds pass: ").map(|text| text.parse::<f64>());
