@@ -18,3 +18,4 @@ pub mod metrics;
 pub mod model;
 pub mod server;
 pub mod socket;
+mod survey;

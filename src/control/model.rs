@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::survey::{Ask, Finding, Severity, Survey, SurveyTrack};
+
 /// `GET /v1/status`
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {

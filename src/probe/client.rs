@@ -41,6 +41,8 @@ pub(super) struct Client {
     cseq: u32,
     /// Value of the Session header, without parameters.
     pub(super) session: Option<String>,
+    /// The first challenge that came.
+    pub(super) challenged: Option<String>,
     buffer: Vec<u8>,
 }
 
@@ -74,7 +76,8 @@ impl Client {
         let port = parsed.port.unwrap_or(DEFAULT_PORT);
         let unreachable = |error| ProbeError::Connect(host.clone(), port, error);
         let lookup = format!("{host}:{port}");
-        let addresses = within(smol::net::resolve(lookup)).await.map_err(unreachable)?;
+        let unknown = |error| ProbeError::Name(host.clone(), error);
+        let addresses = within(smol::net::resolve(lookup)).await.map_err(unknown)?;
         let mut last = Error::new(ErrorKind::NotFound, "the name has no address");
         for address in addresses.into_iter().take(4) {
             match within(Async::<TcpStream>::connect(address)).await {
@@ -85,6 +88,7 @@ impl Client {
                         signer,
                         cseq: 0,
                         session: None,
+                        challenged: None,
                         buffer: vec![0; 16 * 1024],
                     });
                 }
@@ -118,8 +122,12 @@ impl Client {
                 let id = session.split(';').next().unwrap_or(session).trim();
                 self.session.get_or_insert_with(|| id.to_owned());
             }
-            if code == 401 && self.is_challenged(&message) {
-                continue;
+            if code == 401 {
+                let challenge = message.header("WWW-Authenticate");
+                self.challenged = self.challenged.take().or_else(|| challenge.map(str::to_owned));
+                if self.is_challenged(&message) {
+                    continue;
+                }
             }
             return Ok(Answer { code, message });
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! play: OPTIONS, DESCRIBE, SETUP, PLAY ... TEARDOWN ──> client ──> the server
 //!   describe: SDP    legs: sockets, channels    stats: RFC 3550    report: what is said
+//! survey: what a camera is and what is wrong with it, from one look at each thing that can be
 //! ```
 //!
 //! It decodes nothing: whether pictures are right is for a player to say.
@@ -15,6 +16,7 @@ mod legs;
 mod play;
 mod report;
 mod stats;
+pub mod survey;
 
 use core::fmt;
 use std::io;
@@ -66,6 +68,8 @@ pub enum ProbeError {
     Url,
     /// The URL asks for RTSP over TLS.
     Tls,
+    /// A host name that leads nowhere, and why.
+    Name(String, io::Error),
     /// Host, port and why there is no connection.
     Connect(String, u16, io::Error),
     /// No answer to this method in time.
@@ -95,6 +99,12 @@ impl fmt::Display for ProbeError {
                 f.write_str("not an RTSP URL; it looks like rtsp://user:password@host:554/path")
             }
             Self::Tls => f.write_str("RTSP over TLS (rtsps://) is not there yet; try rtsp://"),
+            Self::Name(host, error) => {
+                write!(
+                    f,
+                    "{host} has no address: {error}; is the name right, and its server there?"
+                )
+            }
             Self::Connect(host, port, error) => write!(
                 f,
                 "cannot connect to {host} port {port}: {error}; is the server running there?"

@@ -16,6 +16,7 @@ use super::{
     stats::TrackStats,
 };
 use crate::{
+    auth::Signer,
     camera::{
         rtcp,
         wire::{Item, Message},
@@ -46,6 +47,7 @@ struct Play {
     setup: Duration,
     report: Report,
     ssrc: u32,
+    until: Until,
 }
 
 enum Event {
@@ -55,13 +57,33 @@ enum Event {
     Tick,
 }
 
+/// How long a URL is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// For its seconds.
+    Time,
+    /// Until every track brought something, at most for its seconds.
+    Media,
+}
+
 /// Plays `options.url` and says what came.
 pub(super) async fn run(
     options: &Options,
     on_tick: &mut dyn FnMut(&Report),
 ) -> Result<Report, ProbeError> {
-    let began = now();
     let (url, signer) = client::target(&options.url)?;
+    run_signed(Options { url, ..options.clone() }, signer, Until::Time, on_tick).await
+}
+
+/// The same, for a URL without user and password, signed by `signer`.
+pub(super) async fn run_signed(
+    options: Options,
+    signer: Option<Signer>,
+    until: Until,
+    on_tick: &mut dyn FnMut(&Report),
+) -> Result<Report, ProbeError> {
+    let began = now();
+    let url = options.url;
     let mut client = Client::connect(&url, signer).await?;
     let transport = match options.transport {
         Transport::Udp => "udp",
@@ -74,6 +96,7 @@ pub(super) async fn run(
         setup: Duration::ZERO,
         report: Report { url: url.clone(), transport: transport.to_owned(), ..Report::default() },
         ssrc: getrandom::u32().unwrap_or(1),
+        until,
     };
     let (aggregate, keepalive, timeout) = play.open(&mut client, &url, options.transport).await?;
     let deadline = play.played + Duration::from_secs(u64::from(options.seconds.max(1)));
@@ -91,6 +114,7 @@ pub(super) async fn run(
         // Some servers close in place of an answer to TEARDOWN.
         Ok(()) => Ok(report),
         Err(ProbeError::Closed | ProbeError::Lost(_)) if now() >= deadline => Ok(report),
+        Err(_) if until == Until::Media && report.media_flowed() => Ok(report),
         Err(error) => Err(error),
     }
 }
@@ -165,7 +189,8 @@ impl Play {
         let mut buffer = vec![0; 65_536];
         let (mut tick, mut reports, mut alive) =
             (self.played + TICK, self.played + REPORT_EVERY, self.played + timeout / 2);
-        while now() < deadline {
+        while now() < deadline && !(self.until == Until::Media && self.report_now().media_flowed())
+        {
             let wake = deadline.min(tick).min(reports).min(alive);
             match self.next_event(client, &mut buffer, wake).await? {
                 Event::Item(Item::Frame { channel, payload }) => {
