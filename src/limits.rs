@@ -253,6 +253,8 @@ pub const PORT_TRIES_MAX: usize = 64;
 pub const CONTROL_BODY_MAX_BYTES: usize = 256 * 1024;
 /// Longest signature file of a component; minisign's have about 300 bytes.
 pub const PLUGIN_SIGNATURE_MAX_BYTES: usize = 1024;
+/// Origins that the gateway looks at for operators at once; a look may take a minute.
+pub const PROBES_AT_ONCE_MAX: usize = 8;
 /// Longest head of a request to the control API.
 pub const CONTROL_HEAD_MAX_BYTES: usize = 16 * 1024;
 /// Most headers of a request to the control API.

@@ -301,3 +301,232 @@ fn watching_without_a_terminal_prints_a_line_a_second_until_nobody_reads() {
     drop(lines);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// The synthetic camera, which answers any path; gone with the test.
+struct Camera {
+    child: Child,
+    at: String,
+}
+
+impl Camera {
+    fn start(more: &[&str]) -> Self {
+        let at = format!("127.0.0.1:{}", free_port());
+        let mut args = vec!["camera", "--listen", &at];
+        args.extend(more);
+        let child = edgeweir(&args).stderr(Stdio::null()).spawn().unwrap();
+        let deadline = now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(&at).is_err() {
+            assert!(now() < deadline, "the camera does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { child, at }
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running gateway with a port of its own, what it logs in a file.
+fn listening(folder: &Folder) -> (Gateway, u16, String) {
+    let port = free_port();
+    let text = format!(
+        "[gateway]\nlisten = [\"127.0.0.1:{port}\"]\nmedia_ports = \"{first}-{last}\"\n",
+        first = 21_000,
+        last = 21_199
+    );
+    let config = folder.file("cameras.toml", &text);
+    let (control, log) = (folder.path("cameras.sock"), folder.path("cameras.log"));
+    let child = edgeweir(&["run", "--config", &config, "--control", &control, "--log", "debug"])
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let gateway = Gateway { child, control };
+    let deadline = now() + Duration::from_secs(20);
+    while gateway.call(&["status"]).0 != 0 {
+        assert!(now() < deadline, "the gateway does not answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (gateway, port, log)
+}
+
+#[test]
+fn a_camera_is_added_as_people_have_its_url_and_plays() {
+    let folder = Folder::new("add");
+    let (gateway, port, log) = listening(&folder);
+    let camera = Camera::start(&["--user", "admin:hunter2", "--audio"]);
+    let query = "/cam/realmonitor?channel=1&subtype=0";
+    let url = format!("rtsp://{}{query}", camera.at);
+    let add = |name: &str, url: &str, more: &[&str], stdin: &str| {
+        let mut args = vec!["--control", &gateway.control, "origin", "add", name, url];
+        args.extend(more);
+        with_stdin(edgeweir(&args), stdin)
+    };
+    // What is missing is named where nobody can be asked, and nothing is added.
+    for (more, stdin, code, word) in [
+        (&[][..], "", 2, "--user"),
+        (&["--user", "admin"], "", 2, "password"),
+        (&["--user", "admin"], "hunter2\n", 2, "--auth"),
+        (&["--user", "admin:hunter2"], "", 2, "--user takes the user alone"),
+        (&["--user", "admin", "--auth", "none"], "wrong\n", 1, "refuses user \"admin\" (401)"),
+    ] {
+        let (found, out, err) = add("door", &url, more, stdin);
+        assert!(found == code && err.contains(word), "{more:?}: {found} {out}{err}");
+        assert!(!err.contains("hunter2"), "{err}");
+    }
+    assert!(!gateway.call(&["config", "export"]).1.contains("[[origin]]"));
+
+    let (code, out, err) = add("door", &url, &["--user", "admin", "--auth", "none"], "hunter2\n");
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("video H264, audio PCMU") && out.contains("origin added: door"), "{out}");
+    assert!(out.contains("edgeweir-camera") && out.contains("udp works  tcp works"), "{out}");
+    let text = gateway.call(&["config", "export"]).1;
+    assert!(text.contains(&format!("url = \"rtsp://{}{query}\"", camera.at)), "{text}");
+    let play = format!("rtsp://127.0.0.1:{port}/door");
+    let (code, out, err) = run(&["probe", &play, "--seconds", "1", "--transport", "tcp"]);
+    assert!(code == 0 && out.contains("H264"), "{out}{err}");
+
+    // A password in the URL works; that others can see it there is said.
+    let inside = format!("rtsp://admin:hunter2@{}{query}", camera.at);
+    let (code, out, err) = add("yard", &inside, &["--auth", "digest"], "");
+    assert!(code == 0 && err.contains("--password-file"), "{out}{err}");
+    assert!(err.contains("asks players for a password and no user is stored"), "{err}");
+    let (code, _, err) = add("door", &inside, &["--auth", "none", "--no-probe"], "");
+    assert!(code == 1 && err.contains("origin[0] has not taken"), "{err}");
+    for kept in [std::fs::read_to_string(log).unwrap(), gateway.call(&["config", "export"]).1] {
+        assert!(!kept.contains("hunter2"), "{kept}");
+    }
+
+    let (code, out, _) = gateway.call(&["origin", "list"]);
+    assert!(code == 0 && out.contains("door") && out.contains("yard"), "{out}");
+    let (code, out, _) = gateway.call(&["origin", "retry", "door"]);
+    assert!(code == 0 && out.contains("door"), "{out}");
+    let (code, _, err) = gateway.call(&["origin", "retry", "dor"]);
+    assert!(code == 1 && err.contains("perhaps door was meant"), "{err}");
+
+    // The gateway looks with the credentials that it has, and never gives them away.
+    let (code, out, err) = gateway.call(&["probe", "--origin", "door", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(code == 0 && found["udp"] == true && found["tcp"] == true, "{out}{err}");
+    let archive = folder.path("support.tar");
+    let (code, _, err) = gateway.call(&["support", &archive, "--no-probe"]);
+    assert_eq!(code, 0, "{err}");
+    let bytes = std::fs::read(&archive).unwrap();
+    let held = String::from_utf8_lossy(&bytes);
+    assert!(held.contains("edgeweir-support/config.toml") && held.contains("/cam/realmonitor"));
+    assert!(bytes.len().is_multiple_of(512) && !held.contains("hunter2"));
+}
+
+#[test]
+fn a_camera_is_added_to_a_store_that_no_gateway_has_open() {
+    let folder = Folder::new("add-offline");
+    let flash = folder.path("f");
+    assert_eq!(run(&["flash", "format", &flash]).0, 0);
+    let mut command = edgeweir(&[
+        "origin",
+        "add",
+        "door",
+        "192.0.2.1/a?b=c",
+        "--user",
+        "admin",
+        "--auth",
+        "digest",
+        "--route",
+        "/front",
+        "--transport",
+        "tcp",
+        "--no-probe",
+        "--flash",
+        &flash,
+    ]);
+    command.env("EDGEWEIR_PASSWORD", "hunter2");
+    let (code, out, err) = done(command.output().unwrap());
+    assert!(code == 0 && err.contains("no user is stored"), "{out}{err}");
+    let text = run(&["config", "export", "--flash", &flash]).1;
+    for line in [
+        "url = \"rtsp://192.0.2.1/a?b=c\"",
+        "credentials = \"door\"",
+        "path = \"/front\"",
+        "auth = \"digest\"",
+        "origin_transport = \"tcp\"",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let checked = folder.file("c.toml", &text);
+    let (_, _, err) = run(&["config", "check", &checked, "--flash", &flash]);
+    assert!(!err.contains("config secret"), "the credentials are stored: {err}");
+}
+
+#[test]
+fn the_doctor_names_the_cause_of_each_fault_worst_first() {
+    let folder = Folder::new("doctor");
+    let (gateway, port, _) = listening(&folder);
+    let (well, locked) = (Camera::start(&[]), Camera::start(&["--user", "admin:hunter2"]));
+    let mute = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let mute_at = mute.local_addr().unwrap();
+    let off = free_port();
+    let mut text =
+        format!("[gateway]\nlisten = [\"127.0.0.1:{port}\"]\nmedia_ports = \"21000-21199\"\n");
+    for (name, at, more) in [
+        ("well", well.at.as_str(), ""),
+        ("locked", &locked.at, "credentials = \"cam\"\n"),
+        ("off", &format!("127.0.0.1:{off}"), ""),
+        ("mute", &mute_at.to_string(), ""),
+        ("nameless", "no-such-camera.invalid", ""),
+    ] {
+        text += &format!("[[origin]]\nname = \"{name}\"\nurl = \"rtsp://{at}/cam\"\n{more}");
+        text +=
+            &format!("[[route]]\npath = \"/{name}\"\norigins = [\"{name}\"]\nauth = \"none\"\n");
+    }
+    text += "[[plugin]]\nslot = \"gate\"\n[[route]]\npath = \"/gated\"\norigins = [\"well\"]\n\
+             auth = \"plugin:gate\"\n";
+    let file = folder.file("doctor.toml", &text);
+    let (code, out, err) = gateway.call(&["config", "import", &file]);
+    assert!(code == 0 && err.contains("config secret cam"), "{out}{err}");
+    let (code, out, err) = gateway.call(&["doctor", "--json"]);
+    assert!(code == 1 && err.contains("are wrong"), "{out}{err}");
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let findings = found["findings"].as_array().unwrap();
+    let cause = |about: &str| {
+        let one = findings.iter().find(|finding| finding["about"] == about);
+        one.map(|finding| finding["cause"].as_str().unwrap().to_owned())
+    };
+    for (about, wanted) in [
+        ("origin well", None),
+        ("origin locked", Some("password")),
+        ("origin off", Some("port")),
+        ("origin mute", Some("mute")),
+        ("origin nameless", Some("name")),
+        ("plugin gate", Some("plugin")),
+        ("secrets", Some("secrets")),
+    ] {
+        assert_eq!(cause(about).as_deref(), wanted, "{about}: {out}");
+    }
+    let rank = |finding: &serde_json::Value| match finding["severity"].as_str() {
+        Some("error") => 0,
+        Some("warning") => 1,
+        _ => 2,
+    };
+    assert!(findings.is_sorted_by_key(rank), "{out}");
+    assert!(findings.iter().all(|finding| finding["remedy"] != ""), "{out}");
+    // As text: one line each, and what is well.
+    let text = format!(
+        "[gateway]\nlisten = [\"127.0.0.1:{port}\"]\nmedia_ports = \"21000-21199\"\n\
+        [[origin]]\nname = \"well\"\nurl = \"rtsp://{}/cam\"\n\
+        [[route]]\npath = \"/well\"\norigins = [\"well\"]\n",
+        well.at
+    );
+    let file = folder.file("well.toml", &text);
+    assert_eq!(gateway.call(&["config", "import", &file]).0, 0);
+    let (code, out, err) = gateway.call(&["doctor"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("well:    origin well: plays video H264"), "{out}");
+}

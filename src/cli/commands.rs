@@ -41,13 +41,19 @@ pub fn run(call: Call) -> Result<(), Failure> {
         #[cfg(feature = "compiler")]
         ["plugin", "compile"] => plugin::compile(&call),
         ["plugin", word] => plugin::run(word, &call),
+        ["origin", word] => super::origin::run(word, &call),
+        ["doctor"] => super::doctor::doctor(&call),
+        ["support"] => super::doctor::support(&call),
         ["camera"] => {
             start_log(&call, "info")?;
             tools::camera(&call)
         }
         ["probe"] => {
             start_log(&call, "warn")?;
-            tools::probe(&call)
+            match call.text("origin")? {
+                Some(name) => super::doctor::probe_origin(&call, name),
+                None => tools::probe(&call),
+            }
         }
         ["flash", "format"] => format(&call),
         ["flash", "info"] => {

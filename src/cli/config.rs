@@ -45,12 +45,12 @@ pub fn run(word: &str, call: &Call) -> Result<(), Failure> {
     }
 }
 
-fn said(wrong: impl core::fmt::Display) -> Failure {
+pub(super) fn said(wrong: impl core::fmt::Display) -> Failure {
     Failure::Failed(wrong.to_string())
 }
 
 /// What was done goes to stdout, what there is left to do beside it.
-fn checked(done: Checked) -> Result<(), Failure> {
+pub(super) fn checked(done: Checked) -> Result<(), Failure> {
     print(&done.said)?;
     for warning in &done.warnings {
         note(&format!("warning: {warning}"));
@@ -277,7 +277,7 @@ fn token(call: &Call, flash: Option<&Path>) -> Result<(), Failure> {
 }
 
 /// A name that can stand in a path as it is; the gateway knows no others.
-fn in_path<'a>(call: &Call, name: &'a str) -> Result<&'a str, Failure> {
+pub(super) fn in_path<'a>(call: &Call, name: &'a str) -> Result<&'a str, Failure> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@".contains(&byte);
     if !name.is_empty() && name.bytes().all(plain) {
         return Ok(name);
@@ -297,6 +297,6 @@ fn changed(done: Result<String, String>) -> Result<(), Failure> {
     print(&(done? + "\n"))
 }
 
-fn json(value: &impl Serialize) -> Result<String, Failure> {
+pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(said)
 }

@@ -258,6 +258,85 @@ Example:
 ",
     },
     Spec {
+        words: &["origin"],
+        brief: "add, list and try cameras and recorders",
+        operands: &[],
+        options: &[],
+        text: "Examples:
+  edgeweir origin add door rtsp://192.0.2.30/cam/realmonitor?channel=1 --user admin
+  edgeweir origin list
+  edgeweir origin retry door
+",
+    },
+    Spec {
+        words: &["origin", "add"],
+        brief: "add a camera or recorder, and a route to it",
+        operands: &["NAME", "URL"],
+        options: &[
+            opt("user", "USER", "user at the camera; the password is asked for"),
+            opt("password-file", "FILE", "the password from a file [EDGEWEIR_PASSWORD]"),
+            opt("route", "/PATH", "where players find it [/NAME]"),
+            opt("auth", "HOW", "who may watch: digest, basic, none, pass or plugin:SLOT"),
+            opt("transport", "udp|tcp", "how media comes from it [as players ask, if both work]"),
+            opt("no-probe", "", "do not look at it first"),
+            opt("force", "", "even if something is wrong with it"),
+            FLASH,
+        ],
+        text: "The URL is taken as people have it, with user, path and query. The gateway looks at the
+camera as it will for players, says what it found, and takes origin, route and
+credentials. A password in the URL works, but others can see it there.
+
+Examples:
+  edgeweir origin add door rtsp://192.0.2.30/Streaming/Channels/101 --user admin
+  edgeweir origin add yard 'rtsp://192.0.2.31/cam/realmonitor?channel=1' --route /yard
+  EDGEWEIR_PASSWORD=$PW edgeweir origin add gate 192.0.2.32/live --user admin --auth digest
+",
+    },
+    Spec {
+        words: &["origin", "list"],
+        brief: "list the origins and how they are",
+        operands: &[],
+        options: &[JSON],
+        text: "Example:
+  edgeweir origin list
+",
+    },
+    Spec {
+        words: &["origin", "retry"],
+        brief: "end the wait of an origin that is down",
+        operands: &["NAME"],
+        options: &[],
+        text: "Example:
+  edgeweir origin retry door
+",
+    },
+    Spec {
+        words: &["doctor"],
+        brief: "say what is wrong with origins, gateway and machine",
+        operands: &[],
+        options: &[JSON],
+        text: "Asks each origin as the gateway does, over UDP and TCP, and looks at ports, descriptors,
+kernel buffers, clock, store, disk and plugins. The worst comes first, each with what to
+do. Ends with 0 only if nothing is an error. An origin is played for some seconds, which
+takes a session there.
+
+Examples:
+  edgeweir doctor
+  edgeweir doctor --json | jq '.findings[] | select(.severity == \"error\")'
+",
+    },
+    Spec {
+        words: &["support"],
+        brief: "write an archive for whoever helps, without secrets",
+        operands: &["[FILE.tar]"],
+        options: &[opt("no-probe", "", "do not ask the origins")],
+        text: "Status, sessions, configuration, history, plugins, metrics and what doctor finds.
+
+Example:
+  edgeweir support
+",
+    },
+    Spec {
         words: &["plugin"],
         brief: "put components into slots of the running gateway",
         operands: &[],
@@ -362,18 +441,21 @@ Example:
     Spec {
         words: &["probe"],
         brief: "play a URL and say what comes",
-        operands: &["URL"],
+        operands: &["[URL]"],
         options: &[
+            opt("origin", "NAME", "the gateway looks at its origin, with the credentials it has"),
             opt("transport", "udp|tcp", "how media comes [udp]"),
             opt("seconds", "N", "for so long, 1 to 86400 [10]"),
             JSON,
             LOG,
         ],
         text: "Prints tracks, packets, loss, jitter and the time to the first packet; ends with 0 \
-               only if media\ncame. User and password may stand in the URL.
+               only if media\ncame. User and password may stand in the URL. With --origin a path at it may stand
+in place of the URL; it is played over UDP and over TCP.
 
 Examples:
   edgeweir probe rtsp://127.0.0.1:8554/cam1
+  edgeweir probe --origin nvr /Streaming/Channels/101
   edgeweir probe rtsp://anna:swordfish@192.0.2.1/cam1 --transport tcp --seconds 60 --json
 ",
     },
@@ -481,7 +563,7 @@ impl Spec {
 
     /// Whether it does nothing without another word.
     pub fn is_group(&self) -> bool {
-        matches!(self.words, [] | ["config" | "flash" | "plugin"])
+        matches!(self.words, [] | ["config" | "flash" | "plugin" | "origin"])
     }
 
     /// What `--help` prints.

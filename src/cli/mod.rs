@@ -3,7 +3,7 @@
 //! * [`args`]: words and options, by one table;  [`help`]: the texts.
 //! * [`commands`]: from arguments to the function that does it.
 //! * [`tools`]: `camera` and `probe`;  [`config`]: the commands that read and change the configuration;
-//!   [`plugin`]: those for plugins.
+//!   [`origin`]: those for cameras and recorders; [`doctor`]: what is wrong; [`plugin`]: those for plugins.
 //! * [`screen`], [`table`], [`watch`], [`terminal`]: what is shown, and on what.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. An error is one line on stderr, with the remedy.
@@ -12,7 +12,9 @@
 pub mod args;
 pub mod commands;
 pub mod config;
+pub mod doctor;
 pub mod help;
+pub mod origin;
 pub mod plugin;
 #[cfg(feature = "compiler")]
 pub mod plugin_check;

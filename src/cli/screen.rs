@@ -92,6 +92,16 @@ pub fn session_list(sessions: &[SessionStatus], width: usize, colour: bool) -> S
     table.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
+/// The origins as a table, for `edgeweir origin list`.
+pub fn origin_list(origins: &[OriginStatus], width: usize, colour: bool) -> String {
+    if origins.is_empty() {
+        return "no origins: `edgeweir origin add NAME URL` adds one\n".to_owned();
+    }
+    let status = Status { origins: origins.to_vec(), ..Status::default() };
+    let table = self::origins(&status, width, Paint(colour));
+    table.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
 /// The slots as a table, for `edgeweir plugin list`.
 pub fn plugin_list(plugins: &[PluginStatus], width: usize, colour: bool) -> String {
     if plugins.is_empty() {

@@ -204,6 +204,23 @@ impl Drop for Modes {
     }
 }
 
+/// One line of a person, after `prompt`.
+///
+/// # Errors
+/// Stdin is no terminal, or ends.
+pub fn line(prompt: &str) -> Result<String, String> {
+    if !io::stdin().is_terminal() {
+        return Err(format!("nobody is there to answer: {prompt}"));
+    }
+    let _ = write!(io::stderr(), "{prompt}");
+    let mut line = String::new();
+    match io::BufRead::read_line(&mut io::Read::take(io::stdin().lock(), 4096), &mut line) {
+        Ok(0) => Err("no answer was given".to_owned()),
+        Ok(_) => Ok(line.trim().to_owned()),
+        Err(wrong) => Err(format!("cannot read the answer: {wrong}")),
+    }
+}
+
 /// One line of stdin without its end, unseen on a terminal, after `prompt`.
 ///
 /// # Errors

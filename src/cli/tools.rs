@@ -76,6 +76,9 @@ pub fn probe(call: &Call) -> Result<(), Failure> {
             return Err(call.wrong(&format!("--transport {other}: allowed are udp and tcp")));
         }
     };
+    if call.operand(0).is_none() {
+        return Err(call.wrong("URL is missing, or --origin NAME"));
+    }
     let seconds = call.number("seconds", 1..=86_400)?.unwrap_or(10);
     let options = probe::Options { url: call.operand_text(0)?.to_owned(), transport, seconds };
     let as_json = call.has("json");

@@ -159,14 +159,27 @@ pub fn example() -> &'static str {
 /// # Errors
 /// Those of [`read`], [`CliError::Store`]. A wrong file changes nothing.
 pub fn import(path: &Path, flash: &Path) -> Result<Checked, CliError> {
-    let config = read(path)?;
+    store(&*read(path)?, flash)
+}
+
+/// The same, of a text.
+///
+/// # Errors
+/// [`CliError::Text`], [`CliError::Store`].
+pub fn import_text(text: &str, flash: &Path) -> Result<Checked, CliError> {
+    let path = "the configuration".to_owned();
+    let config = text::parse(text).map_err(|error| CliError::Text { path, error })?;
+    store(&config, flash)
+}
+
+fn store(config: &Config, flash: &Path) -> Result<Checked, CliError> {
     let (mut store, fail) = open(flash)?;
     let before = store.history().map_err(&fail)?.first().map(|entry| entry.sequence);
-    let sequence = store.save_config(&config).map_err(&fail)?;
+    let sequence = store.save_config(config).map_err(&fail)?;
     let what = if before == Some(sequence) { "unchanged" } else { "stored" };
     let said = format!("{}: configuration {sequence} {what}\n", flash.display());
     let secrets = store.load_secrets().map_err(&fail)?.secrets;
-    Ok(Checked { said, warnings: warnings(&config, Some(&secrets)) })
+    Ok(Checked { said, warnings: warnings(config, Some(&secrets)) })
 }
 
 /// `edgeweir config export --flash FLASH`: the text of the active configuration, after comments
@@ -186,6 +199,17 @@ pub fn export(flash: &Path) -> Result<String, CliError> {
         flash.display(),
         print::print(&config)
     ))
+}
+
+/// The text of the active configuration; of a store that has none, that of the default.
+///
+/// # Errors
+/// [`CliError::Store`].
+pub fn export_or_default(flash: &Path) -> Result<String, CliError> {
+    let (mut store, fail) = open(flash)?;
+    let loaded = store.load_config().map_err(&fail)?;
+    let config = loaded.active.map(|(config, _)| config).unwrap_or_default();
+    Ok(print::print(&config))
 }
 
 /// `edgeweir config history --flash FLASH`: a line for each, newest first.

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `GET /v1/status` · `/v1/origins` · `/v1/sessions` | JSON of [`super::model`] |
 //! | `DELETE /v1/sessions/{id}` | ends the session |
+//! | `POST /v1/origins/{name}/retry` | ends the wait of an origin that is down |
+//! | `POST /v1/probe` | body `{"origin":"…","path":"/…"}`, or `{"url":"…","user":"…","password":"…"}`: what a look at it found, JSON |
+//! | `GET /v1/doctor` | what is wrong with the gateway and its machine, JSON |
 //! | `GET /v1/config` · `PUT /v1/config` | the configuration, TOML |
 //! | `GET /v1/config/history` | JSON, newest first |
 //! | `POST /v1/config/rollback` | goes back by one, or by `?n=2`, or by `{"n":2}` |
@@ -29,7 +32,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     gateway::{Gateway, Upload},
     metrics,
-    model::{Credential, Done, Password, Problem, Token},
+    model::{Ask, Credential, Done, Password, Problem, Token},
 };
 use crate::limits::{
     CONFIG_HISTORY, NAME_MAX_BYTES, PASSWORD_MAX_BYTES, PLUGIN_SIGNATURE_MAX_BYTES,
@@ -61,6 +64,9 @@ pub type Reply = Response<Full<Bytes>>;
 enum Place<'a> {
     Status,
     Origins,
+    Retry(&'a str),
+    Probe,
+    Doctor,
     Sessions,
     Session(&'a str),
     Config,
@@ -99,6 +105,8 @@ pub async fn answer(gateway: &dyn Gateway, call: Call) -> Reply {
         read(gateway, place).await
     } else if let (Place::Plugin(slot), &Method::PUT) = (place, &method) {
         install(gateway, slot, call.clone()).await
+    } else if let Place::Probe = place {
+        probe(gateway, &call).await
     } else {
         change(gateway, place, &method, &call).await.map(|changed| {
             let whole = matches!(place, Place::Config | Place::Rollback);
@@ -117,6 +125,9 @@ fn place(path: &str) -> Option<Place<'_>> {
     let found = match (parts.next()?, parts.next(), parts.next()) {
         ("status", None, None) => Place::Status,
         ("origins", None, None) => Place::Origins,
+        ("origins", Some(name), Some("retry")) => Place::Retry(name),
+        ("probe", None, None) => Place::Probe,
+        ("doctor", None, None) => Place::Doctor,
         ("sessions", None, None) => Place::Sessions,
         ("sessions", Some(id), None) => Place::Session(id),
         ("config", None, None) => Place::Config,
@@ -139,11 +150,12 @@ const fn allowed(place: Place<'_>) -> &'static str {
         | Place::Origins
         | Place::Sessions
         | Place::History
+        | Place::Doctor
         | Place::Plugins
         | Place::Metrics => "GET, HEAD",
         Place::Config => "GET, HEAD, PUT",
         Place::Session(_) => "DELETE",
-        Place::Rollback | Place::PluginRollback(_) => "POST",
+        Place::Rollback | Place::PluginRollback(_) | Place::Retry(_) | Place::Probe => "POST",
         Place::User(_) | Place::Credential(_) | Place::Token | Place::Plugin(_) => "PUT, DELETE",
     }
 }
@@ -154,6 +166,7 @@ async fn read(gateway: &dyn Gateway, place: Place<'_>) -> Result<Reply, Problem>
         Place::Origins => json(200, &gateway.status().origins),
         Place::Sessions => json(200, &gateway.sessions()),
         Place::History => json(200, &gateway.history().await?),
+        Place::Doctor => json(200, &gateway.doctor().await?),
         Place::Plugins => json(200, &gateway.plugins()),
         Place::Config => text("application/toml", gateway.config_text()),
         Place::Metrics => text(
@@ -201,10 +214,22 @@ async fn change(
                 Err(Problem::new(404, format!("there is no session {id}: see `edgeweir sessions`")))
             }
         }
+        Place::Retry(raw) => gateway.retry_origin(&name(raw)?),
         Place::PluginRollback(raw) => gateway.rollback_plugin(name(raw)?).await,
         Place::Plugin(raw) if delete => gateway.remove_plugin(name(raw)?).await,
         _ => Err(Problem::new(405, "this place cannot be changed")),
     }
+}
+
+async fn probe(gateway: &dyn Gateway, call: &Call) -> Result<Reply, Problem> {
+    let ask: Ask = parsed(call)?;
+    if ask.origin.is_some() == ask.url.is_some() {
+        return Err(Problem::new(400, "the body must name either an origin or a url"));
+    }
+    if ask.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
+        return Err(Problem::new(400, "path: it must start with `/`"));
+    }
+    Ok(json(200, &gateway.probe(ask).await?))
 }
 
 async fn install(gateway: &dyn Gateway, slot: &str, call: Call) -> Result<Reply, Problem> {

@@ -16,7 +16,7 @@ use smol_hyper::rt::FuturesIo;
 
 use super::{
     api::SIGNATURE_HEADER,
-    model::{Done, Installed, Problem},
+    model::{Ask, Done, Installed, Problem, Survey},
 };
 use crate::limits::CONTROL_ANSWER_MAX_BYTES;
 
@@ -76,6 +76,17 @@ impl Client {
         let body = self.ask(method, place, body.into(), None)?;
         serde_json::from_slice(&body)
             .map_err(|wrong| format!("the gateway answers {place} oddly ({wrong})"))
+    }
+
+    /// Has the gateway look at an origin or a URL.
+    ///
+    /// # Errors
+    /// What the gateway said against it, in one line.
+    pub fn probe(&self, ask: &Ask) -> Result<Survey, String> {
+        let body = serde_json::to_vec(ask).map_err(|wrong| wrong.to_string())?;
+        let body = self.ask(Method::POST, "/v1/probe", body.into(), None)?;
+        serde_json::from_slice(&body)
+            .map_err(|wrong| format!("the gateway answers /v1/probe oddly ({wrong})"))
     }
 
     /// Puts a component into a slot; `options` is the query, `signature` the text of its file.

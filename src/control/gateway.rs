@@ -5,7 +5,8 @@
 use core::{future::Future, pin::Pin};
 
 use super::model::{
-    Credential, HistoryEntry, Installed, PluginStatus, Problem, SessionStatus, Status,
+    Ask, Credential, Finding, HistoryEntry, Installed, PluginStatus, Problem, SessionStatus,
+    Status, Survey,
 };
 
 /// An answer that takes time: flash is written on the way.
@@ -108,6 +109,29 @@ pub trait Gateway: Send + Sync {
     /// # Errors
     /// 404 when there is no such slot, or it is empty.
     fn remove_plugin(&self, slot: String) -> Answer<String>;
+
+    /// Looks at an origin, or at what may become one, as the gateway sees it: from its machine, with
+    /// its credentials.
+    ///
+    /// # Errors
+    /// 404 when there is no origin of that name, 503 when as many are looked at as may be.
+    fn probe(&self, ask: Ask) -> Answer<Survey> {
+        drop(ask);
+        Box::pin(async { Err(Problem::new(503, "this gateway asks no origins")) })
+    }
+
+    /// What is wrong with the gateway itself and its machine, worst first.
+    fn doctor(&self) -> Answer<Vec<Finding>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Ends the wait of an origin that is down: it is tried at the next occasion.
+    ///
+    /// # Errors
+    /// 404 when there is no origin of that name.
+    fn retry_origin(&self, name: &str) -> Result<String, Problem> {
+        Err(Problem::new(404, format!("there is no origin {name}")))
+    }
 
     /// Ends a session; false when there is none of that number.
     fn close_session(&self, id: u64) -> bool;

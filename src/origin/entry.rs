@@ -186,6 +186,11 @@ impl Origin {
         }
     }
 
+    /// Ends a wait, on an operator's word: it counts as one of which nothing is known.
+    pub fn retry(&self) {
+        self.live.health.forget();
+    }
+
     /// Where to connect; none before its name was resolved.
     pub fn addr(&self) -> Option<SocketAddr> {
         self.live.addrs.current().map(|ip| SocketAddr::new(ip, self.port))

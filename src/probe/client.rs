@@ -48,6 +48,19 @@ pub(super) struct Client {
 
 /// The URL that requests name (without user and password), and the signer for those.
 pub(super) fn target(text: &str) -> Result<(String, Option<Signer>), ProbeError> {
+    let (bare, inside) = apart(text)?;
+    let signer = inside.map(|(user, password)| {
+        let credentials = Credentials::new(&user, &password);
+        Signer::new(credentials, getrandom::u64().unwrap_or_default())
+    });
+    Ok((bare, signer))
+}
+
+/// A URL as people have it: without user and password, and those, unescaped.
+///
+/// # Errors
+/// [`ProbeError::Url`] or [`ProbeError::Tls`]; the URL is not in them.
+pub fn apart(text: &str) -> Result<(String, Option<(String, String)>), ProbeError> {
     let url = Url::parse(text.as_bytes()).map_err(|_| ProbeError::Url)?;
     if url.scheme.eq_ignore_ascii_case(b"rtsps") {
         return Err(ProbeError::Tls);
@@ -59,13 +72,12 @@ pub(super) fn target(text: &str) -> Result<(String, Option<Signer>), ProbeError>
     }
     let utf8 = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let bare = format!("rtsp://{}{}", utf8(url.host_port()), utf8(url.rest));
-    let signer = url.userinfo.map(|userinfo| {
+    let inside = url.userinfo.map(|userinfo| {
         let userinfo = utf8(userinfo);
         let (user, password) = userinfo.split_once(':').unwrap_or((&userinfo, ""));
-        let credentials = Credentials::new(&unescaped(user), &unescaped(password));
-        Signer::new(credentials, getrandom::u64().unwrap_or_default())
+        (unescaped(user), unescaped(password))
     });
-    Ok((bare, signer))
+    Ok((bare, inside))
 }
 
 impl Client {

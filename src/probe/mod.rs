@@ -21,7 +21,10 @@ pub mod survey;
 use core::fmt;
 use std::io;
 
-pub use self::report::{Report, TrackReport};
+pub use self::{
+    client::apart,
+    report::{Report, TrackReport},
+};
 use crate::camera::wire::WireError;
 
 /// How media is asked for.

@@ -3,10 +3,11 @@
 //! A change is checked first, then stored, then put in force: a wrong one changes nothing, and one
 //! that is answered with success survives a power cut.
 
+mod doctor;
 mod plugins;
 
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
-use std::{fs, io, sync::Arc};
+use std::{fs, io, path::PathBuf, sync::Arc};
 
 use log::{error, info, warn};
 use smol::{channel::Sender, lock::Mutex};
@@ -31,8 +32,8 @@ use crate::{
     control::{
         gateway::{Answer, Gateway, Upload},
         model::{
-            Credential, HistoryEntry, Installed, PluginStatus, Problem, SessionStatus, Status,
-            WorkerStatus,
+            Ask, Credential, Finding, HistoryEntry, Installed, PluginStatus, Problem,
+            SessionStatus, Status, Survey, WorkerStatus,
         },
     },
     origin::Table,
@@ -50,6 +51,8 @@ struct Inner {
     /// One change at a time: what is stored last is what is in force.
     source: Mutex<Source>,
     listen: Sender<Vec<SocketAddr>>,
+    /// Where what is written must find room.
+    data: Option<PathBuf>,
 }
 
 impl Generation {
@@ -83,8 +86,9 @@ impl Admin {
         keeper: Arc<Keeper>,
         source: Source,
         listen: Sender<Vec<SocketAddr>>,
+        data: Option<PathBuf>,
     ) -> Self {
-        Self(Arc::new(Inner { shared, keeper, source: Mutex::new(source), listen }))
+        Self(Arc::new(Inner { shared, keeper, source: Mutex::new(source), listen, data }))
     }
 
     /// This start was a good one, or is ended on purpose.
@@ -399,6 +403,20 @@ impl Gateway for Admin {
     fn remove_plugin(&self, slot: String) -> Answer<String> {
         let inner = Arc::clone(&self.0);
         Box::pin(async move { inner.remove_plugin(slot).await })
+    }
+
+    fn probe(&self, ask: Ask) -> Answer<Survey> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(inner.probe(ask))
+    }
+
+    fn doctor(&self) -> Answer<Vec<Finding>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(inner.doctor())
+    }
+
+    fn retry_origin(&self, name: &str) -> Result<String, Problem> {
+        self.0.retry_origin(name)
     }
 
     fn close_session(&self, id: u64) -> bool {

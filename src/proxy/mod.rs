@@ -6,6 +6,7 @@
 mod admin;
 mod askers;
 mod connection;
+mod doctor;
 mod files;
 mod health;
 #[cfg_attr(not(feature = "plugins"), path = "keeper_none.rs")]
@@ -132,7 +133,8 @@ async fn control(
     let _watchdog =
         executor.spawn(async move { fed.feed(&feeding.pool, |text| feeding.event(text)).await });
     let (changed, changes) = channel::bounded(16);
-    let admin = Admin::new(Arc::clone(shared), Arc::clone(&keeper), source, changed);
+    let data = doctor::data_folder(&options);
+    let admin = Admin::new(Arc::clone(shared), Arc::clone(&keeper), source, changed, data);
     let watched = Arc::clone(shared);
     let _plugins = executor.spawn(async move { keeper.watch(&watched).await });
     let mut listeners = Listeners::default();
