@@ -295,6 +295,9 @@ impl World {
             let (session, laws, now) = (&mut self.session, &mut self.laws, self.now);
             let granted = &mut self.granted;
             let mut message = false;
+            if side == Side::Origin {
+                self.inboxes[at].tolerate(session.tracks().channels(side));
+            }
             let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
                     if let Some(edgeweir::session::FrameRoute::Frame(there)) =

@@ -213,6 +213,9 @@ impl World {
             let (session, now) = (&mut self.session, self.now);
             let laws = &mut self.laws;
             let mut message = false;
+            if side == Side::Origin {
+                self.inboxes[at].tolerate(session.tracks().channels(side));
+            }
             let fed = self.inboxes[at].feed(fresh, |unit, bytes| match unit {
                 Unit::Frame { channel, .. } => {
                     let to = session.frame(side, channel, &bytes[4..], now);
