@@ -11,8 +11,10 @@ use edgeweir::{
         HEADERS_MAX, METHOD_MAX_BYTES, START_LINE_MAX_BYTES,
     },
     rtsp::{
-        Edits, Framer, FramingError, Head, Progress, Unit, Url, rtp_info, sdp, transport::specs,
+        Edits, Framer, FramingError, Head, Progress, Unit, Url, resync::Channels, rtp_info, sdp,
+        transport::specs,
     },
+    session::{Feed, Inbox},
 };
 
 use world::{
@@ -392,6 +394,37 @@ fn noise_is_framed_alike_however_it_is_cut() {
         let name = format!("seed {SEED:#x}, round {round}, cut {cut}");
         check_same(&name, &feed([one, other]), &feed([&bytes[..]]), &bytes);
         check_same(&name, &feed(bytes.chunks(1)), &feed([&bytes[..]]), &bytes);
+    }
+}
+
+/// Where media are set up noise of an origin is left out: each byte is a unit's, left out, or waits.
+#[test]
+fn every_byte_of_a_broken_stream_is_accounted_for() {
+    let mut random = Random(SEED ^ 2);
+    for round in 0..ROUNDS {
+        let noise = [random.bytes(), random.bytes()];
+        let stream = [&b"$\0\0\x03abc"[..], &noise[0], b"$\x01\0\x01d", &noise[1]].concat();
+        let (cut, paused) = (1 + random.below(stream.len()), random.below(2) == 1);
+        let (mut inbox, mut had, mut taken) = (Inbox::default(), 0, 0);
+        for part in stream.chunks(cut) {
+            inbox.tolerate(Channels::default().with(0).with(1));
+            had += part.len();
+            let mut fed = inbox.feed(part, |_, bytes| {
+                taken += bytes.len();
+                if paused { Feed::Pause } else { Feed::Go }
+            });
+            while inbox.waits() {
+                fed = fed.and(inbox.feed(b"", |_, bytes| {
+                    taken += bytes.len();
+                    Feed::Pause
+                }));
+            }
+            if fed.is_err() {
+                break;
+            }
+            taken += usize::try_from(inbox.take_skipped()).unwrap();
+            assert_eq!(taken + inbox.len(), had, "seed {SEED:#x}, round {round}, cut {cut}");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use edgeweir::{
     rtsp::{
         Head,
         framing::{Framer, FramingError, Progress, Unit},
+        resync::Channels,
     },
     session::{Feed, Inbox},
 };
@@ -20,6 +21,7 @@ fuzz_target!(
         let stream = choices.0;
         let whole = units(&[stream], false);
         heads(stream, &whole.0);
+        tolerated(stream, cut.max(1), paused);
         for parts in [stream.chunks(1).collect::<Vec<_>>(), stream.chunks(cut.max(2)).collect()] {
             assert_eq!(units(&parts, paused), whole, "cut into {} parts", parts.len());
         }
@@ -53,6 +55,33 @@ fn units(parts: &[&[u8]], paused: bool) -> (Vec<(Unit, Vec<u8>)>, Option<Framing
         }
     }
     (seen, None)
+}
+
+/// The same of an origin whose media are set up: each byte is a unit's, left out, or waits.
+fn tolerated(stream: &[u8], cut: usize, paused: bool) {
+    let mut inbox = Inbox::default();
+    let mut taken = 0;
+    for (at, part) in stream.chunks(cut).enumerate() {
+        inbox.tolerate(Channels::default().with(0).with(1));
+        let mut fresh = part;
+        loop {
+            let fed = inbox.feed(fresh, |unit, bytes| {
+                assert_eq!(unit.len(), bytes.len());
+                taken += bytes.len() as u64;
+                if paused { Feed::Pause } else { Feed::Go }
+            });
+            if fed.is_err() {
+                return;
+            }
+            if !inbox.waits() {
+                break;
+            }
+            fresh = &[];
+        }
+        taken += inbox.take_skipped();
+        let had = stream.len().min((at + 1) * cut) as u64;
+        assert_eq!(taken + inbox.len() as u64, had);
+    }
 }
 
 fn heads(stream: &[u8], units: &[(Unit, Vec<u8>)]) {
