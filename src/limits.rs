@@ -70,6 +70,25 @@ pub const GIVEN_UP_MAX: usize = 16;
 /// Interleaved channels: one byte.
 pub const CHANNELS_MAX: usize = 256;
 
+/// Descriptors that a client's connection may take: its own and one toward an origin.
+pub const DESCRIPTORS_A_CONNECTION: usize = 2;
+/// Descriptors that a track may take: a pair toward each side.
+pub const DESCRIPTORS_A_TRACK: usize = 4;
+/// Descriptors that players leave to the control socket, checks of origins and files, where the limit
+/// is not very low.
+pub const DESCRIPTORS_KEPT: usize = 32;
+/// Requests in memory of one connection; past that it is not read until one of them is answered.
+pub const REQUESTS_KEPT_OF_CONNECTION_BYTES: usize = 64 * 1024;
+/// Requests in memory of one address (outstanding ones and unfinished ones); past that the connection
+/// with the most of it ends.
+pub const REQUESTS_KEPT_OF_PEER_BYTES: usize = 2 * 1024 * 1024;
+/// Requests in memory of all clients.
+pub const REQUESTS_KEPT_OF_ALL_BYTES: usize = 16 * 1024 * 1024;
+/// Of a connection only changes of what it keeps are told that are larger.
+pub const REQUESTS_KEPT_STEP_BYTES: usize = 16 * 1024;
+/// How long a SETUP waits for ports or descriptors of a session that gives way to it.
+pub const GIVE_WAY_MS: u64 = 500;
+
 // --- Origins ------------------------------------------------------------------------------------
 
 /// Addresses kept for the host name of an origin; more are left out.
@@ -111,6 +130,18 @@ pub const AUTH_PARAMS_MAX: usize = 32;
 pub const AUTH_CHALLENGES_MAX: usize = 8;
 /// Age at which a nonce of ours is stale.
 pub const NONCE_LIFETIME_MS: u64 = 5 * 60 * 1000;
+/// How often passwords of an address are checked that has been wrong lately.
+pub const GUESS_EVERY_MS: u64 = 500;
+/// How long the answer to the first wrong password of an address takes; twice as long each time.
+pub const GUESS_ANSWER_FIRST_MS: u64 = 250;
+/// The longest that it takes.
+pub const GUESS_ANSWER_LAST_MS: u64 = 4_000;
+/// After so long without a wrong password an address starts anew.
+pub const GUESS_FORGOTTEN_MS: u64 = 10 * 60 * 1000;
+/// Addresses that are remembered for wrong passwords.
+pub const GUESSERS_MAX: usize = 1024;
+/// Wrong passwords after which a connection ends.
+pub const WRONG_PASSWORDS_A_CONNECTION: u8 = 5;
 /// Challenges in a row that the gateway answers before it takes its password for wrong: the first
 /// and one new nonce. Cameras lock an account after about five wrong answers.
 pub const CHALLENGES_IN_A_ROW_MAX: u8 = 2;

@@ -489,7 +489,7 @@ impl Play {
         let method = head.method_bytes();
         match self.verifier.check(scheme, method, uri, authorization, self.now, client) {
             Decision::Granted { user } => Input::Granted { user },
-            Decision::Challenge(values) => {
+            Decision::Challenge(values) | Decision::Wrong { challenge: values, .. } => {
                 Input::Challenge(values.into_iter().map(String::into_bytes).collect())
             }
             Decision::Refused => Input::Denied,

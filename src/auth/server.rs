@@ -68,6 +68,13 @@ pub enum Decision {
     },
     /// 401 with these values of WWW-Authenticate, each in a header of its own, in this order.
     Challenge(Vec<String>),
+    /// The password is wrong: 401 with these values, and somebody should count.
+    Wrong {
+        /// Whose it was to be, as the client says.
+        user: String,
+        /// As in [`Decision::Challenge`].
+        challenge: Vec<String>,
+    },
     /// The Authorization makes no sense (past its bounds, not to be parsed, signed for another
     /// path): 400, as RFC 7616 section 3.4.6 wants it.
     Refused,
@@ -126,12 +133,16 @@ impl Verifier {
             Auth::Basic if answer.is("basic") => self.basic(answer),
             Auth::Digest if answer.is("digest") => self.digest(answer, method, uri, now, client),
             // An answer to somebody else's challenge.
-            _ => Verdict::Wrong,
+            _ => Verdict::Foreign,
         };
         match verdict {
             Verdict::Right(account) => Decision::Granted { user: account.name.clone() },
             Verdict::Stale => self.challenge(scheme, true, now, client),
-            Verdict::Wrong => self.challenge(scheme, false, now, client),
+            Verdict::Foreign => self.challenge(scheme, false, now, client),
+            Verdict::Wrong(user) => match self.challenge(scheme, false, now, client) {
+                Decision::Challenge(challenge) => Decision::Wrong { user, challenge },
+                other => other,
+            },
             Verdict::Nonsense => Decision::Refused,
         }
     }
@@ -166,7 +177,7 @@ impl Verifier {
         if same(&ha1, account.ha1_sha256.expose()) && !account.name.is_empty() {
             Verdict::Right(account)
         } else {
-            Verdict::Wrong
+            Verdict::Wrong(String::from_utf8_lossy(name).into_owned())
         }
     }
 
@@ -186,7 +197,7 @@ impl Verifier {
             return Verdict::Nonsense;
         }
         let Some(algorithm) = Algorithm::from_name(answer.param("algorithm")) else {
-            return Verdict::Wrong;
+            return Verdict::Foreign;
         };
         let counted = match answer.param("qop") {
             None => None,
@@ -196,16 +207,18 @@ impl Verifier {
                     _ => return Verdict::Nonsense,
                 }
             }
-            Some(_) => return Verdict::Wrong,
+            Some(_) => return Verdict::Foreign,
         };
+        if realm != REALM.as_bytes() {
+            return Verdict::Foreign; // its password is that of another server
+        }
         let account = self.account(name);
         let ha1 = account.ha1(algorithm);
         let wanted = digest::response(algorithm, ha1.as_bytes(), nonce, counted, method, signed);
-        let right = same(wanted.as_bytes(), &given.to_ascii_lowercase())
-            && realm == REALM.as_bytes()
-            && !account.name.is_empty();
+        let right =
+            same(wanted.as_bytes(), &given.to_ascii_lowercase()) && !account.name.is_empty();
         match (right, self.is_fresh(nonce, now, client)) {
-            (false, _) => Verdict::Wrong,
+            (false, _) => Verdict::Wrong(String::from_utf8_lossy(name).into_owned()),
             (true, false) => Verdict::Stale,
             (true, true) => Verdict::Right(account),
         }
@@ -266,7 +279,10 @@ impl From<&User> for Account {
 enum Verdict<'a> {
     Right(&'a Account),
     Stale,
-    Wrong,
+    /// Of this user.
+    Wrong(String),
+    /// Says nothing about a password of ours.
+    Foreign,
     Nonsense,
 }
 
@@ -312,7 +328,7 @@ mod tests {
 
     fn challenged(decision: Decision) -> Vec<String> {
         match decision {
-            Decision::Challenge(values) => values,
+            Decision::Challenge(values) | Decision::Wrong { challenge: values, .. } => values,
             other => panic!("no challenge but {other:?}"),
         }
     }

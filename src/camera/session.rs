@@ -157,7 +157,7 @@ impl Session {
         match verifier.check(Auth::Digest, method, uri, authorization, now(), self.peer.ip()) {
             Decision::Granted { .. } => None,
             Decision::Refused => Some(BAD_REQUEST.into()),
-            Decision::Challenge(values) => Some(
+            Decision::Challenge(values) | Decision::Wrong { challenge: values, .. } => Some(
                 values.into_iter().fold((401, "Unauthorized").into(), |answer: Answer, value| {
                     answer.with("WWW-Authenticate", value)
                 }),

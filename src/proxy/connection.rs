@@ -11,6 +11,8 @@
 
 mod frames;
 mod hooks;
+mod later;
+mod login;
 mod origin_side;
 mod outputs;
 mod turn;
@@ -31,11 +33,12 @@ use std::{
 use log::debug;
 use socket2::SockRef;
 
-use self::frames::Followed;
 pub(super) use self::origin_side::CONNECT_TIMEOUT;
+use self::{frames::Followed, later::Later};
 use super::{
     askers::Asker,
-    shared::{Admission, Entry, HalfOpen, Shared},
+    places::{Admission, OriginSocket, Place, TrackPlace},
+    shared::{Entry, Shared},
     tracks::TrackSockets,
 };
 use crate::{
@@ -91,7 +94,14 @@ struct Inner {
     /// A connection that waits until this client may ask by one more.
     put_off: Option<Asked>,
     admission: Option<Admission>,
-    half_open: Option<HalfOpen>,
+    place: Place,
+    track_places: Vec<(u8, TrackPlace)>,
+    later: Option<Later>,
+    /// Of the request in question.
+    wrong_user: Option<String>,
+    wrong_passwords: u8,
+    /// Until when others may give way to what is asked for.
+    waited: Option<Instant>,
     /// Counts the connection in its worker's load.
     _seat: Hold,
     head_since: Option<Instant>,
@@ -108,6 +118,7 @@ struct OriginSide {
     connecting: Option<Instant>,
     local_ip: IpAddr,
     peer_ip: IpAddr,
+    _counted: OriginSocket,
     /// It is the origin's own host, which may see signatures of ours.
     signs: bool,
     /// A redirect led here: what is met says nothing about the origin.
@@ -132,7 +143,7 @@ pub(super) fn begin(
     shared: Arc<Shared>,
     stream: TcpStream,
     addr: SocketAddr,
-    counted: (Hold, HalfOpen),
+    counted: (Hold, Place),
     worker: &Worker,
 ) {
     if let Err(error) = try_begin(&shared, stream, addr, counted, worker) {
@@ -145,7 +156,7 @@ fn try_begin(
     shared: &Arc<Shared>,
     stream: TcpStream,
     addr: SocketAddr,
-    (seat, half_open): (Hold, HalfOpen),
+    (seat, place): (Hold, Place),
     worker: &Worker,
 ) -> io::Result<()> {
     stream.set_nonblocking(true)?;
@@ -158,7 +169,7 @@ fn try_begin(
     let idle = seconds(config.limits.idle_timeout_s);
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(idle).filter(|it| !it.is_zero()));
     let authority = SocketAddr::new(advertised, local.port());
-    let entry = shared.enter(addr, worker.id());
+    let entry = shared.enter(place.id, addr, worker.id());
     let around = Surroundings {
         client_ip: addr.ip().to_canonical(),
         local_ip: advertised,
@@ -198,7 +209,12 @@ fn try_begin(
         asker: None,
         put_off: None,
         admission: None,
-        half_open: Some(half_open),
+        place,
+        track_places: Vec::new(),
+        later: None,
+        wrong_user: None,
+        wrong_passwords: 0,
+        waited: None,
         _seat: seat,
         head_since: Some(now),
         closing: None,
@@ -265,6 +281,23 @@ pub(super) fn close(id: u64, fault: Fault, worker: &Worker) {
     inner.settle(token, worker);
 }
 
+/// Ends a connection because others need what it takes; called on its worker. One without a session
+/// is closed at once: what lingers would still be taken.
+pub(super) fn send_away(id: u64, fault: Fault, worker: &Worker) {
+    let found = HERE.with_borrow(|here| here.get(&id).and_then(Weak::upgrade));
+    let Some(connection) = found else { return };
+    let Some(token) = connection.token.get() else { return };
+    let mut inner = connection.inner.borrow_mut();
+    let holds = inner.admission.is_some();
+    inner.session.handle(Input::End(fault), worker.now());
+    if holds {
+        return inner.settle(token, worker);
+    }
+    inner.drain(token, worker);
+    inner.flush_client(token, worker);
+    inner.finish(token, worker);
+}
+
 impl Driven for Connection {
     fn ready(self: Rc<Self>, what: Ready, worker: &Worker) {
         let Some(token) = self.token.get() else { return };
@@ -329,6 +362,7 @@ impl Inner {
         if !self.tracks.report(&mut self.session) {
             self.session.handle(Input::End(Fault::NoPorts), now);
         }
+        self.do_later(token, worker);
         let late = self.origin.as_ref().and_then(|o| o.connecting).is_some_and(|at| at <= now);
         if late {
             self.connect_done(Err(io::ErrorKind::TimedOut.into()), token, worker);
@@ -359,6 +393,10 @@ impl Inner {
         self.drain(token, worker);
         self.flush_origin(token, worker);
         self.drain(token, worker);
+        let kept_bytes = self.inbox.memory_bytes() + self.session.kept_bytes();
+        if let Some(victim) = self.place.keeps(kept_bytes) {
+            self.shared.send_away(victim, Fault::RequestsKept);
+        }
         let now = worker.now();
         if let Some(until) = self.closing {
             let written = !self.client_open || self.session.outbox(Side::Client).is_empty();
@@ -395,6 +433,9 @@ impl Inner {
         }
         if self.put_off.is_some() && self.closing.is_none() {
             sooner(worker.now() + Duration::from_millis(ASKING_RETRY_MS));
+        }
+        if let Some(later) = &self.later {
+            sooner(later.at);
         }
         if let Some(since) = self.head_since
             && self.closing.is_none()

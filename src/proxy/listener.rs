@@ -2,9 +2,9 @@
 //! connections among them (`SO_REUSEPORT`). A connection stays where it was accepted, and no other
 //! thread is woken for it, unless another worker has clearly less to do.
 
-use core::{cell::Cell, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
+use core::{cell::Cell, net::SocketAddr, time::Duration};
 use std::{
-    io,
+    io::{self, Write as _},
     net::{TcpListener, TcpStream},
     rc::Rc,
     sync::{Arc, OnceLock},
@@ -14,14 +14,13 @@ use log::{error, info, warn};
 use smol::channel;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{
-    connection,
-    shared::{HalfOpen, Shared},
-};
+use super::{connection, shared::Shared};
 use crate::{
     limits::{ACCEPTS_PER_TURN, TCP_UNSENT_MAX_BYTES},
     logger::seldom,
     pipe::{Driven, Handle, Interest, Ready, Seat, Token, Worker},
+    rtsp::{Version, write},
+    session::Fault,
 };
 
 /// Connections that wait to be accepted, kept by the kernel for each worker.
@@ -175,25 +174,35 @@ impl Door {
 
     fn hand_over(&self, stream: TcpStream, addr: SocketAddr, here: &Worker) {
         let shared = &self.shared;
-        let limits = &shared.generation().config.limits;
-        let connections_max = 2 * u32::from(limits.sessions) + u32::from(limits.half_open);
-        if shared.half_open.load(Relaxed) >= limits.half_open.into() {
-            return shared.count("refused_half_open");
-        }
-        if shared.connections.load(Relaxed) >= connections_max {
-            return shared.count("refused_connections");
-        }
-        shared.count("connections_accepted");
-        let half_open = HalfOpen::new(shared);
         let worker = shared.pool.near(here.id());
+        let place = match shared.let_in(addr.ip(), worker.id()) {
+            Ok(place) => place,
+            Err(fault) => return self.turn_away(&stream, addr, fault),
+        };
+        shared.count("connections_accepted");
         let theirs = Arc::clone(shared);
         let seat = worker.load().hold(Seat::Connection);
-        let counted = (seat, half_open);
+        let counted = (seat, place);
         let job =
             Box::new(move |worker: &_| connection::begin(theirs, stream, addr, counted, worker));
         if worker.run(job).is_err() {
             shared.count("refused_busy");
         }
+    }
+
+    /// Tells the client why, as far as the socket takes it at once, and closes.
+    fn turn_away(&self, mut stream: &TcpStream, addr: SocketAddr, fault: Fault) {
+        self.shared.count(fault.counter());
+        let who = addr.ip().to_canonical().to_string();
+        if let Some(more) = seldom::once_a_minute(fault.counter(), &who) {
+            info!("{addr}: refused: {fault}{more}");
+        }
+        let retry = fault.retry_after().unwrap_or_default().to_string();
+        let headers: [(&str, &[u8]); 2] =
+            [("Retry-After", retry.as_bytes()), ("Connection", b"close")];
+        let (mut answer, told) = (Vec::new(), fault.told(Version::V1));
+        write::response(&mut answer, Version::V1, told, None, &headers, b"");
+        let _ = stream.set_nonblocking(true).and_then(|()| stream.write(&answer));
     }
 
     /// Takes one connection; whether there may be another.

@@ -8,12 +8,15 @@ mod askers;
 mod connection;
 mod doctor;
 mod files;
+mod guesses;
 mod health;
 #[cfg_attr(not(feature = "plugins"), path = "keeper_none.rs")]
 mod keeper;
 mod listener;
 mod lobby;
 mod options;
+mod peers;
+mod places;
 mod plugins;
 mod shared;
 mod signals;
@@ -166,6 +169,7 @@ async fn control(
     let _health = executor.spawn(health::watch(Arc::clone(shared), Rc::clone(executor)));
     let _rates = executor.spawn(measure(Arc::clone(shared)));
     let mut signals = signals::Signals::new().map_err(|error| format!("signals: {error}"))?;
+    shared.count_own_descriptors();
     watchdog.ready();
     let (settling, healthy_after) = (admin.clone(), options.healthy_after);
     let _settled = executor.spawn(async move {
@@ -264,6 +268,7 @@ async fn measure(shared: Arc<Shared>) {
     loop {
         Timer::after(Duration::from_secs(1)).await;
         seldom::tell_left_out();
+        shared.descriptors.follow_limit();
         let now = clock::now();
         let before_ms = last.as_millis();
         let elapsed_ms = u64::try_from(now.since(last).as_millis()).unwrap_or(1).max(1);

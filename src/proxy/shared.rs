@@ -8,13 +8,16 @@ use core::{
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use log::warn;
 
-use super::{askers::Askers, lobby::Lobby, plugins::Plugins};
+use super::{
+    askers::Askers, files::Descriptors, guesses::Guesses, lobby::Lobby, peers::Peers,
+    plugins::Plugins,
+};
 use crate::{
     auth::{digest, server::Verifier},
     clock::{self, Instant},
@@ -24,7 +27,6 @@ use crate::{
     pipe::{PipeCounters, Pool, PortPool},
     plugin::hooks::MakeHooks,
     scope::Aliases,
-    session::Fault,
 };
 
 /// Events that `status` shows.
@@ -57,13 +59,14 @@ pub(super) struct Shared {
     /// UDP ports for media.
     pub(super) ports: Arc<PortPool>,
     sessions: Mutex<BTreeMap<u64, Arc<Entry>>>,
-    next_session: AtomicU64,
-    clients: Mutex<HashMap<IpAddr, u16>>,
-    admitted: AtomicU32,
+    /// What each address takes.
+    pub(super) peers: Mutex<Peers>,
+    /// Wrong passwords of each address.
+    pub(super) guesses: Mutex<Guesses>,
+    /// How many descriptors there are.
+    pub(super) descriptors: Descriptors,
     /// Connections of clients.
     pub(super) connections: AtomicU32,
-    /// Connections that have not sent one whole request.
-    pub(super) half_open: AtomicU32,
     counters: Mutex<BTreeMap<&'static str, u64>>,
     events: Mutex<VecDeque<String>>,
     /// What the log was warned of.
@@ -197,43 +200,6 @@ pub(super) struct Totals {
     pub(super) drops: Drops,
 }
 
-/// A connection that has not sent one whole request, counted while this lives.
-#[derive(Debug)]
-pub(super) struct HalfOpen(Arc<Shared>);
-
-impl HalfOpen {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        shared.half_open.fetch_add(1, Relaxed);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for HalfOpen {
-    fn drop(&mut self) {
-        self.0.half_open.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A place among the sessions, given back when dropped.
-#[derive(Debug)]
-pub(super) struct Admission {
-    shared: Arc<Shared>,
-    client: IpAddr,
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.shared.admitted.fetch_sub(1, Relaxed);
-        let mut clients = lock(&self.shared.clients);
-        if let Some(count) = clients.get_mut(&self.client) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                clients.remove(&self.client);
-            }
-        }
-    }
-}
-
 impl Totals {
     fn of(pipe: &PipeCounters) -> Self {
         let pipe = pipe.figures();
@@ -294,11 +260,10 @@ impl Shared {
             pool,
             ports,
             sessions: Mutex::default(),
-            next_session: AtomicU64::new(1),
-            clients: Mutex::default(),
-            admitted: AtomicU32::new(0),
+            peers: Mutex::default(),
+            guesses: Mutex::default(),
+            descriptors: Descriptors::default(),
             connections: AtomicU32::new(0),
-            half_open: AtomicU32::new(0),
             counters: Mutex::default(),
             events: Mutex::default(),
             warned: Mutex::default(),
@@ -327,8 +292,7 @@ impl Shared {
     }
 
     /// Takes in a connection.
-    pub(super) fn enter(&self, client: SocketAddr, worker: u16) -> Arc<Entry> {
-        let id = self.next_session.fetch_add(1, Relaxed);
+    pub(super) fn enter(&self, id: u64, client: SocketAddr, worker: u16) -> Arc<Entry> {
         let entry = Arc::new(Entry {
             id,
             client,
@@ -370,33 +334,6 @@ impl Shared {
         lock(&self.sessions).get(&id).cloned()
     }
 
-    /// A place for a session of this client, within the bounds on sessions.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Admission, Fault> {
-        if self.draining.load(Relaxed) {
-            return Err(Fault::Shutdown);
-        }
-        let generation = self.generation();
-        let limits = &generation.config.limits;
-        let mut clients = lock(&self.clients);
-        let count = clients.entry(client).or_default();
-        let full = if *count >= limits.sessions_per_client {
-            Some(Fault::ClientSessions)
-        } else {
-            (self.admitted.load(Relaxed) >= limits.sessions.into()).then_some(Fault::SessionLimit)
-        };
-        if let Some(fault) = full {
-            if *count == 0 {
-                clients.remove(&client);
-            }
-            return Err(fault);
-        }
-        *count += 1;
-        self.admitted.fetch_add(1, Relaxed);
-        drop(clients);
-        self.count("sessions_opened");
-        Ok(Admission { shared: Arc::clone(self), client })
-    }
-
     /// Keeps a session to be found by its client.
     pub(super) fn detach(&self, session: Vec<u8>, client: IpAddr, connection: u64) {
         lock(&self.lobby).enter(session, client, connection);
@@ -410,7 +347,7 @@ impl Shared {
 
     /// Sessions now.
     pub(super) fn admitted(&self) -> u32 {
-        self.admitted.load(Relaxed)
+        u32::try_from(lock(&self.peers).sessions()).unwrap_or(u32::MAX)
     }
 
     /// Counts one.

@@ -200,7 +200,7 @@ impl Session {
     }
 }
 
-/// The head of a whole message that was parsed before.
+/// The head of a message that was parsed before.
 pub(super) fn head_of(raw: &[u8]) -> &[u8] {
-    head_len(raw).and_then(|len| raw.get(..len)).unwrap_or_default()
+    head_len(raw).and_then(|len| raw.get(..len)).unwrap_or(raw) // its body is gone
 }

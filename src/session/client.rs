@@ -368,7 +368,15 @@ impl Session {
         }
         self.keepalive.sent(now);
         let due = now + self.around.answer_timeout;
+        // Signed anew, asked of another origin, or tried again after a 503; else its head will do.
+        let signs = self.origin.as_ref().is_some_and(|origin| origin.signer.is_some());
         if let Some(pending) = self.requests.get_mut(at) {
+            let again =
+                matches!(pending.method, Method::Describe | Method::Options | Method::Setup);
+            if !signs && !again && pending.raw.len() > head_len {
+                pending.raw.truncate(head_len);
+                pending.raw.shrink_to_fit();
+            }
             pending.sent = Some(number);
             pending.due = due;
             pending.note.sent_at = now;

@@ -17,7 +17,8 @@ pub(super) struct Pending<T> {
     pub(super) sent: Option<u32>,
     /// Its method.
     pub(super) method: Method,
-    /// The request as it came in, kept until it is answered: it may have to go out again.
+    /// The request as it came in, kept until it is answered: it may have to go out again. Without its
+    /// body once that is not so any more.
     pub(super) raw: Vec<u8>,
     /// When it must be answered.
     pub(super) due: Instant,
@@ -50,6 +51,11 @@ impl<T> Outstanding<T> {
     /// None waits for an answer.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// Bytes of the requests kept.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.pending.iter().map(|pending| pending.raw.len()).sum()
     }
 
     /// Takes in a request.
@@ -110,6 +116,7 @@ impl<T> Outstanding<T> {
     /// Notes the answer to a request; [`Outstanding::ready`] gives it out when its turn comes.
     pub(super) fn answer(&mut self, at: usize, bytes: Vec<u8>) {
         if let Some(pending) = self.pending.get_mut(at) {
+            pending.raw = Vec::new();
             pending.answer = Some(if pending.silent { Vec::new() } else { bytes });
         }
     }

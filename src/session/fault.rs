@@ -37,6 +37,10 @@ pub enum Fault {
     OtherPresentation,
     /// The gateway signs for this route, which lets players ask for these groups of methods only.
     MethodOfRoute(Methods),
+    /// The client's address sends passwords faster than they are checked after a wrong one.
+    Guessing,
+    /// Too many wrong passwords on one connection.
+    WrongPasswords,
     /// Authentication refused for good.
     Forbidden,
     /// A filter wants the request forgotten.
@@ -69,6 +73,16 @@ pub enum Fault {
     ClientSessions,
     /// The client's address has as many tracks as it may.
     ClientTracks,
+    /// The gateway has as many connections as it may.
+    ConnectionLimit,
+    /// The client's address has as many connections as it may, each with a session.
+    ClientConnections,
+    /// As many connections as may have sent no request yet.
+    HalfOpen,
+    /// Others needed what the connection took.
+    GaveWay,
+    /// Unanswered requests of the client's address take too much memory.
+    RequestsKept,
     /// Every origin of the route has all the sessions it may.
     OriginsFull,
     /// The client's address asks an origin by as many connections as it may.
@@ -150,6 +164,8 @@ impl Fault {
             Self::OtherPresentation => "Another presentation is set up",
             Self::MethodOfRoute(_) => "Method not allowed on this route",
             Self::BadAuthorization => "Authorization not understood",
+            Self::Guessing => "Wrong passwords of this address",
+            Self::WrongPasswords => "Too many wrong passwords",
             Self::Forbidden => "Authentication refused",
             Self::Filtered => "Dropped by a filter",
             Self::AnswerFiltered => "Answer dropped by a filter",
@@ -166,6 +182,11 @@ impl Fault {
             Self::SessionLimit => "Session limit of the gateway",
             Self::ClientSessions => "Session limit of this address",
             Self::ClientTracks => "Track limit of this address",
+            Self::ConnectionLimit => "Connection limit of the gateway",
+            Self::ClientConnections => "Connection limit of this address",
+            Self::HalfOpen => "Too many connections without a request",
+            Self::GaveWay => "Gave way to others",
+            Self::RequestsKept => "Unanswered requests of this address are too large",
             Self::OriginsFull => "Session limit of the origin",
             Self::TooManyAsking => "Connections of this address that only ask",
             Self::NoPorts => "No media ports",
@@ -200,7 +221,7 @@ impl Fault {
             Self::ProxyRequire => 551,
             Self::NoRoute | Self::NoAlias => 404,
             Self::AmbiguousPath => 400,
-            Self::Forbidden | Self::Filtered => 403,
+            Self::Forbidden | Self::Filtered | Self::WrongPasswords => 403,
             Self::AnswerFiltered | Self::PluginFailedOnAnswer => 502,
             Self::PluginFailed => 503,
             Self::MethodNotAllowed | Self::MethodOfRoute(_) => 405,
@@ -217,6 +238,8 @@ impl Fault {
             Self::NoPorts | Self::NoDescriptors | Self::Closed | Self::Shutdown if modern => 553,
             Self::NoPorts | Self::NoDescriptors | Self::NoOrigin { .. } => 503,
             Self::TooManyAsking => 503,
+            Self::ConnectionLimit | Self::ClientConnections | Self::HalfOpen => 503,
+            Self::GaveWay | Self::RequestsKept | Self::Guessing => 503,
             Self::OriginSilent => 504,
             Self::OriginGone | Self::OriginReply | Self::OriginAuth | Self::Redirect => 502,
             Self::OriginLeaves | Self::OriginFloods | Self::OriginSource => 502,
@@ -232,6 +255,8 @@ impl Fault {
         match self {
             Self::NoOrigin { retry_in } => Some(retry_in.as_secs().max(1)),
             Self::NoPorts | Self::NoDescriptors | Self::TooManyAsking | Self::Shutdown => Some(5),
+            Self::Guessing => Some(1),
+            Self::ConnectionLimit | Self::ClientConnections | Self::HalfOpen => Some(5),
             _ => None,
         }
     }
@@ -255,6 +280,9 @@ impl Fault {
             | Self::SessionLimit
             | Self::ClientSessions
             | Self::ClientTracks
+            | Self::ConnectionLimit
+            | Self::ClientConnections
+            | Self::HalfOpen
             | Self::PluginFailed
             | Self::PluginFailedOnAnswer
             | Self::Closed
@@ -277,6 +305,8 @@ impl Fault {
             Self::OtherPresentation => "refused_other_presentation",
             Self::MethodOfRoute(_) => "refused_method_of_route",
             Self::BadAuthorization => "refused_authorization",
+            Self::Guessing => "refused_guessing",
+            Self::WrongPasswords => "ended_wrong_passwords",
             Self::Forbidden => "refused_forbidden",
             Self::Filtered => "refused_filtered",
             Self::AnswerFiltered => "answer_filtered",
@@ -293,6 +323,11 @@ impl Fault {
             Self::SessionLimit => "refused_session_limit",
             Self::ClientSessions => "refused_client_sessions",
             Self::ClientTracks => "refused_client_tracks",
+            Self::ConnectionLimit => "refused_connections",
+            Self::ClientConnections => "refused_client_connections",
+            Self::HalfOpen => "refused_half_open",
+            Self::GaveWay => "ended_gave_way",
+            Self::RequestsKept => "ended_requests_kept",
             Self::OriginsFull => "refused_origins_full",
             Self::TooManyAsking => "refused_asking",
             Self::NoPorts => "refused_no_ports",
@@ -335,6 +370,8 @@ impl fmt::Display for Fault {
                 "method is not among those that the route lets players send (route.methods)"
             }
             Self::BadAuthorization => "Authorization makes no sense",
+            Self::Guessing => "password not checked so soon after a wrong one of the address",
+            Self::WrongPasswords => "too many wrong passwords",
             Self::Forbidden => "authentication refused",
             Self::Filtered => "a filter dropped the request",
             Self::AnswerFiltered => "a filter dropped the answer",
@@ -355,6 +392,13 @@ impl fmt::Display for Fault {
             Self::ClientTracks => {
                 "the address has as many tracks as it may (limits.tracks_per_client)"
             }
+            Self::ConnectionLimit => "the gateway has as many connections as it may",
+            Self::ClientConnections => {
+                "the address has as many connections as it may (limits.connections_per_client)"
+            }
+            Self::HalfOpen => "too many connections have sent no request (limits.half_open)",
+            Self::GaveWay => "others needed what it took",
+            Self::RequestsKept => "unanswered requests of the address take too much memory",
             Self::OriginsFull => "every origin has as many sessions as it may",
             Self::TooManyAsking => "client asks the origin by as many connections as it may",
             Self::NoPorts => "no UDP ports are left (gateway.media_ports)",

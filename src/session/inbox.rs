@@ -112,6 +112,11 @@ impl Inbox {
         self.rest().len()
     }
 
+    /// Memory that it has.
+    pub fn memory_bytes(&self) -> usize {
+        self.rest.capacity() + self.tail.capacity()
+    }
+
     /// What waits.
     pub fn rest(&self) -> &[u8] {
         match self.rest.get(self.used..) {

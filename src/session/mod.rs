@@ -74,7 +74,7 @@ pub use crate::pipe::{Kind as Flow, Side};
 use crate::{
     auth::Signer,
     clock::Instant,
-    limits::{DESCRIBED_HOLDS_MS, REPLY_QUEUE_SOFT_BYTES},
+    limits::{DESCRIBED_HOLDS_MS, REPLY_QUEUE_SOFT_BYTES, REQUESTS_KEPT_OF_CONNECTION_BYTES},
     origin::Table,
     pipe::says_bye,
     rtsp::{Method, Version},
@@ -359,6 +359,7 @@ impl Session {
             Input::Denied => self.refuse_decided(Fault::BadAuthorization),
             Input::DeniedAs(status) => self.deny(status),
             Input::AuthFailed => self.refuse_decided(Fault::PluginFailed),
+            Input::Unchecked(fault) => self.refuse_decided(fault),
             Input::Filtered(verdict) => self.filtered(verdict, now),
             Input::Bound { client, origin } => self.bound(client, origin, now),
             Input::NotBound(fault) => self.refuse_decided(fault),
@@ -418,6 +419,7 @@ impl Session {
             Side::Client => {
                 self.deciding.is_none()
                     && self.requests.has_room()
+                    && self.requests.kept_bytes() < REQUESTS_KEPT_OF_CONNECTION_BYTES
                     && self.to_client.reply_bytes() < REPLY_QUEUE_SOFT_BYTES
             }
         }
@@ -426,6 +428,12 @@ impl Session {
     /// Whether the client is still to hear something. One that sends no more may well read on.
     pub fn owes_client(&self) -> bool {
         !self.requests.is_empty() || self.deciding.is_some() || self.to_client.reply_bytes() > 0
+    }
+
+    /// Bytes of the client's requests in memory.
+    pub fn kept_bytes(&self) -> usize {
+        let deciding = self.deciding.as_ref().map_or(0, |deciding| deciding.raw.len());
+        self.requests.kept_bytes() + deciding + self.to_origin.reply_bytes()
     }
 
     /// A connection that rests between two sessions takes up the newest table without being asked;

@@ -143,8 +143,12 @@ impl Outbox {
                 bytes = 0;
             }
         }
+        // Long messages are rare; frames come in numbers, and their room is used again.
+        if self.replies.is_empty() && self.replies.capacity() > 2 * KEEP_BYTES {
+            self.replies.shrink_to(KEEP_BYTES);
+        }
         if self.is_empty() {
-            for queue in [&mut self.partial, &mut self.replies, &mut self.media] {
+            for queue in [&mut self.partial, &mut self.media] {
                 if queue.capacity() > 8 * KEEP_BYTES {
                     queue.shrink_to(KEEP_BYTES);
                 }

@@ -86,6 +86,8 @@ pub enum Input {
     DeniedAs(u16),
     /// Answer to [`Output::Authenticate`]: nobody could tell.
     AuthFailed,
+    /// Answer to [`Output::Authenticate`]: not looked at, and why.
+    Unchecked(Fault),
     /// Answer to [`Output::Filter`].
     Filtered(Verdict),
     /// Answer to [`Output::Connect`]: an origin was chosen and its connection is open.

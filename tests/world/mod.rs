@@ -392,7 +392,7 @@ impl World {
         let method = head.method_bytes();
         match self.verifier.check(scheme, method, uri, authorization, self.now, client) {
             Decision::Granted { user } => Input::Granted { user },
-            Decision::Challenge(values) => {
+            Decision::Challenge(values) | Decision::Wrong { challenge: values, .. } => {
                 Input::Challenge(values.into_iter().map(String::into_bytes).collect())
             }
             Decision::Refused => Input::Denied,

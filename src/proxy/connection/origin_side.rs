@@ -9,7 +9,7 @@ use std::{io, net::TcpStream};
 use log::{debug, warn};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Asked, Followed, Inner, ORIGIN, OriginSide, interest, write};
+use super::{Asked, Followed, Inner, ORIGIN, OriginSide, interest, later::Task, write};
 use crate::{
     auth::Signer,
     clock::Instant,
@@ -17,6 +17,7 @@ use crate::{
     logger::seldom,
     origin::{Keepalive, Key, NoOrigin, Origin, Outcome, Purpose, client_mark},
     pipe::{Interest, Ready, Token, Worker},
+    proxy::places::OriginSocket,
     rtsp::{Method, url::Base},
     session::{Fault, Inbox, Input, OriginLink, Side},
 };
@@ -40,9 +41,16 @@ fn start_connect(addr: SocketAddr) -> io::Result<TcpStream> {
 impl Inner {
     pub(super) fn connect(&mut self, asked: Asked, token: Token, worker: &Worker) {
         let now = worker.now();
+        self.drop_origin(token, worker);
+        if self.shared.is_short_of_descriptors(1) {
+            let short = Fault::NoDescriptors;
+            if !self.wait_for_room(Task::Connect(asked), short, now) {
+                self.session.handle(Input::NoOrigin(short), now);
+            }
+            return;
+        }
         let Asked { route, path, exclude, .. } = &asked;
         let route = *route;
-        self.drop_origin(token, worker);
         let places = self.session.holds_place();
         let purpose = if places { Purpose::Session } else { Purpose::Asks };
         let attempt = u32::try_from(exclude.len()).unwrap_or(u32::MAX);
@@ -105,6 +113,7 @@ impl Inner {
                     connecting: Some(now + timeout.min(CONNECT_TIMEOUT)),
                     local_ip: self.local_ip,
                     peer_ip,
+                    _counted: OriginSocket::new(&self.shared),
                     signs,
                     elsewhere,
                 });

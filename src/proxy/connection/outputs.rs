@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use log::{debug, info, warn};
 
-use super::{Asked, HERE, Inner, LINGER, come_back};
+use super::{Asked, HERE, Inner, LINGER, come_back, later::Task};
 use crate::{
     auth::Decision,
     clock::Instant,
@@ -21,7 +21,7 @@ use crate::{
         tracks::{Peers, Place},
     },
     rtsp::{Head, Method},
-    session::{Fault, Inbox, Input, Output, Sight, Whose},
+    session::{Fault, Inbox, Input, Output, Sight, State, Whose},
 };
 
 impl Inner {
@@ -49,14 +49,7 @@ impl Inner {
     pub(super) fn carry_out(&mut self, output: Output, token: Token, worker: &Worker) {
         let now = worker.now();
         match output {
-            Output::Authenticate(Auth::Plugin(slot)) => {
-                let verdict = self.ask_authenticator(slot, worker);
-                self.session.handle(verdict, now);
-            }
-            Output::Authenticate(scheme) => {
-                let verdict = self.authenticate(scheme, now);
-                self.session.handle(verdict, now);
-            }
+            Output::Authenticate(scheme) => self.log_in(scheme, false, worker),
             Output::Filter(slot) => {
                 let verdict = self.filter(slot, worker);
                 self.session.handle(verdict, now);
@@ -66,8 +59,7 @@ impl Inner {
                 self.connect(asked, token, worker);
             }
             Output::Bind { track, client, origin, first } => {
-                let verdict = self.bind(track, client, origin, first, now);
-                self.session.handle(verdict, now);
+                self.bind((track, client, origin, first), now);
             }
             Output::Find(id) => self.hand_over(id, token, worker),
             Output::Detach(id) => {
@@ -77,6 +69,7 @@ impl Inner {
                 self.client_open = false;
                 self.inbox = Inbox::default();
                 self.head_since = None;
+                self.later = None;
                 let client = self.client_addr.ip().to_canonical();
                 self.shared.detach(id, client, self.entry.id);
             }
@@ -97,7 +90,10 @@ impl Inner {
                 }
             }
             Output::Flows => self.tracks.plays(now),
-            Output::Close(track) => self.tracks.close(track, worker, token),
+            Output::Close(track) => {
+                self.tracks.close(track, worker, token);
+                self.track_places.retain(|(id, _)| *id != track);
+            }
             Output::DropOrigin => self.drop_origin(token, worker),
             Output::Seen(index, sight) => self.seen(index, sight, now),
             Output::Note(fault) => self.note(fault),
@@ -130,7 +126,7 @@ impl Inner {
         self.session.handle(Input::End(Fault::ClientGone), now);
     }
 
-    pub(super) fn authenticate(&self, scheme: Auth, now: Instant) -> Input {
+    pub(super) fn authenticate(&mut self, scheme: Auth, now: Instant) -> Input {
         let Some((raw, head)) = self.session.deciding() else { return Input::Denied };
         let Ok(head) = Head::parse(raw.get(..head).unwrap_or_default()) else {
             return Input::Denied;
@@ -148,26 +144,19 @@ impl Inner {
                 self.shared.count("auth_challenges");
                 Input::Challenge(values.into_iter().map(String::into_bytes).collect())
             }
+            Decision::Wrong { user, challenge } => {
+                self.wrong_user = Some(user);
+                Input::Challenge(challenge.into_iter().map(String::into_bytes).collect())
+            }
             Decision::Refused => Input::Denied,
         }
     }
 
-    pub(super) fn bind(
-        &mut self,
-        track: u8,
-        client: bool,
-        origin: bool,
-        first: bool,
-        now: Instant,
-    ) -> Input {
-        if first && self.admission.is_none() {
-            match self.shared.admit(self.client_addr.ip().to_canonical()) {
-                Ok(admission) => self.admission = Some(admission),
-                Err(fault) => return Input::NotBound(fault),
-            }
-        }
-        if first && let Err(fault) = self.take_place(now) {
-            return Input::NotBound(fault);
+    /// Ports of a track, toward the client, toward the origin, for a session that begins or goes on.
+    pub(super) fn bind(&mut self, asked: (u8, bool, bool, bool), now: Instant) {
+        let (track, client, origin, first) = asked;
+        if let Err(fault) = self.make_places(track, first, now) {
+            return self.session.handle(Input::NotBound(fault), now);
         }
         let client_ip = client.then_some(self.local_ip);
         let origin_ip = origin.then(|| match &self.origin {
@@ -175,14 +164,39 @@ impl Inner {
             // Not connected yet (SETUP came first): any address will do.
             _ => unspecified(self.local_ip),
         });
-        match self.tracks.bind(&self.shared, track, client_ip, origin_ip) {
-            Ok((client, origin)) => Input::Bound { client, origin },
-            Err(error) => {
+        let sockets = 2 * (usize::from(client) + usize::from(origin));
+        let bound = if sockets > 0 && self.shared.is_short_of_descriptors(sockets) {
+            Err(Fault::NoDescriptors)
+        } else {
+            self.tracks.bind(&self.shared, track, client_ip, origin_ip).map_err(|error| {
                 debug!("{}: no ports for track {track}: {error}", self.entry.id);
                 let ports = error.kind() == std::io::ErrorKind::AddrNotAvailable;
-                Input::NotBound(if ports { Fault::NoPorts } else { Fault::NoDescriptors })
+                if ports { Fault::NoPorts } else { Fault::NoDescriptors }
+            })
+        };
+        match bound {
+            Ok((client, origin)) => self.session.handle(Input::Bound { client, origin }, now),
+            Err(fault) => {
+                if !self.wait_for_room(Task::Bind(asked), fault, now) {
+                    self.track_places.retain(|(id, _)| *id != track);
+                    self.session.handle(Input::NotBound(fault), now);
+                }
             }
         }
+    }
+
+    /// Among the sessions, where one begins, and among the tracks of the client's address.
+    fn make_places(&mut self, track: u8, first: bool, now: Instant) -> Result<(), Fault> {
+        if first && self.admission.is_none() {
+            self.admission = Some(self.place.admit()?);
+        }
+        if first {
+            self.take_place(now)?;
+        }
+        if self.track_places.iter().all(|(id, _)| *id != track) {
+            self.track_places.push((track, self.place.begin_track()?));
+        }
+        Ok(())
     }
 
     pub(super) fn seen(&mut self, index: usize, sight: Sight, now: Instant) {
@@ -237,6 +251,7 @@ impl Inner {
             LINGER
         };
         self.closing = Some(now + patience);
+        self.later = None;
         self.shared.count(fault.counter());
         if self.admission.take().is_some() {
             self.shared.count("sessions_ended");
@@ -294,6 +309,9 @@ impl Inner {
     /// Puts what `sessions` shows where the control thread can see it.
     pub(super) fn publish(&self) {
         let session = &self.session;
+        if matches!(session.state(), State::Playing | State::Recording) {
+            self.place.plays();
+        }
         let first = session.tracks().iter().next().map(|track| track.plan);
         let name = |leg: Option<&'static str>| leg.unwrap_or("-");
         let mut facts = lock(&self.entry.facts);

@@ -132,7 +132,7 @@ impl Inner {
                 break;
             }
             if side == Side::Client {
-                self.half_open = None;
+                self.place.heard(worker.now());
             }
             self.drain(token, worker);
             fresh = &[];
@@ -191,7 +191,7 @@ impl Inner {
             (true, _) => None,
             (false, None) => Some(worker.now()),
             // Frames are no reason to wait longer for a first request.
-            (false, _) if whole && self.half_open.is_none() => Some(worker.now()),
+            (false, _) if whole && !self.place.is_half_open() => Some(worker.now()),
             (false, since) => since,
         };
     }
