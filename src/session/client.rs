@@ -434,6 +434,7 @@ impl Session {
         self.media_promised = false;
         self.pace(false);
         self.heard = false;
+        self.unkept = false;
         self.tried.clear();
     }
 }

@@ -208,6 +208,7 @@ impl Session {
             let head = Head::parse(pending.raw.get(..head_len(&pending.raw)?)?).ok()?;
             self.tracks.by_url(head.uri()?)
         };
-        pending.method == Method::Teardown && (self.tracks.len() < 2 || one().is_none())
+        pending.method == Method::Teardown
+            && ((self.tracks.len() < 2 && !self.unkept) || one().is_none())
     }
 }

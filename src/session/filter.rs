@@ -231,7 +231,7 @@ impl Session {
     /// undone where that can be.
     fn replace_answer(&mut self, at: usize, head: &Head<'_>, refusal: &Refusal, now: Instant) {
         let Some(pending) = self.requests.get(at) else { return };
-        let (method, setup) = (pending.method, pending.note.setup);
+        let (method, setup, sent) = (pending.method, pending.note.setup, pending.sent);
         let done = head.status().is_some_and(|status| (200..300).contains(&status));
         let number = pending.note.session;
         let told = match method {
@@ -241,7 +241,7 @@ impl Session {
         };
         let answer = self.answer_of(refusal, Some(&pending.asked), told);
         match method {
-            Method::Setup if done => self.disown(head, now),
+            Method::Setup if done => self.disown(head, sent, now),
             Method::Play | Method::Record if done => {
                 self.send_own(Own::Pause, Method::Pause, now);
             }

@@ -201,6 +201,8 @@ pub struct Session {
     farewells: Vec<(u32, Vec<u8>)>,
     /// Number of the newest SETUP that was granted.
     last_setup: Option<u32>,
+    /// The origin granted a track of the session that nobody uses.
+    unkept: bool,
     /// Where a redirect leads that is followed.
     moved: Option<Moved>,
     /// Ids of sessions that the origin began beside the one that is known by its first id.
@@ -263,6 +265,7 @@ impl Session {
             again: None,
             farewells: Vec::new(),
             last_setup: None,
+            unkept: false,
             moved: None,
             strays: Vec::new(),
             mapped: None,

@@ -253,8 +253,11 @@ impl Session {
                 self.outputs.push_back(Output::Close(id));
             }
             _ => {
-                // What was set up behind it is not ended by it, though it is answered later.
-                if self.requests.get(at).is_some_and(|pending| pending.sent < self.last_setup) {
+                // What was set up behind it is not ended by it, though it is answered later; nor is a
+                // track that the origin granted and nobody uses.
+                let behind =
+                    self.requests.get(at).is_some_and(|pending| pending.sent < self.last_setup);
+                if behind || self.unkept {
                     self.send_own(Own::Teardown, Method::Teardown, now);
                 }
                 self.end_strays(now);
@@ -265,7 +268,8 @@ impl Session {
 
     fn set_up(&mut self, at: usize, head: &Head<'_>, bytes: &[u8], head_len: usize, now: Instant) {
         if let Err(fault) = self.try_set_up(at, head, bytes, head_len, now) {
-            self.disown(head, now);
+            let number = self.requests.get(at).and_then(|pending| pending.sent);
+            self.disown(head, number, now);
             self.fail(at, fault);
         }
     }

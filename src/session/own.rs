@@ -12,12 +12,13 @@ use crate::{
 
 impl Session {
     pub(super) fn own_answered(&mut self, at: usize, status: u16, head: &Head<'_>, now: Instant) {
-        let Some(own) = self.own.get(at).map(|pending| pending.note) else { return };
+        let Some(pending) = self.own.get(at) else { return };
+        let (own, number) = (pending.note, pending.sent);
         self.own.answer(at, Vec::new());
         while self.own.ready().is_some() {}
         match own {
             Own::Keepalive => {}
-            Own::Setup if (200..300).contains(&status) => return self.disown(head, now),
+            Own::Setup if (200..300).contains(&status) => return self.disown(head, number, now),
             _ => return,
         }
         match status {
@@ -86,10 +87,12 @@ impl Session {
 
     /// The origin has begun a session that nobody will use: it is ended, unless it is the one that is
     /// in use.
-    pub(super) fn disown(&mut self, head: &Head<'_>, now: Instant) {
+    pub(super) fn disown(&mut self, head: &Head<'_>, setup: Option<u32>, now: Instant) {
         let Some(session) = head.session() else { return };
         let known = self.ids.theirs(self.ids.number()) == Some(session.id);
         if known && !self.tracks.is_empty() {
+            self.last_setup = self.last_setup.max(setup);
+            self.unkept = true;
             return;
         }
         self.tear_down(session.id, now);
