@@ -223,6 +223,9 @@ impl Inner {
                 return;
             }
         };
+        if matches!(outcome, Outcome::Suspected { .. }) {
+            self.shared.count("origin_doubts");
+        }
         if let Some(origin) = self.session.table().origins().get(index) {
             origin.observe(outcome, now);
         }
