@@ -324,7 +324,8 @@ fn play_again(session: &mut Session, cseq: u32, asked: &str, answered: &str) {
     let play = format!("PLAY rtsp://gw/clip RTSP/1.0\nCSeq: {cseq}\n{asked}\n");
     feed(session, Side::Client, &play, at(3), true);
     let answer = format!("RTSP/1.0 200 OK\nCSeq: {cseq}\nSession: 7\n{answered}\n");
-    feed(session, Side::Origin, &answer, at(4), true);
+    let did = feed(session, Side::Origin, &answer, at(4), true);
+    assert!(did.contains(&Output::Flows), "the pipes are told that media flows");
     let outbox = session.outbox(Side::Client);
     let waits = outbox.slices().concat().len();
     outbox.wrote(waits);

@@ -1,5 +1,6 @@
 //! A relay among datagrams of the announced, the learned and strange addresses: what goes on goes
-//! to the other peer, strangers change nothing.
+//! to the other peer, strangers change nothing, and once an announced port was heard its datagrams
+//! go there.
 #![no_main]
 
 use core::net::{IpAddr, SocketAddr};
@@ -15,8 +16,10 @@ const HOSTS: [&str; 4] = ["192.0.2.7", "198.51.100.20", "::ffff:192.0.2.7", "200
 
 fuzz_target!(init: seeds::write(datagrams()), |data: &[u8]| {
     let mut choices = Choices(data);
-    let legs = [leg(&mut choices), leg(&mut choices)];
-    let mut relay = Relay::new(legs[0], legs[1]);
+    let (origin, client) = (leg(&mut choices), leg(&mut choices).paired());
+    let announced = [origin, client].map(|leg| [leg.rtp.destination(), leg.rtcp.destination()]);
+    let mut heard = [[None; 2]; 2];
+    let mut relay = Relay::new(origin, client);
     let mut now = 1;
     while !choices.is_empty() {
         let side = *choices.one(&[Side::Origin, Side::Client]);
@@ -26,10 +29,23 @@ fuzz_target!(init: seeds::write(datagrams()), |data: &[u8]| {
             byte @ 0..250 => choices.part(byte.into()),
             byte => &[0x80; 70_000][..65_450 + 20 * usize::from(byte - 245)],
         };
-        now += u64::from(choices.byte());
+        now += u64::from(choices.byte()) * 8;
+        if choices.byte() == 0 {
+            relay.plays_since(Some(Instant::from_millis(now)));
+        }
         let before = relay.clone();
         let verdict = relay.on_datagram(from, side, socket, datagram, Instant::from_millis(now));
         check(&before, &relay, (from, side, datagram), verdict);
+        let at = [usize::from(side == Side::Client), usize::from(socket == Kind::Rtcp)];
+        let said = announced[at[0]][at[1]];
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        heard[at[0]][at[1]] = heard[at[0]][at[1]].or(said.filter(|said| *said == from));
+        for (side, heard) in [Side::Origin, Side::Client].into_iter().zip(heard) {
+            let leg = relay.leg(side);
+            for (heard, goes) in heard.into_iter().zip([leg.rtp, leg.rtcp]) {
+                assert!(heard.is_none() || goes.destination() == heard, "{heard:?} was heard");
+            }
+        }
     }
 });
 
@@ -76,7 +92,7 @@ fn datagrams() -> Vec<Vec<u8>> {
             let peers = [mode, 1, 1, 1, 2, 1, 1, 3, 1, mode, 0, 1, 0, 0, 1, 0, 1, 1];
             let length = u8::try_from(datagram.len()).unwrap();
             let head = [0, u8::from(port == 3), 1, port, length];
-            all.push([&peers[..], &head, datagram, &[20], &head, datagram, &[20]].concat());
+            all.push([&peers[..], &head, datagram, &[20, 1], &head, datagram, &[20, 1]].concat());
         }
     }
     all

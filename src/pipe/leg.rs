@@ -318,6 +318,21 @@ mod tests {
     }
 
     #[test]
+    fn a_while_after_play_no_other_port_is_learned() {
+        let (rtp, rtcp) = (peer(), peer());
+        let mut leg = leg_to(&rtp, &rtcp, (26_040, 26_041));
+        let mut slots = Slots::new();
+        let later = T0 + Duration::from_millis(crate::limits::LEARN_AFTER_PLAY_MS);
+        leg.counters().plays(T0);
+        peer().send_to(&packet(1), (test_host(), leg.ports().0)).unwrap();
+        leg.recv(Kind::Rtp, &mut slots, later, |_, _| panic!("a stranger's")).unwrap();
+        rtp.send_to(&packet(2), (test_host(), leg.ports().0)).unwrap();
+        let mut seen = 0;
+        leg.recv(Kind::Rtp, &mut slots, later, |_, _| seen += 1).unwrap();
+        assert_eq!((seen, leg.counters().figures().dropped_unknown_source), (1, 1));
+    }
+
+    #[test]
     fn a_frame_longer_than_a_datagram_is_dropped_and_counted() {
         let (rtp, rtcp) = (peer(), peer());
         let mut leg = leg_to(&rtp, &rtcp, (26_030, 26_031));
