@@ -33,7 +33,7 @@
 //! | [`camera`], [`probe`] | a synthetic camera and a measuring player, for demos and tests |
 //!
 //! Dependencies point one way: `cli → proxy → {control, pipe, flash} → core`. [`limits`] holds every
-//! bound, [`clock`] the one look at the system's clock.
+//! bound, [`clock`] the one look at the system's clock, [`peer`] who is counted together.
 //!
 //! # Threads
 //!
@@ -80,6 +80,7 @@ pub mod limits;
 pub mod logger;
 pub mod nearest;
 pub mod origin;
+pub mod peer;
 pub mod pipe;
 pub mod plugin;
 pub mod probe;

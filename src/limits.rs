@@ -292,6 +292,8 @@ pub const CONTROL_HEAD_MAX_BYTES: usize = 16 * 1024;
 pub const CONTROL_HEADERS_MAX: usize = 64;
 /// Connections to the control API at once, on the Unix socket and again on TCP; later ones wait.
 pub const CONTROL_CONNECTIONS_MAX: usize = 16;
+/// Connections of one address to the control API over TCP.
+pub const CONTROL_CONNECTIONS_OF_PEER: usize = 4;
 /// Seconds that a client of the control API has for a head, for a body, and for reading the answer.
 pub const CONTROL_TIMEOUT_S: u64 = 10;
 /// Longest answer that the command line reads. 65,535 sessions of 400 bytes of JSON fit.

@@ -386,6 +386,33 @@ fn over_tcp_only_the_token_opens() {
 }
 
 #[test]
+fn strangers_over_tcp_hold_no_place_that_the_token_wants() {
+    let addr = served_tcp();
+    // Silent ones, heads that never end, and those that have been told 401 and do not read.
+    let strangers: Vec<TcpStream> = (0..2 * CONTROL_CONNECTIONS_MAX)
+        .map(|n| {
+            let mut stream = TcpStream::connect(addr).unwrap();
+            if n % 2 == 0 {
+                stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n").unwrap();
+            }
+            stream
+        })
+        .collect();
+    let start = now();
+    let request =
+        format!("GET /v1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    assert_eq!(code(&exchange(TcpStream::connect(addr).unwrap(), request.as_bytes())), "200");
+    let waited = now().since(start);
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    for mut stream in strangers {
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+    }
+    let waited = now().since(start);
+    assert!(waited < Duration::from_secs(5), "a head has two seconds, not {waited:?}");
+}
+
+#[test]
 fn a_change_goes_to_its_end_when_the_client_has_left() {
     let served = served("leaves");
     let mut stream = served.connect();

@@ -18,4 +18,5 @@ pub mod metrics;
 pub mod model;
 pub mod server;
 pub mod socket;
+mod strangers;
 mod survey;

@@ -1,18 +1,19 @@
 //! Connections of the control API: how many, how long, and who may.
 //!
 //! One request for each connection: then every wait has one bound of its own. A head, a body and
-//! the reading of the answer each have [`CONTROL_TIMEOUT_S`]; the work between body and answer has
-//! none, because it writes flash. Past [`CONTROL_CONNECTIONS_MAX`] nobody is accepted until one
-//! ends; the Unix socket and TCP are counted apart, so that strangers cannot lock out the operator.
+//! the reading of the answer each have [`CONTROL_TIMEOUT_S`], over TCP a head two seconds; the work
+//! between body and answer has none, because it writes flash. Past [`CONTROL_CONNECTIONS_MAX`] nobody
+//! is accepted on the Unix socket until one ends. TCP is counted apart, so that strangers cannot lock
+//! out the operator, nor each other ([`super::strangers`]).
 //!
 //! Not in here: what a request does ([`super::api`]).
 
-use core::{convert::Infallible, future::Future, time::Duration};
+use core::{convert::Infallible, time::Duration};
 use std::{
     io,
     net::TcpListener,
     os::unix::net::UnixListener,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use http_body_util::{BodyExt as _, Limited};
@@ -37,15 +38,19 @@ use super::{
     api::{self, Call, Reply},
     gateway::Gateway,
     model::Problem,
+    strangers::Strangers,
 };
 use crate::limits::{
     CONTROL_BODY_MAX_BYTES, CONTROL_CONNECTIONS_MAX, CONTROL_HEAD_MAX_BYTES, CONTROL_HEADERS_MAX,
     CONTROL_TIMEOUT_S, PLUGIN_KIB_MAX,
 };
-use crate::logger::seldom;
+use crate::{logger::seldom, peer::Peer};
 
 /// Time for a head, for a body, for reading the answer.
 const PATIENCE: Duration = Duration::from_secs(CONTROL_TIMEOUT_S);
+
+/// Time for a head over TCP, where it carries the token.
+const HEAD_OF_STRANGER: Duration = Duration::from_secs(2);
 
 /// Time for the rest of a body that is refused.
 const REFUSED_PATIENCE: Duration = Duration::from_secs(1);
@@ -57,7 +62,10 @@ const REFUSED_PATIENCE: Duration = Duration::from_secs(1);
 /// The listener cannot be registered with the reactor.
 pub async fn serve_unix(listener: &UnixListener, gateway: Arc<dyn Gateway>) -> io::Result<()> {
     let listener = Async::new(listener.try_clone()?)?;
-    serve(|| async { Ok(listener.accept().await?.0) }, Guard { gateway, token_needed: false }).await
+    let executor = Arc::new(Executor::new());
+    let guard = Guard { gateway, head: PATIENCE, stranger: None };
+    executor.run(serve_own(&listener, guard, &executor)).await;
+    Ok(())
 }
 
 /// Serves TCP, where each request must carry the bearer token of [`Gateway::token`].
@@ -66,47 +74,103 @@ pub async fn serve_unix(listener: &UnixListener, gateway: Arc<dyn Gateway>) -> i
 /// The listener cannot be registered with the reactor.
 pub async fn serve_tcp(listener: TcpListener, gateway: Arc<dyn Gateway>) -> io::Result<()> {
     let listener = Async::new(listener)?;
-    serve(|| async { Ok(listener.accept().await?.0) }, Guard { gateway, token_needed: true }).await
+    let executor = Arc::new(Executor::new());
+    executor.run(serve_strangers(&listener, gateway, &executor)).await;
+    Ok(())
 }
 
-/// The gateway, and whether a token is needed to reach it.
+/// The gateway, and who may reach it.
 #[derive(Clone)]
 struct Guard {
     gateway: Arc<dyn Gateway>,
-    token_needed: bool,
+    /// Time for a head.
+    head: Duration,
+    /// None: no token is needed.
+    stranger: Option<Arc<Seat>>,
 }
 
-async fn serve<S, F>(accept: impl Fn() -> F, guard: Guard) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = io::Result<S>>,
-{
-    let executor = Arc::new(Executor::new());
+/// Those who came over TCP; what ends one is heard by its connection.
+type Seats = Arc<Mutex<Strangers<Sender<()>>>>;
+
+/// The place of one that came over TCP, given back when dropped.
+struct Seat {
+    seats: Seats,
+    id: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        lock(&self.seats).leave(self.id);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn serve_own(
+    listener: &Async<UnixListener>,
+    guard: Guard,
+    executor: &Arc<Executor<'static>>,
+) {
     let places = Arc::new(Semaphore::new(CONTROL_CONNECTIONS_MAX));
-    let accepting = async {
-        loop {
-            let place = places.acquire_arc().await;
-            match accept().await {
-                Ok(stream) => {
-                    let (guard, jobs) = (guard.clone(), Arc::clone(&executor));
-                    let connection = async move {
-                        connection(stream, guard, &jobs).await;
-                        drop(place);
-                    };
-                    executor.spawn(connection).detach();
-                }
-                // Out of descriptors, or the client left before it was accepted: neither is ours to
-                // die of, and the first must not spin.
-                Err(wrong) => {
-                    if let Some(more) = seldom::once_a_minute("control cannot accept", "") {
-                        log::warn!("control: cannot accept: {wrong}; trying again in 0.2 s{more}");
-                    }
-                    Timer::after(Duration::from_millis(200)).await;
-                }
+    loop {
+        let place = places.acquire_arc().await;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (guard, jobs) = (guard.clone(), Arc::clone(executor));
+                let connection = async move {
+                    connection(stream, guard, &jobs).await;
+                    drop(place);
+                };
+                executor.spawn(connection).detach();
             }
+            Err(wrong) => not_accepted(&wrong).await,
         }
-    };
-    executor.run(accepting).await
+    }
+}
+
+async fn serve_strangers(
+    listener: &Async<TcpListener>,
+    gateway: Arc<dyn Gateway>,
+    executor: &Arc<Executor<'static>>,
+) {
+    let seats = Seats::default();
+    loop {
+        let (stream, addr) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(wrong) => {
+                not_accepted(&wrong).await;
+                continue;
+            }
+        };
+        let (end, ended) = channel::bounded(1);
+        let entered = lock(&seats).enter(Peer::of(addr.ip()), end);
+        let Some((id, goes)) = entered else { continue };
+        if let Some(goes) = goes {
+            let _ = goes.try_send(());
+        }
+        let stranger = Some(Arc::new(Seat { seats: Arc::clone(&seats), id }));
+        let guard = Guard { gateway: Arc::clone(&gateway), head: HEAD_OF_STRANGER, stranger };
+        let jobs = Arc::clone(executor);
+        let connection = async move {
+            let sent_away = async {
+                let _ = ended.recv().await;
+                log::debug!("control: {addr} gave way to others");
+            };
+            connection(stream, guard, &jobs).or(sent_away).await;
+        };
+        executor.spawn(connection).detach();
+    }
+}
+
+/// Out of descriptors, or the client left before it was accepted: neither is ours to die of, and the
+/// first must not spin.
+async fn not_accepted(wrong: &io::Error) {
+    if let Some(more) = seldom::once_a_minute("control cannot accept", "") {
+        log::warn!("control: cannot accept: {wrong}; trying again in 0.2 s{more}");
+    }
+    Timer::after(Duration::from_millis(200)).await;
 }
 
 /// One connection, one request.
@@ -115,6 +179,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (answered, answer_ready) = channel::bounded::<()>(1);
+    let head = guard.head;
     let service = service_fn(|request: Request<Incoming>| {
         let (guard, answered, jobs) = (guard.clone(), answered.clone(), Arc::clone(executor));
         async move {
@@ -125,7 +190,7 @@ where
     });
     let http = http1::Builder::new()
         .timer(SmolTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(head)
         .keep_alive(false)
         .max_headers(CONTROL_HEADERS_MAX)
         .max_header_size(CONTROL_HEAD_MAX_BYTES)
@@ -147,11 +212,12 @@ async fn reading_bound(answer_ready: Receiver<()>) {
 }
 
 async fn guarded(request: Request<Incoming>, guard: Guard, jobs: &Executor<'static>) -> Reply {
-    if guard.token_needed {
+    if let Some(seat) = &guard.stranger {
         let presented = request.headers().get(AUTHORIZATION);
         if !admits(guard.gateway.token().as_deref(), presented) {
             return unauthorised(presented.is_some());
         }
+        lock(&seat.seats).has_token(seat.id);
     }
     match collected(request).await {
         Ok(call) => to_its_end(call, guard.gateway, jobs).await,

@@ -11,13 +11,13 @@
 use core::time::Duration;
 use std::collections::HashMap;
 
-use super::peers::Peer;
 use crate::{
     clock::Instant,
     limits::{
         GUESS_ANSWER_FIRST_MS, GUESS_ANSWER_LAST_MS, GUESS_EVERY_MS, GUESS_FORGOTTEN_MS,
         GUESSERS_MAX,
     },
+    peer::Peer,
 };
 
 /// Those that were wrong lately.

@@ -12,10 +12,7 @@
 //! Not in here: sockets, and how a connection that has to go is closed. Passwords are in
 //! [`super::guesses`].
 
-use core::{
-    net::{IpAddr, Ipv4Addr},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
@@ -25,29 +22,9 @@ use crate::{
         DESCRIPTORS_A_CONNECTION, DESCRIPTORS_A_TRACK, REQUESTS_KEPT_OF_ALL_BYTES,
         REQUESTS_KEPT_OF_PEER_BYTES,
     },
+    peer::Peer,
     session::Fault,
 };
-
-/// One client, whatever its port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Peer {
-    /// This machine.
-    Machine,
-    V4(Ipv4Addr),
-    /// The first 64 bits of an IPv6 address.
-    V6(u64),
-}
-
-impl Peer {
-    pub(super) fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            ip if ip == IpAddr::V4(Ipv4Addr::LOCALHOST) => Self::Machine,
-            IpAddr::V6(ip) if ip.is_loopback() => Self::Machine,
-            IpAddr::V4(ip) => Self::V4(ip),
-            IpAddr::V6(ip) => Self::V6((ip.to_bits() >> 64) as u64),
-        }
-    }
-}
 
 /// How much there is, for all and for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

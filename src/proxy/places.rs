@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::{
     connection,
-    peers::{Activity, Admitted, Bounds, Peer, Victim},
+    peers::{Activity, Admitted, Bounds, Victim},
     shared::{Shared, lock},
 };
 use crate::{
     clock::{self, Instant},
     limits::REQUESTS_KEPT_STEP_BYTES,
+    peer::Peer,
     session::Fault,
 };
 

@@ -11,8 +11,9 @@ use crate::{
     config::Auth,
     limits::WRONG_PASSWORDS_A_CONNECTION,
     logger::seldom,
+    peer::Peer,
     pipe::Worker,
-    proxy::{peers::Peer, shared::lock},
+    proxy::shared::lock,
     rtsp::Head,
     session::{Fault, Input},
 };
