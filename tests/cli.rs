@@ -530,3 +530,37 @@ fn the_doctor_names_the_cause_of_each_fault_worst_first() {
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("well:    origin well: plays video H264"), "{out}");
 }
+
+#[test]
+fn status_says_what_is_wrong_with_a_camera_until_it_works() {
+    let folder = Folder::new("trouble");
+    let (gateway, port, log) = listening(&folder);
+    let camera = Camera::start(&["--user", "admin:hunter2"]);
+    let mut args = vec!["--control", gateway.control.as_str(), "origin", "add", "door"];
+    let url = format!("rtsp://{}/cam", camera.at);
+    args.extend([url.as_str(), "--user", "admin", "--auth", "none", "--no-probe"]);
+    let (code, out, err) = with_stdin(edgeweir(&args), "wrong\n");
+    assert_eq!(code, 0, "{out}{err}");
+    let play = format!("rtsp://127.0.0.1:{port}/door");
+    let probe = || run(&["probe", &play, "--seconds", "1", "--transport", "tcp"]).0;
+    assert_eq!(probe(), 1);
+    let troubles = || {
+        let out = gateway.call(&["status", "--json"]).1;
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        json["origins"][0]["troubles"].clone()
+    };
+    let met = troubles();
+    assert_eq!(met[0]["cause"], "password", "{met}");
+    assert_eq!(met[0]["text"], "it refuses user \"admin\" (401)", "{met}");
+    assert!(met[0]["remedy"].as_str().unwrap().contains("config secret"), "{met}");
+    let (_, out, _) = gateway.call(&["origin", "list"]);
+    assert!(out.contains("it refuses user \"admin\" (401) for "), "{out}");
+    let deadline = now() + Duration::from_secs(5);
+    while !std::fs::read_to_string(&log).unwrap().contains("origin door: it refuses user") {
+        assert!(now() < deadline, "the log says so too");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let secret = ["--control", &gateway.control, "config", "secret", "door"];
+    assert_eq!(with_stdin(edgeweir(&secret), "admin:hunter2\n").0, 0);
+    assert_eq!((probe(), troubles().as_array().unwrap().len()), (0, 0));
+}

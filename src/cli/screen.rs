@@ -245,6 +245,10 @@ fn origins(status: &Status, width: usize, paint: Paint) -> Vec<String> {
 }
 
 fn why(origin: &OriginStatus) -> String {
+    if let (Some(trouble), 0) = (origin.troubles.first(), origin.retry_in_s) {
+        let since = span(trouble.since_s);
+        return format!("{} for {since}: {}", trouble.text, trouble.remedy);
+    }
     match (origin.reason.is_empty(), origin.retry_in_s) {
         (_, 0) => origin.reason.clone(),
         (true, seconds) => format!("tried again in {}", span(seconds.into())),
@@ -482,6 +486,7 @@ mod tests {
             rtt_us: 1250,
             err_permille: 5,
             kbit: 4000,
+            ..OriginStatus::default()
         };
         let status = Status {
             version: "0.1.0".into(),

@@ -66,6 +66,22 @@ pub struct OriginStatus {
     pub err_permille: u16,
     /// Media from it, kbit/s.
     pub kbit: u32,
+    /// What is wrong with it although it answers.
+    #[serde(default)]
+    pub troubles: Vec<TroubleStatus>,
+}
+
+/// Something that is wrong with an origin that answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TroubleStatus {
+    /// A word for scripts: `password`, `path`, `full`, `udp`, `no-media`, `clock`, …
+    pub cause: String,
+    /// What is wrong.
+    pub text: String,
+    /// Seconds since it was first met.
+    pub since_s: u64,
+    /// What to do.
+    pub remedy: String,
 }
 
 /// One worker thread.

@@ -14,6 +14,7 @@ use super::{
     hash_bytes,
     health::{Health, HealthState, Outcome},
     mix,
+    trouble::{Trouble, Troubles},
     vitals::Vitals,
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     config::{self, HealthCheck},
     control::model::OriginStatus,
     limits::{ONLY_ORIGIN_WAIT_MS, SESSION_ESTIMATE_KBIT},
+    rtsp::Method,
 };
 
 /// Port of an origin URL that names none.
@@ -60,6 +62,7 @@ struct Live {
     kbit: AtomicU32,
     keepalive: AtomicU8,
     health: Vitals,
+    troubles: Troubles,
     addrs: Addrs,
 }
 
@@ -186,6 +189,32 @@ impl Origin {
         }
     }
 
+    /// Takes in an answer that a player's request or a question of ours had. `fixed` marks a path
+    /// that is the configuration's, and no player's guess.
+    pub fn told(&self, method: Method, status: u16, fixed: Option<u64>, now: Instant) {
+        self.live.troubles.told(method, status, fixed, now);
+    }
+
+    /// Something is wrong with it although it answers.
+    pub fn met(&self, trouble: Trouble, now: Instant) {
+        self.live.troubles.met(trouble, now);
+    }
+
+    /// What had failed has worked.
+    pub fn over(&self, trouble: Trouble) {
+        self.live.troubles.over(trouble);
+    }
+
+    /// What it was told may be another thing from now on: other paths, other credentials.
+    pub fn forget_troubles(&self) {
+        Trouble::ALL.into_iter().for_each(|trouble| self.over(trouble));
+    }
+
+    /// What is wrong with it although it answers, with since when.
+    pub fn troubles(&self) -> impl Iterator<Item = (Trouble, Instant)> {
+        self.live.troubles.lasting()
+    }
+
     /// Ends a wait, on an operator's word: it counts as one of which nothing is known.
     pub fn retry(&self) {
         self.live.health.forget();
@@ -253,6 +282,7 @@ impl Origin {
             rtt_us: self.live.health.rtt_us(),
             err_permille: self.live.health.err_permille(),
             kbit: self.kbit(),
+            troubles: Vec::new(),
         }
     }
 
@@ -337,6 +367,7 @@ impl Live {
             kbit: AtomicU32::new(0),
             keepalive: AtomicU8::new(0),
             health: Vitals::new(seed),
+            troubles: Troubles::default(),
             addrs: Addrs::default(),
         }
     }

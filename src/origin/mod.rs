@@ -22,6 +22,7 @@ mod consult;
 mod entry;
 pub mod health;
 pub mod route;
+mod trouble;
 pub mod vitals;
 
 use core::ops::Deref;
@@ -35,6 +36,7 @@ pub use self::{
     entry::{Keepalive, Origin},
     health::{Health, Outcome, Reason},
     route::{Lookup, Route},
+    trouble::Trouble,
 };
 use crate::{
     clock::Instant,

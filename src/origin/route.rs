@@ -124,6 +124,11 @@ impl Route {
         self.path.get(..self.literal_prefix).unwrap_or_default()
     }
 
+    /// Whether it leads to one path only, that of the configuration.
+    pub fn is_fixed(&self) -> bool {
+        !self.rest && self.segments.iter().all(|one| *one != Segment::Any)
+    }
+
     /// The part that the path of an origin's URL takes the place of.
     pub fn replaced_by(&self, origin_path: &[u8]) -> &[u8] {
         match self.strip {

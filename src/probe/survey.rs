@@ -40,7 +40,7 @@ const MEDIA_SECONDS: u32 = 4;
 /// A description that takes longer than this is slow for players.
 const SLOW_MS: u64 = 3_000;
 /// Clocks that differ by more are wrong.
-const CLOCK_OFF_S: i64 = 300;
+pub(crate) const CLOCK_OFF_S: i64 = 300;
 
 /// Looks at it.
 pub async fn survey(target: &Target) -> Survey {
@@ -368,7 +368,7 @@ fn shown_date(date: &str) -> String {
 }
 
 /// `Thu, 26 Nov 2026 10:00:00 GMT`, with or without the day of the week, in seconds since 1970.
-fn unix_seconds(date: &str) -> Option<i64> {
+pub(crate) fn unix_seconds(date: &str) -> Option<i64> {
     let rest = date.split_once(',').map_or(date, |(_, rest)| rest);
     let mut words = rest.split_whitespace();
     let day: i64 = words.next()?.parse().ok().filter(|day| (1..=31).contains(day))?;

@@ -303,7 +303,12 @@ impl Gateway for Admin {
             port_pairs_used: count(shared.ports.in_use()),
             port_pairs: count(shared.ports.total()),
             rss_kib: rss_kib(),
-            origins: generation.table.origins().iter().map(|origin| origin.status(now)).collect(),
+            origins: generation
+                .table
+                .origins()
+                .iter()
+                .map(|origin| shared.origin_status(origin, now))
+                .collect(),
             workers: shared.pool.handles().iter().map(worker_status).collect(),
             plugins: self.0.plugins(),
             counters: shared.counters(),

@@ -14,13 +14,14 @@ use smol::{
     io::{AsyncReadExt, AsyncWriteExt},
 };
 
-use super::{connection::CONNECT_TIMEOUT, shared::Shared};
+use super::{connection::CONNECT_TIMEOUT, doctor, shared::Shared};
 use crate::{
     auth::Signer,
     clock::{self, Instant},
     config::HealthCheck,
     limits::HEAD_MAX_BYTES,
-    origin::{Origin, Outcome, Table},
+    origin::{Origin, Outcome, Table, Trouble, hash_bytes},
+    probe::survey,
     rtsp::{
         Head, Method, Version,
         framing::{Framer, Progress, Unit},
@@ -115,7 +116,7 @@ async fn check(
                 Timer::after(limit).await;
                 Outcome::Unanswered
             };
-            ask(stream, question, signer).or(late).await
+            ask(&origin, stream, question, signer).or(late).await
         }
     };
     origin.observe(outcome, clock::now());
@@ -127,6 +128,7 @@ async fn connect(origin: &Origin) -> Option<Async<TcpStream>> {
 }
 
 async fn ask(
+    origin: &Origin,
     mut stream: Async<TcpStream>,
     (method, uri): (Method, Vec<u8>),
     mut signer: Option<Signer>,
@@ -142,11 +144,15 @@ async fn ask(
             Err(_) if cseq > 1 => return Outcome::Answered { rtt_us: rtt(sent) },
             Err(_) => return Outcome::Unanswered,
         };
-        let (status, challenges) = status;
+        let (status, challenges, date) = status;
         let values: Vec<&[u8]> = challenges.iter().map(Vec::as_slice).collect();
         let signs = status == 401 && signer.as_mut().is_some_and(|s| s.challenge(&values));
         if !signs || cseq == 2 {
-            // An origin that asks for credentials is well; whether ours are right, sessions tell.
+            // An origin that asks for credentials is well; whether ours are right is another matter.
+            if signs || signer.is_some() || status != 401 {
+                origin.told(method, status, Some(hash_bytes(&uri)), clock::now());
+            }
+            judge_clock(origin, &date);
             return match status {
                 500 | 502..=504 => Outcome::ServerError(status),
                 _ => Outcome::Answered { rtt_us: rtt(sent) },
@@ -160,14 +166,25 @@ fn rtt(sent: Instant) -> u32 {
     u32::try_from(clock::now().since(sent).as_micros()).unwrap_or(u32::MAX)
 }
 
-/// One request; the status and the challenges of its answer.
+/// Whether its clock is near ours, where both say what time it is.
+fn judge_clock(origin: &Origin, date: &[u8]) {
+    let theirs = core::str::from_utf8(date).ok().and_then(survey::unix_seconds);
+    let (Some(theirs), Some(ours)) = (theirs, doctor::believable_unix_s()) else { return };
+    if (theirs - ours).abs() > survey::CLOCK_OFF_S {
+        origin.met(Trouble::Clock, clock::now());
+    } else {
+        origin.over(Trouble::Clock);
+    }
+}
+
+/// One request; the status, the challenges and the Date of its answer.
 async fn exchange(
     stream: &mut Async<TcpStream>,
     method: Method,
     uri: &[u8],
     cseq: u32,
     authorization: Option<String>,
-) -> io::Result<(u16, Vec<Vec<u8>>)> {
+) -> io::Result<(u16, Vec<Vec<u8>>, Vec<u8>)> {
     let mut headers: Vec<(&str, &[u8])> = vec![("User-Agent", b"edgeweir")];
     if method == Method::Describe {
         headers.push(("Accept", b"application/sdp"));
@@ -196,7 +213,8 @@ async fn exchange(
                     let status = head.status().ok_or_else(invalid)?;
                     let challenges =
                         head.all("WWW-Authenticate").map(|h| h.value.to_vec()).collect();
-                    return Ok((status, challenges));
+                    let date = head.header("Date").map(|h| h.value.to_vec()).unwrap_or_default();
+                    return Ok((status, challenges, date));
                 }
                 Progress::Ready(unit) => drop(bytes.drain(..unit.len())),
             }

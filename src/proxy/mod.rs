@@ -50,7 +50,7 @@ use crate::{
     clock,
     control::{gateway::Gateway, server, socket::ControlSocket},
     logger::seldom,
-    origin::{Health, Outcome},
+    origin::{Health, Outcome, Trouble},
     pipe::{Pool, PortPool},
     remedy,
     session::Fault,
@@ -265,6 +265,7 @@ impl Listeners {
 async fn measure(shared: Arc<Shared>) {
     let mut last = clock::now();
     let mut down: HashSet<String> = HashSet::new();
+    let mut told: HashMap<String, Vec<Trouble>> = HashMap::new();
     loop {
         Timer::after(Duration::from_secs(1)).await;
         seldom::tell_left_out();
@@ -273,7 +274,7 @@ async fn measure(shared: Arc<Shared>) {
         let before_ms = last.as_millis();
         let elapsed_ms = u64::try_from(now.since(last).as_millis()).unwrap_or(1).max(1);
         last = now;
-        let mut by_origin: HashMap<String, (u32, bool)> = HashMap::new();
+        let mut by_origin: HashMap<String, (u32, bool, bool)> = HashMap::new();
         for entry in shared.entries() {
             let bytes = entry.totals().bytes;
             let before = entry.seen_bytes.swap(bytes, Relaxed);
@@ -281,18 +282,34 @@ async fn measure(shared: Arc<Shared>) {
             // Half old, half new: a figure that one can read.
             let smooth = u32::midpoint(entry.kbit.load(Relaxed), rate);
             entry.kbit.store(smooth, Relaxed);
-            let origin = shared::lock(&entry.facts).status.origin.clone();
-            let (kbit, flows) = by_origin.entry(origin).or_default();
+            let (origin, udp) = {
+                let facts = shared::lock(&entry.facts);
+                (facts.status.origin.clone(), facts.status.origin_transport == "udp")
+            };
+            let (kbit, flows, by_udp) = by_origin.entry(origin).or_default();
             *kbit += smooth;
-            *flows |= entry.media_from_origin_ms() > before_ms;
+            let came = entry.media_from_origin_ms() > before_ms;
+            *flows |= came;
+            *by_udp |= came && udp;
         }
         for origin in shared.generation().table.origins() {
-            let (kbit, flows) = by_origin.get(origin.name()).copied().unwrap_or_default();
+            let (kbit, flows, by_udp) = by_origin.get(origin.name()).copied().unwrap_or_default();
             origin.set_kbit(kbit);
             if flows {
                 origin.observe(Outcome::MediaFlowing, now);
+                origin.over(Trouble::Media);
+            }
+            if by_udp {
+                origin.over(Trouble::Udp);
             }
             let name = origin.name().to_owned();
+            let lasting: Vec<Trouble> = origin.troubles().map(|(trouble, _)| trouble).collect();
+            let told_of = told.entry(name.clone()).or_default();
+            for trouble in lasting.iter().filter(|trouble| !told_of.contains(trouble)) {
+                let text = trouble.text(shared.user_at(origin).as_deref());
+                warn!("origin {name}: {text}: {}", trouble.remedy());
+            }
+            *told_of = lasting;
             let is_down = matches!(origin.health(), Health::Down { .. });
             if is_down && down.insert(name.clone()) {
                 let text = format!("origin {name} is down: {}", origin.status(now).reason);

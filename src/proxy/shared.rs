@@ -22,8 +22,8 @@ use crate::{
     auth::{digest, server::Verifier},
     clock::{self, Instant},
     config::{self, Config, secrets::Secrets},
-    control::model::{Drops, SessionStatus},
-    origin::Table,
+    control::model::{Drops, OriginStatus, SessionStatus, TroubleStatus},
+    origin::{Origin, Table},
     pipe::{PipeCounters, Pool, PortPool},
     plugin::hooks::MakeHooks,
     scope::Aliases,
@@ -287,6 +287,9 @@ impl Shared {
     pub(super) fn replace(&self, generation: Generation) {
         self.pool.set_coalesce_us(generation.config.gateway.coalesce_us);
         let number = generation.number;
+        for origin in generation.table.origins() {
+            origin.forget_troubles();
+        }
         *lock(&self.generation) = Arc::new(generation);
         self.number.store(number, Relaxed);
     }
@@ -382,6 +385,25 @@ impl Shared {
     pub(super) fn warnings(&self) -> Vec<String> {
         let generation = self.generation();
         config::warnings(&generation.config, Some(&generation.secrets))
+    }
+
+    /// The user that the gateway signs as at an origin.
+    pub(super) fn user_at(&self, origin: &Origin) -> Option<String> {
+        let generation = self.generation();
+        let stored = generation.secrets.credential(origin.credentials()?)?;
+        Some(stored.user.as_str().to_owned())
+    }
+
+    /// An origin as the control API shows it, with what is wrong with it although it answers.
+    pub(super) fn origin_status(&self, origin: &Origin, now: Instant) -> OriginStatus {
+        let user = self.user_at(origin);
+        let troubles = origin.troubles().map(|(trouble, since)| TroubleStatus {
+            cause: trouble.cause().to_owned(),
+            text: trouble.text(user.as_deref()),
+            since_s: now.since(since).as_secs(),
+            remedy: trouble.remedy().to_owned(),
+        });
+        OriginStatus { troubles: troubles.collect(), ..origin.status(now) }
     }
 
     /// Puts into the log what there is to warn of now and was not before.

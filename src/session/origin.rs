@@ -128,9 +128,16 @@ impl Session {
         let Some(pending) = self.requests.get(at) else { return };
         let (method, sent_at) = (pending.method, pending.note.sent_at);
         let (signed, retried) = (pending.note.signed, pending.note.retried);
+        if status == 401 && self.try_to_sign(at, signed, head, now) {
+            return;
+        }
+        // Where players sign for themselves, a challenge is theirs.
+        let passes = self.route_config(|route| route.auth) == Some(Auth::Pass);
+        if !(status == 401 && passes) {
+            self.seen(Sight::Told(method, status));
+        }
         match status {
-            401 if self.try_to_sign(at, signed, head, now) => return,
-            401 if self.route_config(|route| route.auth) != Some(Auth::Pass) => {
+            401 if !passes => {
                 return self.fail(at, Fault::OriginAuth);
             }
             503 if method == Method::Describe && !retried => {

@@ -202,4 +202,6 @@ pub enum Sight {
     MediaSilent,
     /// This method keeps its sessions alive.
     Keepalive(Method),
+    /// What it answered to this, when the gateway had signed where it could.
+    Told(Method, u16),
 }

@@ -14,7 +14,7 @@ use crate::{
     clock::Instant,
     config::{Auth, Endpoints},
     logger::seldom,
-    origin::{Keepalive, Outcome, Reason},
+    origin::{Keepalive, Outcome, Reason, Trouble, hash_bytes},
     pipe::{Token, Worker},
     proxy::{
         shared::{Facts, lock},
@@ -211,7 +211,20 @@ impl Inner {
             Sight::BadReply => suspected(Reason::BadReply),
             Sight::ServerError(status) => suspected(Reason::Status(status)),
             Sight::Closed => suspected(Reason::Closed),
-            Sight::MediaSilent => suspected(Reason::Silent),
+            Sight::MediaSilent => {
+                self.media_stays_away(index, now);
+                suspected(Reason::Silent)
+            }
+            Sight::Told(method, status) => {
+                let route =
+                    self.session.route().and_then(|at| self.session.table().routes().get(at));
+                let fixed = route.filter(|route| route.is_fixed());
+                let fixed = fixed.map(|route| hash_bytes(route.path()));
+                if let Some(origin) = self.session.table().origins().get(index) {
+                    origin.told(method, status, fixed, now);
+                }
+                return;
+            }
             Sight::Keepalive(method) => {
                 if let Some(origin) = self.session.table().origins().get(index) {
                     origin.learn_keepalive(match method {
@@ -228,6 +241,18 @@ impl Inner {
         }
         if let Some(origin) = self.session.table().origins().get(index) {
             origin.observe(outcome, now);
+        }
+    }
+
+    /// Tells media that never found its way from media that stopped.
+    fn media_stays_away(&self, index: usize, now: Instant) {
+        let udp = lock(&self.entry.facts).status.origin_transport == "udp";
+        let trouble = match self.entry.media_from_origin_ms() {
+            0 if udp => Trouble::Udp,
+            _ => Trouble::Media,
+        };
+        if let Some(origin) = self.session.table().origins().get(index) {
+            origin.met(trouble, now);
         }
     }
 
