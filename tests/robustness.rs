@@ -290,7 +290,7 @@ fn a_second_gateway_at_the_same_address_does_not_start_and_takes_no_connection()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{said}");
-    assert!(said.contains("another program may have it"), "{said}");
+    assert!(said.contains("another program has it"), "{said}");
     let accepted = gateway.counter("connections_accepted");
     let streams: Vec<_> = (0..8).map(|_| TcpStream::connect(gateway.at()).unwrap()).collect();
     wait_for("connections", Duration::from_secs(3), || {

@@ -516,6 +516,60 @@ mod tests {
         }
     }
 
+    /// A camera that sends over TCP only, and takes its time.
+    fn half_deaf(describe_after: Duration) -> Survey {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("rtsp://{}/x", listener.local_addr().unwrap());
+        let serve = move |mut stream: TcpStream| {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                let cseq = text.split("CSeq: ").nth(1).and_then(|it| it.split('\r').next());
+                let head = format!("RTSP/1.0 200 OK\r\nCSeq: {}\r\n", cseq.unwrap_or("0"));
+                let sdp = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H265/90000\r\n";
+                let more = match text.split(' ').next().unwrap() {
+                    "DESCRIBE" => {
+                        thread::sleep(describe_after);
+                        format!("Content-Length: {}\r\n\r\n{sdp}", sdp.len())
+                    }
+                    "SETUP" => {
+                        let wanted = text.split("Transport: ").nth(1).unwrap();
+                        let wanted = wanted.split('\r').next().unwrap();
+                        let ports = if wanted.contains("TCP") { "" } else { ";server_port=9-10" };
+                        format!("Session: 1\r\nTransport: {wanted}{ports}\r\n\r\n")
+                    }
+                    _ => "\r\n".to_owned(),
+                };
+                let _ = stream.write_all((head + &more).as_bytes());
+                if text.starts_with("PLAY") {
+                    // On a UDP session a frame of a channel that nobody set up.
+                    let packet = [0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 7];
+                    let _ = stream.write_all(&[&[b'$', 0, 0, 13][..], &packet].concat());
+                }
+            }
+        };
+        thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                thread::spawn(move || serve(stream));
+            }
+        });
+        block_on(survey(&target(url)))
+    }
+
+    #[test]
+    fn media_that_does_not_arrive_over_udp_is_told_from_a_camera_that_sends_none() {
+        let found = half_deaf(Duration::ZERO);
+        assert_eq!((found.udp, found.tcp), (Some(false), Some(true)), "{found:?}");
+        assert_eq!(causes(&found), ["udp", "codec"], "{found:?}");
+        assert!(found.findings[0].remedy.contains("origin_transport"), "{found:?}");
+    }
+
+    #[test]
+    fn a_slow_description_is_a_warning() {
+        let found = half_deaf(Duration::from_millis(SLOW_MS + 200));
+        assert_eq!(causes(&found), ["udp", "slow", "codec"], "{found:?}");
+    }
+
     #[test]
     fn a_wrong_query_is_told_from_a_wrong_path() {
         let first = "RTSP/1.0 404 Not Found\r\n\r\n";

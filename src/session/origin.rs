@@ -131,7 +131,6 @@ impl Session {
         if status == 401 && self.try_to_sign(at, signed, head, now) {
             return;
         }
-        // Where players sign for themselves, a challenge is theirs.
         let passes = self.route_config(|route| route.auth) == Some(Auth::Pass);
         if !(status == 401 && passes) {
             self.seen(Sight::Told(method, status));

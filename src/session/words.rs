@@ -202,6 +202,7 @@ pub enum Sight {
     MediaSilent,
     /// This method keeps its sessions alive.
     Keepalive(Method),
-    /// What it answered to this, when the gateway had signed where it could.
+    /// What it answered to this, when the gateway had signed where it could. Where players sign for
+    /// themselves, a challenge is theirs and is not told.
     Told(Method, u16),
 }
