@@ -37,6 +37,10 @@ enum Does {
     HangUp,
     /// Answers as usual, after a while.
     Late(Duration),
+    /// Asks for credentials, unless the request has some, and hangs up.
+    AsksAndHangsUp,
+    /// Sends elsewhere.
+    Redirects(String),
 }
 
 /// A request as the camera saw it: method and URL.
@@ -124,13 +128,26 @@ fn serve(mut stream: TcpStream, does: &dyn Fn(&str, &str) -> Does, asked: &Mutex
                 continue;
             }
             asked.lock().unwrap().push((method.into(), url.into()));
+            let cseq = head.lines().find_map(|line| line.strip_prefix("CSeq: ")).unwrap();
             match does(method, url) {
+                Does::AsksAndHangsUp if !head.contains("Authorization: Digest") => {
+                    let challenge = "WWW-Authenticate: Digest realm=\"cam\", nonce=\"n1\"";
+                    let text = format!("RTSP/1.0 401 No\r\nCSeq: {cseq}\r\n{challenge}\r\n\r\n");
+                    let _ = stream.write_all(text.as_bytes());
+                    return;
+                }
+                Does::AsksAndHangsUp => {}
+                Does::Redirects(to) => {
+                    let text =
+                        format!("RTSP/1.0 302 Found\r\nCSeq: {cseq}\r\nLocation: {to}\r\n\r\n");
+                    stream.write_all(text.as_bytes()).unwrap();
+                    continue;
+                }
                 Does::Nothing => continue,
                 Does::HangUp => return,
                 Does::Late(after) => thread::sleep(after),
                 Does::Usual => {}
             }
-            let cseq = head.lines().find_map(|line| line.strip_prefix("CSeq: ")).unwrap();
             let more = match method {
                 "OPTIONS" => "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n\r\n".to_owned(),
                 "DESCRIBE" => {
@@ -399,5 +416,67 @@ fn whatever_ends_a_session_its_camera_is_told() {
     last.play(&gateway.url("/cam"), TCP);
     gateway.peer.signal(Signal::Term);
     camera.wait_count("TEARDOWN", 5);
+    gateway.finish();
+}
+
+#[test]
+fn a_camera_that_hangs_up_over_its_401_is_asked_again_and_plays() {
+    let bench = Bench::new("health-401");
+    let camera = Camera::start(|_, _| Does::AsksAndHangsUp);
+    let mut setup = Setup::default()
+        .origin("cam", &camera.url(), "credentials = \"cam\"\ncheck_interval_s = 1")
+        .route("/**", &["cam"], "auth = \"none\"");
+    setup.secrets =
+        Some("[[credential]]\nname = \"cam\"\nuser = \"admin\"\npassword = \"pw\"\n".into());
+    let gateway = Gateway::start(&bench, &setup);
+    let mut player = Raw::connect_from(1, gateway.at());
+    player.play(&gateway.url("/cam"), TCP);
+    assert!(matches!(player.next(Duration::from_secs(2)), Item::Frame(_)), "it plays");
+    wait_for("well camera", Duration::from_secs(3), || (health(&gateway) == "up").then_some(()));
+    gateway.finish();
+}
+
+#[test]
+fn a_redirect_to_another_port_of_the_camera_is_followed_inside() {
+    let bench = Bench::new("health-redirect");
+    let there = Camera::start(|_, _| Does::Usual);
+    let to = format!("{}/live/main", there.url());
+    let here = Camera::start(move |method, _| match method {
+        "DESCRIBE" => Does::Redirects(to.clone()),
+        _ => Does::Usual,
+    });
+    let setup = Setup::default().origin("cam", &here.url(), "check = \"off\"").route(
+        "/**",
+        &["cam"],
+        "redirect = \"follow\"",
+    );
+    let gateway = Gateway::start(&bench, &setup);
+    let mut player = Raw::connect_from(1, gateway.at());
+    player.play(&gateway.url("/cam"), TCP);
+    assert!(matches!(player.next(Duration::from_secs(2)), Item::Frame(_)), "it plays");
+    let asked = there.asked.lock().unwrap().clone();
+    let begins = format!("{}/live/main", there.url());
+    assert!(asked.iter().all(|(_, url)| url.starts_with(&begins)), "{asked:?}");
+    assert_eq!((here.count("SETUP"), there.count("SETUP")), (0, 1));
+    drop(player);
+    there.wait_count("TEARDOWN", 1);
+    gateway.finish();
+}
+
+#[test]
+fn a_redirect_leads_nowhere_on_the_gateway_itself() {
+    let bench = Bench::new("health-near");
+    let secret = Camera::start(|_, _| Does::Usual);
+    let to = format!("rtsp://127.0.0.9:{}/x", secret.at.port());
+    let camera = Camera::start(move |_, _| Does::Redirects(to.clone()));
+    let setup = Setup::default().origin("cam", &camera.url(), "check = \"off\"").route(
+        "/**",
+        &["cam"],
+        "redirect = \"follow\"",
+    );
+    let gateway = Gateway::start(&bench, &setup);
+    let mut player = Raw::connect_from(1, gateway.at());
+    let answer = player.ask("DESCRIBE", &gateway.url("/cam"), &[]);
+    assert!(answer.head.starts_with("RTSP/1.0 502 Redirect"), "{}", answer.head);
     gateway.finish();
 }
