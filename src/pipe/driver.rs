@@ -61,7 +61,7 @@ impl Meter {
 
 /// How long media may go on while others may wait.
 const SLICE: Duration = Duration::from_millis(4);
-/// How long all that comes before media may go on while media wait; the same for jobs.
+/// How long all that comes before media may go on while media wait; the same for jobs, and for timers.
 const FIRST_SLICE: Duration = Duration::from_millis(2);
 /// How long those that are served first are watched apart after the last interruption of a round.
 const APART: Duration = Duration::from_secs(10);
@@ -273,10 +273,11 @@ impl Worker {
         }
     }
 
-    /// Fires the timers that are due now; those set to now meanwhile wait for the next round.
+    /// Fires the timers that are due now, for as long as their slice lasts; those that are left, and
+    /// those set to now meanwhile, wait for the next round.
     fn fire_timers(&self) {
         let now = self.now();
-        let due = self.inner.table.borrow().timers.len();
+        let (due, mut until) = (self.inner.table.borrow().timers.len(), None);
         for _ in 0..due {
             let (token, driven) = {
                 let mut table = self.inner.table.borrow_mut();
@@ -293,6 +294,10 @@ impl Worker {
             };
             if !self.guarded("a connection or pipe", || driven.timeout(self)) {
                 self.abandon(token);
+            }
+            let now = clock::now();
+            if now >= *until.get_or_insert(now + FIRST_SLICE) {
+                return;
             }
         }
     }

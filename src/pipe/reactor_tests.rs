@@ -320,6 +320,41 @@ fn rtsp_in_plenty_does_not_make_media_wait_for_all_of_it() {
 }
 
 #[test]
+fn timers_that_are_due_all_at_once_do_not_make_media_wait_for_all_of_them() {
+    static FIRED: AtomicU32 = AtomicU32::new(0);
+    struct Slow;
+    impl Driven for Slow {
+        fn ready(self: Rc<Self>, _: Ready, _: &Worker) {}
+        fn timeout(self: Rc<Self>, _: &Worker) {
+            let began = clock::now();
+            while clock::now().since(began) < Duration::from_millis(1) {}
+            FIRED.fetch_add(1, Relaxed);
+        }
+    }
+    const TIMERS: u32 = 300;
+    let pool = one();
+    let handle = &pool.handles()[0];
+    let set_up = |worker: &Worker| {
+        let at = worker.now() + Duration::from_millis(20);
+        for _ in 0..TIMERS {
+            let token = worker.adopt(Rc::new(Slow));
+            worker.wake_at(token, Some(at));
+        }
+    };
+    let (address, told) = probe(handle, Probe::read, nothing);
+    handle.run(Box::new(set_up)).unwrap();
+    while FIRED.load(Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    poke(address);
+    told.recv_timeout(LONG).unwrap();
+    assert!(FIRED.load(Relaxed) < TIMERS / 2);
+    while FIRED.load(Relaxed) < TIMERS {
+        settle(handle);
+    }
+}
+
+#[test]
 fn a_turn_that_is_asked_for_comes_once_and_behind_what_was_told_of() {
     /// Asks twice for a turn, the first time; tells of each.
     struct Asking(UdpSocket, Cell<Token>, Sender<&'static str>, Cell<bool>);
