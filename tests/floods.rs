@@ -516,6 +516,14 @@ fn a_camera_that_says_goodbye_as_fast_as_it_can() {
 }
 
 #[test]
+fn a_camera_that_sends_frames_with_garbage_between_them() {
+    let more = |setup| floods_as_an_origin(setup, b"$\0\0\x04abcd\0\0\0garbage$\0\xff");
+    harmless("garbled", "", more, play_the_flood, |rig| {
+        assert!(rig.gateway.counter("origin_bytes_skipped") > 1000, "it was garbage");
+    });
+}
+
+#[test]
 fn a_camera_that_answers_what_nobody_asked() {
     let more = |setup| floods_as_an_origin(setup, b"RTSP/1.0 200 OK\r\nCSeq: 9999\r\n\r\n");
     harmless("unasked", "", more, play_the_flood, |rig| {
