@@ -260,7 +260,8 @@ pub enum Strip {
 /// Who may send into a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Endpoints {
-    /// The peer's address, any port: learned from the first datagram, then pinned.
+    /// The announced port; while nothing came from it, another one of the peer's address from which RTP
+    /// or RTCP comes in the first seconds, then pinned.
     Learn,
     /// The announced address and port only.
     Strict,

@@ -19,6 +19,7 @@ mod baseline;
 mod failure;
 mod hostile;
 mod hosts;
+mod neighbour;
 mod play;
 mod plugins;
 mod publish;

@@ -49,7 +49,8 @@ fn slow_player_loses_whole_packets_and_disturbs_nobody() {
     let answer = slow.ask("OPTIONS", &gateway.url("/big"), &[]);
     assert_eq!(answer.status, 200, "{}", answer.head);
     let rtp: Vec<_> = slow.frames.iter().filter(|frame| frame.channel == 0).collect();
-    assert!(rtp.len() > 1000, "{} packets", rtp.len());
+    // Few of them: what the kernel takes beyond what it can send is bounded too.
+    assert!(rtp.len() > 300, "{} packets", rtp.len());
     assert!(rtp.iter().all(|frame| frame.payload[0] == 0x80), "packets must be whole");
     // Read fast again, it gets what is live.
     let fresh = Instant::now();
