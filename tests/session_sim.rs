@@ -13,7 +13,7 @@ use std::{
 
 use edgeweir::{
     clock::Instant,
-    config::text,
+    config::{Auth, text},
     origin::Table,
     plugin::hooks::{Header, Reply, Verdict},
     rtsp::{
@@ -31,6 +31,26 @@ const STEPS: usize = 300;
 /// One world in four has no filters.
 const FILTERS: [&str; 4] =
     ["", "filters = [\"p\"]", "filters = [\"p\", \"r\"]", "filters = [\"r\"]"];
+
+/// What is for some only, as it may be configured.
+const PRIVATE: [&str; 3] = [
+    "[[route]]\npath = \"/private/**\"\norigins = [\"a\"]\nauth = \"digest\"\n\
+     [[route]]\npath = \"/token/*\"\norigins = [\"a\", \"b\"]\nauth = \"plugin:p\"\n",
+    "[[route]]\npath = \"/private/**\"\norigins = [\"a\"]\nauth = \"basic\"\n\
+     [[route]]\npath = \"/token/*\"\norigins = [\"b\"]\nauth = \"plugin:r\"\n",
+    "[[route]]\npath = \"/private/**\"\norigins = [\"b\"]\nauth = \"digest\"\n",
+];
+
+fn table(private: &str, filters: &str, seed: u64) -> Arc<Table> {
+    let toml = "[[origin]]\nname = \"a\"\nurl = \"rtsp://198.51.100.1\"\n\
+         [[origin]]\nname = \"b\"\nurl = \"rtsp://198.51.100.2\"\n\
+         [[plugin]]\nslot = \"p\"\non_fault = \"pass\"\n[[plugin]]\nslot = \"r\"\n"
+        .to_owned()
+        + private
+        + "[[route]]\npath = \"/live/**\"\norigins = [\"a\", \"b\"]\nauth = \"none\"\n"
+        + filters;
+    Arc::new(Table::new(&text::parse(&toml).unwrap(), None, seed))
+}
 
 #[test]
 fn the_rules_of_the_conversation_hold_whatever_the_peers_do() {
@@ -51,7 +71,7 @@ fn the_rules_of_the_conversation_hold_whatever_the_peers_do() {
         seen.extend(world.answers);
     }
     if replay.is_none() {
-        for status in [200, 403, 404, 451, 454, 455, 461, 502, 503, 504] {
+        for status in [200, 400, 401, 403, 404, 451, 454, 455, 461, 502, 503, 504] {
             assert!(seen.contains(&status), "the simulation never met {status}: {seen:?}");
         }
     }
@@ -81,6 +101,9 @@ struct World {
     rng: Rng,
     session: Session,
     laws: Laws,
+    filters: &'static str,
+    /// How often the client asks for what is not its usual presentation, in percent.
+    strays: usize,
     /// The origin has not taken all that waits for it.
     stalled: bool,
     now: Instant,
@@ -104,15 +127,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let config = text::parse(
-            &("[[origin]]\nname = \"a\"\nurl = \"rtsp://198.51.100.1\"\n\
-             [[origin]]\nname = \"b\"\nurl = \"rtsp://198.51.100.2\"\n\
-             [[plugin]]\nslot = \"p\"\non_fault = \"pass\"\n[[plugin]]\nslot = \"r\"\n\
-             [[route]]\npath = \"/live/**\"\norigins = [\"a\", \"b\"]\nauth = \"none\"\n"
-                .to_owned()
-                + FILTERS[usize::try_from(seed).unwrap() % FILTERS.len()]),
-        )
-        .unwrap();
+        let filters = FILTERS[usize::try_from(seed).unwrap() % FILTERS.len()];
         let around = Surroundings {
             client_ip: "192.0.2.7".parse().unwrap(),
             local_ip: "192.0.2.1".parse().unwrap(),
@@ -128,10 +143,12 @@ impl World {
             aliases: [7; 32].into(),
         };
         let now = Instant::from_millis(1);
-        let table = Arc::new(Table::new(&config, None, seed));
+        let table = table(PRIVATE[0], filters, seed);
         Self {
             rng: Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             laws: Laws::new(&table),
+            filters,
+            strays: [5, 10, 40][usize::try_from(seed).unwrap() % 3],
             stalled: false,
             session: Session::new(around, table, now),
             now,
@@ -163,6 +180,7 @@ impl World {
                 self.now = self.now + Duration::from_millis(millis);
                 self.session.tick(self.now);
             }
+            98 if self.rng.chance(30) => self.configure(),
             98 if self.connected => {
                 self.laws.lost();
                 self.granted.closed();
@@ -174,6 +192,28 @@ impl World {
             _ => {}
         }
         self.settle();
+    }
+
+    /// What is for some only changes hands, or is gone.
+    fn configure(&mut self) {
+        let private = PRIVATE[self.rng.below(PRIVATE.len())];
+        let table = table(private, self.filters, 1);
+        self.laws.know(&table);
+        self.session.set_table(table);
+    }
+
+    /// Who checks the client says, by chance.
+    fn authenticate(&mut self, scheme: Auth) -> Input {
+        let plugin = matches!(scheme, Auth::Plugin(_));
+        match self.rng.below(10) {
+            0..=4 if !plugin => Input::Granted { user: "viewer".into() },
+            0..=2 => Input::GrantedFor(Duration::ZERO),
+            3..=4 => Input::GrantedFor(Duration::from_secs(20)),
+            5 => Input::Denied,
+            6 if plugin => Input::DeniedAs(403),
+            7 if plugin => Input::AuthFailed,
+            _ => Input::Challenge(vec![b"Basic realm=\"sim\"".to_vec()]),
+        }
     }
 
     fn client_asks(&mut self) {
@@ -199,9 +239,25 @@ impl World {
             "X-VENDOR",
         ];
         let method = methods[self.rng.below(methods.len())];
-        let urls =
-            ["rtsp://gw/live/a", "rtsp://gw/live/a/t1", "rtsp://gw/live/a/t2", "rtsp://gw/x"];
-        let url = if self.rng.chance(90) { urls[self.rng.below(3)] } else { urls[3] };
+        let urls = ["/live/a", "/live/a/t1", "/live/a/t2"];
+        let others = [
+            "/x",
+            "/private/a",
+            "/private/a/t1",
+            "/private/b?x",
+            "/token/a/t1",
+            "/token/a?t=1",
+            "/token/b",
+            "/live/../private/a",
+            "/live//a",
+            "/%70rivate/a",
+            "/live/a/gateway-url-AAAA",
+            "/",
+        ];
+        let usual = self.rng.chance(100 - self.strays);
+        let path =
+            if usual { urls[self.rng.below(3)] } else { others[self.rng.below(others.len())] };
+        let url = format!("rtsp://gw{path}");
         let transports = [
             "RTP/AVP;unicast;client_port=5000-5001",
             "RTP/AVP/TCP;unicast;interleaved=0-1",
@@ -308,6 +364,9 @@ impl World {
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
+                    if side == Side::Client {
+                        laws.asked(bytes, now);
+                    }
                     if side == Side::Origin {
                         laws.came(bytes);
                         granted.heard(&bytes[..head]);
@@ -366,7 +425,11 @@ impl World {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Authenticate(_) => unreachable!("the route asks for no authentication"),
+            Output::Authenticate(scheme) => {
+                let input = self.authenticate(scheme);
+                self.laws.answered(&self.session, &input, self.now);
+                self.session.handle(input, self.now);
+            }
             Output::Filter(_) => {
                 let verdict = self.verdict();
                 self.session.handle(Input::Filtered(verdict), self.now);
@@ -433,6 +496,7 @@ impl World {
                 // Its client comes back at once; what it had asked is not answered any more.
                 self.asked.clear();
                 self.to_client.clear();
+                self.laws.ended();
                 self.session.handle(Input::Attached, self.now);
             }
             Output::Seen(..) | Output::Note(_) | Output::Flows => {}

@@ -167,7 +167,7 @@ impl Play {
     /// The client leaves its connection as it is and opens another one.
     fn connect_again(&mut self) {
         let table = Arc::clone(self.session.table());
-        self.laws = Laws::new(&table);
+        self.laws.connects_again(&table);
         self.session = Session::new(self.around.clone(), table, self.now);
         self.inboxes = [Inbox::default(), Inbox::default()];
     }
@@ -190,9 +190,13 @@ impl Play {
                 "configuration changes" => self.configure(&text),
                 lane if lane.ends_with(" is another") => {
                     let user = lane.trim_start_matches("user ").trim_end_matches(" is another");
+                    self.laws.ended();
                     self.session.end_of_users(|other| other != user);
                 }
-                "client comes back" => self.session.handle(Input::Attached, self.now),
+                "client comes back" => {
+                    self.laws.ended();
+                    self.session.handle(Input::Attached, self.now);
+                }
                 "origin closes" => {
                     self.laws.lost();
                     self.granted.closed();
@@ -246,6 +250,9 @@ impl Play {
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
+                    if side == Side::Client {
+                        laws.asked(bytes, now);
+                    }
                     if side == Side::Origin {
                         laws.came(bytes);
                         granted.heard(&bytes[..head]);
@@ -305,6 +312,7 @@ impl Play {
         match output {
             Output::Authenticate(scheme) => {
                 let input = self.authenticate(scheme);
+                self.laws.answered(&self.session, &input, now);
                 self.session.handle(input, now);
             }
             Output::Filter(slot) => {

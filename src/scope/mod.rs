@@ -222,7 +222,8 @@ fn drains(session: UnderWay<'_>, asked: Asked<'_>, path: &[u8]) -> bool {
         Method::GetParameter => !session.route_holds && !asked.has_body,
         _ => false,
     };
-    keeps && (session.presentation.has(path) || session.presentation.lies_below(path))
+    let aggregate = !without_slash(path).is_empty() && session.presentation.lies_below(path);
+    keeps && (session.presentation.has(path) || aggregate)
 }
 
 /// A URL of a client, without what stands before its path.
@@ -705,6 +706,7 @@ mod tests {
             "SETUP /gone/cam1/t2",
             "GET_PARAMETER+body /gone/cam1",
             "TEARDOWN /elsewhere",
+            "TEARDOWN /",
         ] {
             assert_eq!(verdict(false, request), "Refused(NoRoute)", "{request}");
         }

@@ -172,6 +172,12 @@ impl Session {
         self.requests.open().any(|(_, pending)| pending.note.setup.is_some())
     }
 
+    /// The origin has not taken all that it is to be told: a TEARDOWN among it would be lost with the
+    /// connection.
+    fn has_farewell_to_say(&self) -> bool {
+        !self.own.is_empty() && !self.to_origin.is_empty()
+    }
+
     /// Binds the session to what a permitted request names, where it is not.
     fn enter(
         &mut self,
@@ -220,7 +226,7 @@ impl Session {
         let same_path = bound
             .is_some_and(|bound| same_path(bound.presentation.path(), place.presentation.path()));
         let stays = same_route && (same_path || by_path != Some(true));
-        if !stays && !self.requests.is_empty() {
+        if !stays && (!self.requests.is_empty() || self.has_farewell_to_say()) {
             return Err(Fault::WrongState);
         }
         if stays && !same_path {
@@ -301,6 +307,7 @@ impl Session {
         let under_way = !self.tracks.is_empty()
             || !self.requests.is_empty()
             || self.deciding.is_some()
+            || self.has_farewell_to_say()
             || (method == Method::Setup && holds);
         if under_way {
             return;

@@ -80,7 +80,14 @@ impl Granted {
             self.ended.iter().filter(|end| of(end, id) && end.1 > *number).any(|end| {
                 // The URL of another track ends that one alone where the session goes on.
                 let goes_on = self.used.iter().any(|(used, at)| used == id && *at > end.1);
-                let of_track = self.tracks.iter().any(|track| track.0 == *id && track.2 == end.2);
+                // One that was ended before is not meant.
+                let over = |from: u32| {
+                    self.ended.iter().any(|it| of(it, id) && it.1 > from && it.1 < end.1)
+                };
+                let of_track = self
+                    .tracks
+                    .iter()
+                    .any(|track| track.0 == *id && track.2 == end.2 && !over(track.1));
                 end.2 == *url || !of_track || !goes_on
             })
         };

@@ -1,6 +1,7 @@
 //! What every conversation of the tests has to keep, told by other code than the gateway's own.
 //!
 //! - What leaves is clean, and the player is not told where the origin is ([`wire`]).
+//! - No request leaves for a URL whose route has not granted it ([`scope`]).
 //! - Each session that an origin granted gets its TEARDOWN ([`torn`]).
 
 #![allow(dead_code, unreachable_pub)] // each test uses a part
@@ -9,10 +10,15 @@ pub mod configuration;
 pub mod farewell;
 pub mod ids;
 pub mod message;
+pub mod scope;
 pub mod torn;
 pub mod wire;
 
-use edgeweir::{origin::Table, session::Side};
+use edgeweir::{
+    clock::Instant,
+    origin::Table,
+    session::{Input, Session, Side},
+};
 
 /// The laws that hold already.
 const CLEAN: bool = false;
@@ -26,6 +32,7 @@ pub struct Laws {
     /// Whether a redirect may pass.
     redirects: bool,
     sessions: torn::Sessions,
+    scope: scope::Scope,
     /// What left toward the client and toward the origin, and is not whole yet.
     left: [Vec<u8>; 2],
 }
@@ -37,14 +44,23 @@ impl Laws {
             hosts: Vec::new(),
             redirects: false,
             sessions: torn::Sessions::default(),
+            scope: scope::Scope::default(),
             left: [Vec::new(), Vec::new()],
         };
         laws.know(table);
         laws
     }
 
+    /// The client opens another connection; what it was shown on this one it may ask for there.
+    pub fn connects_again(&mut self, table: &Table) {
+        let shown = self.scope.shown();
+        *self = Self::new(table);
+        self.scope.was_shown(shown);
+    }
+
     /// Another table may be in use from now on.
     pub fn know(&mut self, table: &Table) {
+        self.scope.know(table);
         self.hosts.extend(table.origins().iter().map(|origin| origin.host().to_owned()));
         let passes =
             |route: &edgeweir::origin::Route| route.redirect != edgeweir::config::Redirect::Refuse;
@@ -53,6 +69,7 @@ impl Laws {
 
     /// Bytes that a side took.
     pub fn left(&mut self, side: Side, bytes: &[u8]) {
+        self.scope.took(side, bytes);
         let at = usize::from(side == Side::Origin);
         self.left[at].extend_from_slice(bytes);
         while let Some(unit) = message::first(&self.left[at]).map(<[u8]>::to_vec) {
@@ -71,8 +88,33 @@ impl Laws {
         }
     }
 
+    /// A whole message of the client, before the gateway has seen it.
+    pub fn asked(&mut self, message: &[u8], now: Instant) {
+        self.scope.asked(message, now);
+    }
+
+    /// What the session is told about the client, before it is: grants are for the URL of the request
+    /// that waits.
+    pub fn answered(&mut self, session: &Session, input: &Input, now: Instant) {
+        let until = match input {
+            Input::Granted { .. } => None,
+            Input::GrantedFor(ttl) => Some(now + *ttl),
+            Input::Attached => return self.scope.ended(),
+            _ => return,
+        };
+        if let Some((raw, _)) = session.deciding() {
+            self.scope.granted(raw, until, now);
+        }
+    }
+
+    /// Grants of the client have ended.
+    pub fn ended(&mut self) {
+        self.scope.ended();
+    }
+
     /// A whole message of the origin.
     pub fn came(&mut self, message: &[u8]) {
+        self.scope.came(message);
         self.sessions.came(message);
     }
 
@@ -88,6 +130,7 @@ impl Laws {
             self.sessions.end();
         }
         self.lost();
+        self.scope.dropped();
         self.left[1].clear();
     }
 }

@@ -92,7 +92,7 @@ impl World {
             silence_timeout: Duration::from_secs(10),
             media_queue: Bounds { bytes: 65_536, age: Duration::from_secs(2) },
             detach: !all("detach").is_empty(),
-            aliases: [7; 32].into(),
+            aliases: [8; 32].into(), // aliases of the transcripts are foreign here
         };
         let now = Instant::from_millis(1_000);
         let credentials = match all("credentials").first() {
@@ -128,7 +128,10 @@ impl World {
             "client closes" => self.close(Side::Client),
             "origin closes" => self.close(Side::Origin),
             "operator closes" => self.session.handle(Input::End(Fault::Closed), self.now),
-            "client comes back" => self.session.handle(Input::Attached, self.now),
+            "client comes back" => {
+                self.laws.ended();
+                self.session.handle(Input::Attached, self.now);
+            }
             "configuration changes" => {
                 let header = String::from_utf8_lossy(body).replace("\r\n", "\n");
                 self.configure(&configuration(&header));
@@ -225,6 +228,9 @@ impl World {
                     Feed::Go
                 }
                 Unit::Message { head, .. } => {
+                    if side == Side::Client {
+                        laws.asked(bytes, now);
+                    }
                     if side == Side::Origin {
                         laws.came(bytes);
                     }
@@ -299,7 +305,11 @@ impl World {
     fn carry_out(&mut self, output: Output) {
         let now = self.now;
         let answer = match output {
-            Output::Authenticate(scheme) => self.authenticate(scheme),
+            Output::Authenticate(scheme) => {
+                let input = self.authenticate(scheme);
+                self.laws.answered(&self.session, &input, now);
+                input
+            }
             Output::Filter(_) => Input::Filtered(self.verdict()),
             Output::Connect { exclude, again, .. } => {
                 assert!(!self.connected, "one connection at a time");
