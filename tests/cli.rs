@@ -394,6 +394,12 @@ fn a_camera_is_added_as_people_have_its_url_and_plays() {
     let (code, out, err) = run(&["probe", &play, "--seconds", "1", "--transport", "tcp"]);
     assert!(code == 0 && out.contains("H264"), "{out}{err}");
 
+    // Where players sign in for themselves, the camera may ask.
+    let (code, out, err) = add("own", &url, &["--auth", "pass"], "");
+    assert!(code == 0 && err.contains("players will give themselves"), "{out}{err}");
+    let (code, out, err) = gateway.call(&["probe", "--origin", "own"]);
+    assert!(code == 0 && out.contains("note:    origin own: it asks players"), "{out}{err}");
+
     // A password in the URL works; that others can see it there is said.
     let inside = format!("rtsp://admin:hunter2@{}{query}", camera.at);
     let (code, out, err) = add("yard", &inside, &["--auth", "digest"], "");

@@ -176,6 +176,12 @@ fn tracks(survey: &Survey) -> String {
 /// # Errors
 /// There is no such origin, or something is wrong with it.
 pub fn probe_origin(call: &Call, name: &str) -> Result<(), Failure> {
+    for option in ["transport", "seconds"] {
+        if call.text(option)?.is_some() {
+            let text = format!("--{option} does not go with --origin: both transports are tried");
+            return Err(call.wrong(&text));
+        }
+    }
     let path = call.operand(0).map(|_| call.operand_text(0)).transpose()?;
     if path.is_some_and(|path| !path.starts_with('/')) {
         return Err(

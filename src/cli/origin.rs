@@ -154,9 +154,16 @@ fn looked_at(call: &Call, wanted: &mut Wanted<'_>, flash: Option<&Path>) -> Resu
     note(&format!("looking at {} …", wanted.url));
     let mut found = look(call, wanted, flash)?;
     let asks = |found: &Survey| found.findings.iter().any(|finding| finding.cause == "password");
-    if asks(&found) && wanted.user.is_none() {
+    let players_sign = wanted.auth.as_deref() == Some("pass") && wanted.user.is_none();
+    if asks(&found) && players_sign {
+        found.findings.retain(|finding| finding.cause != "password");
+        note("the camera asks for a password, which players will give themselves");
+    } else if asks(&found) && wanted.user.is_none() {
         if !io::stdin().is_terminal() {
-            return Err(call.wrong("the camera asks for a user: give --user NAME"));
+            return Err(call.wrong(
+                "the camera asks for a user: give --user NAME, or --auth pass where players sign in \
+                 for themselves",
+            ));
         }
         note("the camera asks for a user and a password");
         wanted.user = Some(terminal::line("user: ")?);
@@ -202,6 +209,8 @@ fn look(call: &Call, wanted: &Wanted<'_>, flash: Option<&Path>) -> Result<Survey
         plays: true,
         patience_s: 10,
         unix_s: None,
+        ports: None,
+        players_sign: false,
     };
     Ok(smol::block_on(survey::survey(&target)))
 }

@@ -80,7 +80,8 @@ pub fn probe(call: &Call) -> Result<(), Failure> {
         return Err(call.wrong("URL is missing, or --origin NAME"));
     }
     let seconds = call.number("seconds", 1..=86_400)?.unwrap_or(10);
-    let options = probe::Options { url: call.operand_text(0)?.to_owned(), transport, seconds };
+    let url = call.operand_text(0)?.to_owned();
+    let options = probe::Options { url, transport, seconds, ports: None };
     let as_json = call.has("json");
     let live = !as_json && io::stderr().is_terminal();
     let tick = |report: &Report| {

@@ -32,10 +32,18 @@ pub(super) enum Leg {
 }
 
 impl Leg {
-    /// Two sockets, an even port and the next.
-    pub(super) fn udp(local: IpAddr) -> io::Result<Self> {
+    /// Two sockets, an even port and the next; `ports` are those that may be taken, first and last.
+    pub(super) fn udp(local: IpAddr, ports: Option<(u16, u16)>) -> io::Result<Self> {
         for _ in 0..PAIR_ATTEMPTS {
-            let rtp = UdpSocket::bind((local, 0))?;
+            let wanted = ports.map_or(0, |(first, last)| {
+                let pairs = u32::from(last.saturating_sub(first)).div_ceil(2);
+                let draw = getrandom::u32().unwrap_or_default() % pairs.max(1);
+                first.saturating_add(u16::try_from(2 * draw).unwrap_or_default())
+            });
+            let rtp = match UdpSocket::bind((local, wanted)) {
+                Err(_) if ports.is_some() => continue, // a session has it
+                bound => bound?,
+            };
             let port = rtp.local_addr()?.port();
             if port % 2 != 0 {
                 continue;
@@ -119,9 +127,20 @@ mod tests {
             leg.accept(nonsense, server);
             assert!(matches!(leg, Leg::Interleaved(6, 7)), "{nonsense}");
         }
-        let mut leg = Leg::udp(server).expect("ports are free");
+        let mut leg = Leg::udp(server, None).expect("ports are free");
         leg.accept("RTP/AVP;server_port=6970", server);
         let Leg::Udp { reports_to, .. } = &leg else { panic!("UDP") };
         assert_eq!(*reports_to, Some(SocketAddr::new(server, 6971)));
+    }
+
+    #[test]
+    fn ports_are_taken_from_the_range_that_is_given() {
+        let server = IpAddr::from([127, 0, 0, 1]);
+        for _ in 0..50 {
+            let leg = Leg::udp(server, Some((23_000, 23_039))).expect("ports are free");
+            let text = leg.transport().unwrap();
+            let ports = text.split("client_port=").nth(1).and_then(pair::<u16>).unwrap();
+            assert!((23_000..=23_038).contains(&ports.0) && ports.0.is_multiple_of(2), "{text}");
+        }
     }
 }

@@ -46,11 +46,13 @@ pub struct Options {
     pub transport: Transport,
     /// How long to receive, in seconds from PLAY on; at least 1.
     pub seconds: u32,
+    /// Ports to receive on, first and last; none: any.
+    pub ports: Option<(u16, u16)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { url: String::new(), transport: Transport::Udp, seconds: 10 }
+        Self { url: String::new(), transport: Transport::Udp, seconds: 10, ports: None }
     }
 }
 

@@ -48,6 +48,7 @@ struct Play {
     report: Report,
     ssrc: u32,
     until: Until,
+    ports: Option<(u16, u16)>,
 }
 
 enum Event {
@@ -97,6 +98,7 @@ pub(super) async fn run_signed(
         report: Report { url: url.clone(), transport: transport.to_owned(), ..Report::default() },
         ssrc: getrandom::u32().unwrap_or(1),
         until,
+        ports: options.ports,
     };
     let (aggregate, keepalive, timeout) = play.open(&mut client, &url, options.transport).await?;
     let deadline = play.played + Duration::from_secs(u64::from(options.seconds.max(1)));
@@ -170,7 +172,7 @@ impl Play {
 
     fn leg(&self, transport: Transport, local: IpAddr) -> io::Result<Leg> {
         match transport {
-            Transport::Udp => Leg::udp(local),
+            Transport::Udp => Leg::udp(local, self.ports),
             Transport::Tcp => {
                 let first = u8::try_from(self.tracks.len() * 2).unwrap_or(u8::MAX - 1);
                 Ok(Leg::Interleaved(first, first.saturating_add(1)))

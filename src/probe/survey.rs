@@ -33,6 +33,10 @@ pub struct Target {
     pub patience_s: u16,
     /// Seconds since 1970, where our clock can be believed.
     pub unix_s: Option<i64>,
+    /// Ports that media comes to, first and last; none: any.
+    pub ports: Option<(u16, u16)>,
+    /// Players sign in for themselves: that it asks for a password is as it should be.
+    pub players_sign: bool,
 }
 
 /// Longest that media is waited for, for each transport.
@@ -176,7 +180,8 @@ async fn media(target: &Target, url: &str, survey: &mut Survey) -> Result<(), Fi
 }
 
 async fn play(target: &Target, url: &str, transport: Transport) -> Result<Report, ProbeError> {
-    let options = Options { url: url.to_owned(), transport, seconds: MEDIA_SECONDS };
+    let options =
+        Options { url: url.to_owned(), transport, seconds: MEDIA_SECONDS, ports: target.ports };
     let until = play::Until::Media;
     play::run_signed(options, target.signer(), until, &mut |_| {}).await
 }
@@ -189,6 +194,12 @@ fn is_full(status: &str) -> bool {
 async fn refused(target: &Target, url: &str, code: u16, what: &str) -> Finding {
     let user = target.credentials.as_ref().map(|known| known.user.as_str());
     match (code, user) {
+        (401, None) if target.players_sign => target.finding(
+            Severity::Note,
+            "password",
+            "it asks players for a password of their own, so nothing was played".to_owned(),
+            "`edgeweir probe rtsp://USER:PASSWORD@…` plays it as one of them",
+        ),
         (401, None) => target.wrong(
             "password",
             "it asks for a user and a password (401)",
@@ -411,6 +422,8 @@ mod tests {
             plays: true,
             patience_s: 10,
             unix_s: Some(1_795_687_200),
+            ports: None,
+            players_sign: false,
         }
     }
 
@@ -497,6 +510,36 @@ mod tests {
         assert_eq!(causes(&away), ["port"]);
         let name = block_on(survey(&target("rtsp://no-such-camera.invalid/x".to_owned())));
         assert_eq!(causes(&name), ["name"]);
+    }
+
+    #[test]
+    fn a_camera_that_is_off_is_told_from_a_port_that_is_wrong() {
+        let away = |kind: ErrorKind| ProbeError::Connect("h".into(), 554, kind.into());
+        for (kind, cause) in [
+            (ErrorKind::TimedOut, "off"),
+            (ErrorKind::HostUnreachable, "off"),
+            (ErrorKind::NetworkUnreachable, "off"),
+            (ErrorKind::ConnectionRefused, "port"),
+        ] {
+            assert_eq!(failed(&target(String::new()), &away(kind)).cause, cause);
+        }
+    }
+
+    #[test]
+    fn players_who_sign_for_themselves_are_no_fault_of_the_camera() {
+        let camera = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("rtsp://{}/x", camera.local_addr().unwrap());
+        thread::spawn(move || {
+            let (mut stream, _) = camera.accept().unwrap();
+            while let Ok(1..) = stream.read(&mut [0; 4096]) {
+                let told =
+                    "RTSP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n";
+                let _ = stream.write_all(told.as_bytes());
+            }
+        });
+        let found = block_on(survey(&Target { players_sign: true, ..target(url) }));
+        assert_eq!((causes(&found), found.asks.as_str()), (vec!["password"], "basic"));
+        assert_eq!(found.findings[0].severity, Severity::Note);
     }
 
     #[test]

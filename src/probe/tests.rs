@@ -26,7 +26,7 @@ fn played(camera: camera::Options, transport: Transport, user: &str) -> Result<R
             camera.run(pending()).await;
             Err(ProbeError::Closed)
         },
-        run(Options { url, transport, seconds: 2 }, |_| ticks += 1),
+        run(Options { url, transport, seconds: 2, ports: None }, |_| ticks += 1),
     ));
     assert!(played.is_err() || ticks >= 1, "a line each second");
     played
@@ -109,7 +109,8 @@ fn against(answer: Vec<u8>, times: usize) -> Result<Report, ProbeError> {
             }
         }
     });
-    let result = block_on(run(Options { url, transport: Transport::Tcp, seconds: 1 }, |_| {}));
+    let result =
+        block_on(run(Options { url, transport: Transport::Tcp, seconds: 1, ports: None }, |_| {}));
     server.join().expect("the server does not panic");
     result
 }

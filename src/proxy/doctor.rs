@@ -301,6 +301,16 @@ pub(super) fn usual_path(config: &Config, origin: &crate::origin::Origin) -> Opt
     None
 }
 
+/// Whether players sign in at an origin for themselves, on all routes that lead there.
+pub(super) fn players_sign(config: &Config, origin: &str) -> bool {
+    let mut leads_here = config
+        .routes
+        .iter()
+        .filter(|route| route.origins.iter().any(|name| name.as_str() == origin))
+        .peekable();
+    leads_here.peek().is_some() && leads_here.all(|route| route.auth == Auth::Pass)
+}
+
 /// What findings about an origin call it.
 pub(super) fn about(name: &str) -> String {
     format!("origin {name}")

@@ -31,12 +31,23 @@ impl Inner {
         let generation = self.shared.generation();
         let patience_s = generation.config.limits.answer_timeout_s;
         let unix_s = doctor::believable_unix_s();
+        let media = generation.config.gateway.media_ports;
+        let ports = Some((media.first, media.last));
         if let Some(url) = ask.url {
             let credentials = ask
                 .user
                 .map(|user| Credentials::new(&user, ask.password.as_deref().unwrap_or_default()));
             let about = "camera".to_owned();
-            return Ok(Target { url, credentials, about, plays: true, patience_s, unix_s });
+            return Ok(Target {
+                url,
+                credentials,
+                about,
+                plays: true,
+                patience_s,
+                unix_s,
+                ports,
+                players_sign: false,
+            });
         }
         let name = ask.origin.unwrap_or_default();
         let origin = generation.table.named(&name).ok_or_else(|| self.unknown(&name))?;
@@ -53,6 +64,8 @@ impl Inner {
             plays: path.is_some(),
             patience_s,
             unix_s,
+            ports,
+            players_sign: doctor::players_sign(&generation.config, &name),
         })
     }
 
