@@ -12,7 +12,7 @@ use edgeweir::{
     clock::Instant,
     config::text,
     origin::Table,
-    rtsp::url::Base,
+    rtsp::{framing::Unit, url::Base},
     session::{Bounds, Fault, Feed, Inbox, Input, OriginLink, Output, Session, Side, Surroundings},
 };
 
@@ -69,7 +69,8 @@ fn feed(
     let mut inbox = Inbox::default();
     inbox
         .feed(&laws::ids::shown(bytes.as_bytes()), |unit, bytes| {
-            session.message(side, bytes, unit.len(), now);
+            let Unit::Message { head, .. } = unit else { panic!("messages only") };
+            session.message(side, bytes, head, now);
             Feed::Go
         })
         .unwrap();

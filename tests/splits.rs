@@ -11,12 +11,16 @@ use edgeweir::{
         HEADERS_MAX, METHOD_MAX_BYTES, START_LINE_MAX_BYTES,
     },
     rtsp::{
-        Edits, Framer, FramingError, Head, Progress, Unit, Url, resync::Channels, rtp_info, sdp,
+        Framer, FramingError, Head, Progress, Unit, Url,
+        emit::{Manner, clean, is_clean},
+        resync::Channels,
+        rtp_info, sdp,
         transport::specs,
     },
     session::{Feed, Inbox},
 };
 
+use world::laws::wire;
 use world::{
     World,
     chance::Chance,
@@ -449,9 +453,7 @@ fn read_all(bytes: &[u8]) {
         last = span.end;
         assert!(bytes.get(span).is_some());
     }
-    let mut same = Vec::new();
-    Edits::default().apply(bytes, &mut same);
-    assert_eq!(same, bytes);
+    read_clean(bytes);
 }
 
 fn read_head(bytes: &[u8]) {
@@ -471,6 +473,36 @@ fn read_head(bytes: &[u8]) {
     }
 }
 
+/// Framer, head parser and what makes heads clean agree about every byte, and what is clean keeps the law.
+fn read_clean(bytes: &[u8]) {
+    for start in [&b"RTSP/1.0 200 OK\r\n"[..], b"PLAY * RTSP/1.0\n", b""] {
+        let text = [start, bytes, b"\r\n\r\n"].concat();
+        let Ok(Progress::Ready(Unit::Message { head, body })) = Framer::default().next(&text)
+        else {
+            continue;
+        };
+        let text = &text[..head];
+        let Ok(parsed) = Head::parse(text) else { continue };
+        assert_eq!(parsed.content_length(), body);
+        assert!(matches!(&text[parsed.end_of_headers()..], b"\r\n" | b"\n"));
+        for manner in [Manner::Strict, Manner::Lenient] {
+            let Ok(cleaned) = clean(text, manner) else { continue };
+            assert!(is_clean(&cleaned));
+            assert_eq!(clean(&cleaned, Manner::Strict).as_deref(), Ok(&*cleaned), "once is enough");
+            let message = [&cleaned, &vec![b'x'; body][..]].concat();
+            wire::clean(&message);
+            let unit = Unit::Message { head: cleaned.len(), body };
+            assert_eq!(Framer::default().next(&message), Ok(Progress::Ready(unit)));
+            let again = Head::parse(&cleaned).unwrap();
+            assert_eq!(
+                (again.status(), again.method_bytes()),
+                (parsed.status(), parsed.method_bytes())
+            );
+            assert_eq!(again.cseq(), parsed.cseq());
+        }
+    }
+}
+
 fn read_transport(value: &[u8]) {
     for spec in specs(value) {
         let _ = (spec.lower(), spec.client_port(), spec.server_port(), spec.interleaved());
@@ -485,5 +517,35 @@ fn read_transport(value: &[u8]) {
         assert!(edited.is_some_and(|spec| !spec.has("mode")));
         let ports = edited.and_then(|spec| spec.client_port());
         assert_eq!(ports.map(|ports| (ports.rtp, ports.rtcp)), Some((6000, 6001)));
+    }
+}
+
+#[test]
+fn the_law_is_broken_by_what_it_is_about() {
+    let hosts = ["198.51.100.1".to_owned()];
+    let kept = |message: &str| {
+        let read = || {
+            wire::clean(message.as_bytes());
+            wire::hides(message.as_bytes(), &hosts, false);
+        };
+        std::panic::catch_unwind(read).is_ok()
+    };
+    let answer = |lines: &str| format!("RTSP/1.0 200 OK\r\nCSeq: 1\r\n{lines}\r\n");
+    for good in ["", "X: y\r\n", "X: 198.51.100.1\r\n", "Content-Base: rtsp://gw/\r\n"] {
+        assert!(kept(&answer(good)), "{good}");
+    }
+    for bad in [
+        "X: y\rz\r\n",
+        "X: y\n",
+        "X: y\0\r\n",
+        "X: y\r\n z\r\n",
+        "X : y\r\n",
+        "cseq: 2\r\n",
+        "Session: 1234\r\n",
+        "X: RTSP://198.51.100.1:554/a\r\n",
+        "Content-Base: 198.51.100.1/a\r\n",
+        "Content-Length: 1\r\n",
+    ] {
+        assert!(!kept(&answer(bad)), "{bad}");
     }
 }

@@ -6,6 +6,7 @@
 //! Not in here: sessions, and whether a message makes sense where it comes.
 
 pub mod edit;
+pub mod emit;
 pub mod framing;
 pub mod head;
 pub mod resync;
@@ -19,7 +20,6 @@ pub mod write;
 use core::fmt;
 
 pub use self::{
-    edit::Edits,
     framing::{Framer, FramingError, Progress, Unit},
     head::{Head, Header},
     status::Told,

@@ -40,6 +40,40 @@ pub fn controls(sdp: &[u8]) -> impl Iterator<Item = Control<'_>> {
     })
 }
 
+/// The value of a line that is `a=control:` and has one.
+pub fn control(line: &[u8]) -> Option<&[u8]> {
+    let named = line.get(..10)?.eq_ignore_ascii_case(b"a=control:");
+    line.get(10..).filter(|_| named).map(<[u8]>::trim_ascii).filter(|value| !value.is_empty())
+}
+
+/// The SDP with other lines in the place of some, none when nothing changes: `change` is told each line
+/// without its end, and the number of the media section it belongs to. A CR alone ends a line too.
+pub fn edited(
+    sdp: &[u8],
+    mut change: impl FnMut(&[u8], Option<usize>) -> Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    let (mut out, mut changed, mut media, mut at) = (Vec::new(), false, None::<usize>, 0);
+    while let Some(rest) = sdp.get(at..).filter(|rest| !rest.is_empty()) {
+        let len = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        let line = rest.get(..len).unwrap_or_default();
+        if line.starts_with(b"m=") {
+            media = Some(media.map_or(0, |index| index + 1));
+        }
+        match change(line, media) {
+            Some(other) => {
+                out.extend(other.iter().filter(|byte| !b"\r\n\0".contains(byte)));
+                changed = true;
+            }
+            None => out.extend_from_slice(line),
+        }
+        let end = rest.get(len..).unwrap_or_default();
+        let end = end.get(..if end.starts_with(b"\r\n") { 2 } else { 1 }).unwrap_or_default();
+        out.extend_from_slice(end);
+        at += len + end.len();
+    }
+    changed.then_some(out)
+}
+
 /// All media sections, in order.
 pub fn medias(sdp: &[u8]) -> impl Iterator<Item = Media<'_>> {
     lines(sdp).filter(|(_, line)| line.starts_with(b"m=")).enumerate().map(
@@ -98,6 +132,24 @@ mod tests {
         let sdp = b"v=0\r\na=sendonly\r\nm=video 0 RTP/AVP 96\r\na=recvonly\r\n\
                     m=audio 0 RTP/AVP 0\r\na=SendOnly \r\nm=audio 0 RTP/AVP 0\r\n";
         assert_eq!(received(sdp).collect::<Vec<_>>(), [1], "of the session it says nothing");
+    }
+
+    #[test]
+    fn lines_are_changed_one_by_one_whatever_ends_them() {
+        let sdp = b"v=0\r\nm=a\rx\n\nm=b\r\na=c";
+        let mut seen = Vec::new();
+        let same = edited(sdp, |line, media| {
+            seen.push((line.to_vec(), media));
+            None
+        });
+        assert_eq!(same, None);
+        let lines = [(&b"v=0"[..], None), (b"m=a", Some(0)), (b"x", Some(0)), (b"", Some(0))];
+        let more = [(&b"m=b"[..], Some(1)), (b"a=c", Some(1))];
+        let expected: Vec<_> =
+            lines.into_iter().chain(more).map(|(line, media)| (line.to_vec(), media)).collect();
+        assert_eq!(seen, expected);
+        let other = edited(sdp, |line, _| (line == b"x").then(|| b"y\r\nz".to_vec()));
+        assert_eq!(other.unwrap(), b"v=0\r\nm=a\ryz\n\nm=b\r\na=c");
     }
 
     #[test]

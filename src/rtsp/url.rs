@@ -1,6 +1,6 @@
 //! URLs, never decoded: `$`, `&`, `?token=`, `%20` survive byte for byte.
 
-use core::ops::Range;
+use core::{net::Ipv4Addr, ops::Range};
 
 use super::{ParseError, Rule};
 
@@ -139,6 +139,59 @@ pub fn strip_path<'a>(path: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     path.get(end..)
 }
 
+/// Whether a reference names no host: it is relative to a base. What begins with a host and lacks the
+/// scheme (`192.0.2.1/a`, `h.lan:554/a`) is not, nor is anything that has a scheme, broken as it may be;
+/// `host` is one that is known to be meant where it stands first.
+pub fn is_relative(text: &[u8], host: &[u8]) -> bool {
+    let scheme = text.split(|byte| *byte == b':').next().unwrap_or_default();
+    let behind = text.get(scheme.len()..).unwrap_or_default();
+    let has_scheme = behind.starts_with(b"://") || (is_scheme(scheme) && !behind.is_empty());
+    if text.starts_with(b"//") || (has_scheme && scheme.iter().all(|byte| in_scheme(*byte))) {
+        return false;
+    }
+    let first = text.split(|byte| matches!(byte, b'/' | b'?' | b'#')).next().unwrap_or_default();
+    let host_port = first.rsplit(|byte| *byte == b'@').next().unwrap_or_default();
+    let (name, port) = match host_port.iter().rposition(|byte| *byte == b':') {
+        Some(at) => host_port.split_at(at),
+        None => (host_port, &b""[..]),
+    };
+    let has_port = port.len() > 1 && port.iter().skip(1).all(u8::is_ascii_digit);
+    let is_address = core::str::from_utf8(name).is_ok_and(|it| it.parse::<Ipv4Addr>().is_ok());
+    let names_host = name.starts_with(b"[")
+        || first.contains(&b'@')
+        || is_address
+        || (!host.is_empty() && name.eq_ignore_ascii_case(host))
+        || (has_port && name.contains(&b'.'));
+    !names_host
+}
+
+const fn in_scheme(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
+}
+
+/// What follows the host in a reference that names one, however it is spelled; it begins with `/` or `?`,
+/// or is empty.
+pub fn after_host(text: &[u8]) -> &[u8] {
+    let slashes = text.windows(2).rposition(|two| two == b"//").map(|at| at + 2);
+    let rest = text.get(slashes.unwrap_or(0)..).unwrap_or_default();
+    let path = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
+    path.and_then(|at| rest.get(at..)).unwrap_or_default()
+}
+
+/// Where URLs with a scheme and a host stand in a text, in order.
+pub fn in_text(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let mark = at + memchr::memmem::find(text.get(at..)?, b"://")?;
+        let before = text.get(at..mark)?;
+        let start = mark - before.iter().rev().take_while(|byte| in_scheme(**byte)).count();
+        let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\"<>,;".contains(byte);
+        let len = text.get(mark + 3..)?.iter().position(ends);
+        at = len.map_or(text.len(), |len| mark + 3 + len);
+        Some(start..at)
+    })
+}
+
 fn is_scheme(text: &[u8]) -> bool {
     [&b"rtsp"[..], b"rtsps", b"rtspu"].iter().any(|name| text.eq_ignore_ascii_case(name))
 }
@@ -203,6 +256,64 @@ mod tests {
         assert_eq!(strip_path("/T\u{fc}r?x".as_bytes(), b"/T%C3%BCr"), Some(&b"?x"[..]));
         assert_eq!(strip_path(b"/T%C3%BC", b"/T%C3"), Some(&b"%BC"[..]));
         assert_eq!(strip_path(b"/T", b"/T%C3"), None);
+    }
+
+    #[test]
+    fn what_names_a_host_is_not_relative() {
+        for text in [
+            "",
+            "/",
+            "trackID=1",
+            "/a?b",
+            "?x=1",
+            "a/b://c",
+            "track:1",
+            "a.b/c",
+            "streamid=0?x=1.2.3.4:5",
+            "1/trackID=2",
+            "video:0/1",
+            "*",
+        ] {
+            assert!(is_relative(text.as_bytes(), b"cam"), "{text}");
+        }
+        for text in [
+            "//h/a",
+            "rtsp://h/a",
+            "RTSP:h/a",
+            "rtsp://rtsp://h/a",
+            "192.0.2.1/a",
+            "192.0.2.1",
+            "h.lan:554/a",
+            "cam/a",
+            "CAM:554/a",
+            "[::1]/a",
+            "u:p@h/a",
+            "rtspu:h",
+            "cam:/a",
+        ] {
+            assert!(!is_relative(text.as_bytes(), b"cam"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_path_of_broken_spellings_is_found() {
+        for (text, path) in [
+            ("rtsp://rtsp://h/a/b", "/a/b"),
+            ("rtsp:h/a?b", "/a?b"),
+            ("//h/a", "/a"),
+            ("192.0.2.1/cam1/", "/cam1/"),
+            ("h:554?x=1", "?x=1"),
+            ("h", ""),
+        ] {
+            assert_eq!(after_host(text.as_bytes()), path.as_bytes(), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_are_found_in_a_text() {
+        let text = b"see rtsp://a/b, <HTTP://c>;x=://d \"rtsp://e/";
+        let found: Vec<&[u8]> = in_text(text).map(|span| &text[span]).collect();
+        assert_eq!(found, [&b"rtsp://a/b"[..], b"HTTP://c", b"://d", b"rtsp://e/"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Messages of the gateway's own: CRLF, canonical case, CSeq first.
 
-use super::{Method, Told, Version};
+use super::{Method, Told, Version, emit::header};
 
 /// Appends an answer. `cseq` is spelled as the asker spelled it; none where it cannot be known.
 pub fn response(
@@ -15,7 +15,7 @@ pub fn response(
     let start = format!("{} {status} {reason}\r\n", version.as_str());
     out.extend_from_slice(start.as_bytes());
     if let Some(cseq) = cseq {
-        line(out, "CSeq", cseq);
+        header("CSeq", cseq, out);
     }
     finish(out, headers, body);
 }
@@ -36,26 +36,19 @@ pub fn request(
     out.push(b' ');
     out.extend_from_slice(version.as_str().as_bytes());
     out.extend_from_slice(b"\r\n");
-    line(out, "CSeq", cseq.to_string().as_bytes());
+    header("CSeq", cseq.to_string().as_bytes(), out);
     finish(out, headers, body);
 }
 
 fn finish(out: &mut Vec<u8>, headers: &[(&str, &[u8])], body: &[u8]) {
     for (name, value) in headers {
-        line(out, name, value);
+        header(name, value, out);
     }
     if !body.is_empty() {
-        line(out, "Content-Length", body.len().to_string().as_bytes());
+        header("Content-Length", body.len().to_string().as_bytes(), out);
     }
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body);
-}
-
-fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! What the gateway answers itself, each answer in the turn of its request.
 
-use super::{Deciding, Fault, Input, Note, Output, Session, client::head_len};
+use super::{Deciding, Fault, Input, Note, Output, Session, Side, Sight, client::head_len};
 use crate::{
     clock::Instant,
     limits::{AUTH_CHALLENGES_MAX, HEADER_LINE_MAX_BYTES, HEADERS_MAX},
     plugin::hooks::Reply,
-    rtsp::{Head, Method, Told, write},
+    rtsp::{
+        Head, Method, Told,
+        emit::{self, Manner, Unclean},
+        write,
+    },
     scope,
 };
 
@@ -188,6 +192,24 @@ impl Session {
         if let Some(setup) = setup {
             self.outputs.push_back(Output::Close(setup.track));
         }
+    }
+
+    /// A message that readers understand in different ways goes nowhere. Who sent it is told why, as well
+    /// as can be told which one is meant.
+    pub(super) fn unclean_message(&mut self, side: Side, what: Unclean, head: &[u8]) {
+        if side == Side::Origin {
+            self.seen(Sight::BadReply);
+            return self.note(Fault::OriginReply);
+        }
+        let understood = emit::clean(head, Manner::Lenient).unwrap_or_default();
+        let Ok(head) = Head::parse(&understood) else {
+            return self.refuse(b"", Fault::Unclean(what), &[]);
+        };
+        if head.is_response() {
+            return self.note(Fault::Unclean(what));
+        }
+        let cseq = head.header("CSeq").filter(|_| head.cseq().is_some());
+        self.refuse(cseq.map(|it| it.value).unwrap_or_default(), Fault::Unclean(what), &[]);
     }
 
     /// A framing error of the client: it is told why, then the connection closes.

@@ -1,6 +1,10 @@
 //! What an origin asks of the client, and what it is answered in the client's place.
 
-use super::{Fault, Output, Session, filter::Subject, rewrite, rewrite::RequestOfOrigin};
+use super::{
+    Fault, Output, Session,
+    filter::Subject,
+    shown::{self, RequestOfOrigin, Terms},
+};
 use crate::{
     clock::Instant,
     rtsp::{Head, Method, Version, write},
@@ -47,7 +51,9 @@ impl Session {
         now: Instant,
     ) {
         let Some(cseq) = head.header("CSeq").map(|header| header.value) else { return };
-        let Some(mapping) = &self.mapping else { return };
+        if self.mapping.is_none() {
+            return;
+        }
         let location = match head.method() {
             // Without Session it is for the next hop, which is us (RFC 7826 13.10). Our sessions at
             // that origin are over; clients that come again are led to an origin anew.
@@ -71,7 +77,10 @@ impl Session {
         let number = self.origin_requests.number();
         let session = head.session().and_then(|session| self.ids.told_in_request(session.id));
         let change = RequestOfOrigin { cseq: number, session, location };
-        let request = rewrite::origin_request(head, bytes, head_len, mapping, change);
+        let Some(mapping) = &self.mapping else { return };
+        let asked = mapping.presentation();
+        let terms = Terms { mapping, asked: &asked, ours: self.around.local_ip };
+        let request = shown::origin_request(head, bytes, head_len, terms, change);
         let due = now + self.around.answer_timeout;
         self.origin_requests.push(cseq, head.method(), b"", due, ());
         if let Some((_, pending)) = self.origin_requests.last_mut() {

@@ -7,7 +7,7 @@ use core::{fmt, time::Duration};
 
 use crate::{
     config::Methods,
-    rtsp::{Told, Version},
+    rtsp::{Told, Version, emit::Unclean},
 };
 
 /// Why a request was not relayed, or a session ended.
@@ -15,6 +15,8 @@ use crate::{
 pub enum Fault {
     /// The request cannot be understood.
     Malformed,
+    /// Something in the head that readers take for different things.
+    Unclean(Unclean),
     /// A head or body past its bound, with the status for it.
     TooLarge(u16),
     /// A version that is neither 1.x nor 2.0.
@@ -151,6 +153,7 @@ impl Fault {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Malformed => "Malformed message",
+            Self::Unclean(what) => what.reason(),
             Self::TooLarge(413) => "Body too large",
             Self::TooLarge(414) => "URL too long",
             Self::TooLarge(_) => "Head too large",
@@ -215,7 +218,11 @@ impl Fault {
     pub fn status(self, version: Version) -> u16 {
         let modern = version == Version::V2;
         match self {
-            Self::Malformed | Self::NoCseq | Self::Loop | Self::BadAuthorization => 400,
+            Self::Malformed
+            | Self::Unclean(_)
+            | Self::NoCseq
+            | Self::Loop
+            | Self::BadAuthorization => 400,
             Self::TooLarge(status) => status,
             Self::Version => 505,
             Self::ProxyRequire => 551,
@@ -295,6 +302,7 @@ impl Fault {
     pub fn counter(self) -> &'static str {
         match self {
             Self::Malformed | Self::NoCseq => "refused_malformed",
+            Self::Unclean(_) => "refused_unclean",
             Self::TooLarge(_) => "refused_too_large",
             Self::Version => "refused_version",
             Self::Loop => "refused_loop",
@@ -357,6 +365,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Malformed => "message cannot be understood",
+            Self::Unclean(what) => {
+                return write!(f, "message could be read in two ways: {}", what.reason());
+            }
             Self::TooLarge(_) => "message is past its bound",
             Self::Version => "RTSP version is neither 1.x nor 2.0",
             Self::NoCseq => "request has no CSeq",
@@ -436,6 +447,7 @@ mod tests {
         let retry_in = Duration::from_secs(3);
         let faults = [
             (Fault::Malformed, "400 Malformed message"),
+            (Fault::Unclean(Unclean::Twice("Session")), "400 Second Session"),
             (Fault::TooLarge(413), "413 Body too large"),
             (Fault::TooLarge(414), "414 URL too long"),
             (Fault::TooLarge(400), "400 Head too large"),

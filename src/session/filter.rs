@@ -13,7 +13,7 @@ use crate::{
     clock::Instant,
     config::{OnFault, Slot},
     plugin::hooks::{Direction, Message, Reply, Verdict},
-    rtsp::{Head, Method, head::Outline, write},
+    rtsp::{Head, Method, emit, head::Outline, write},
     session::Output,
 };
 
@@ -75,7 +75,7 @@ impl Filtering {
 
 /// The head of so many bytes, if what follows it is its body and nothing else.
 fn whole(bytes: &[u8], head_len: usize) -> Option<Head<'_>> {
-    let head = Head::parse(bytes.get(..head_len)?).ok()?;
+    let head = Head::parse(bytes.get(..head_len).filter(|head| emit::is_clean(head))?).ok()?;
     let whole = super::client::head_len(bytes) == Some(head_len)
         && bytes.len() == head_len + head.content_length();
     whole.then_some(head)

@@ -9,7 +9,7 @@ use crate::{
     origin::{Lookup, Table},
     rtsp::{
         Url,
-        url::{Base, strip_path},
+        url::{Base, after_host, is_relative, strip_path},
     },
     scope::{Aliases, Place, Target},
 };
@@ -97,11 +97,52 @@ impl Mapping {
         Some([&self.client.authority, &self.client.path, &*tail].concat())
     }
 
-    /// The same, for places that need some URL whatever it names.
+    /// The same, for places that need some URL whatever it names; none for what names no host.
     pub(super) fn to_client_or_host(&self, url: &[u8]) -> Option<Vec<u8>> {
-        self.below_client(url).or_else(|| {
-            let parsed = Url::parse(url).ok()?;
-            Some([&self.client.authority, parsed.rest].concat())
+        if is_relative(url, self.origin_host()) {
+            return None;
+        }
+        let rest = Url::parse(url).map_or_else(|_| after_host(url), |url| url.rest);
+        let below = self.below_client(&[&self.origin.authority, rest].concat());
+        Some(below.unwrap_or_else(|| [&self.client.authority, rest].concat()))
+    }
+
+    /// What an origin means by a URL however it spells it, as a URL of RTSP; none for what is relative,
+    /// unless it is a path.
+    pub(super) fn meant(&self, url: &[u8]) -> Option<Vec<u8>> {
+        let rtsp = url.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"rtsp"));
+        match is_relative(url, self.origin_host()) {
+            false if rtsp => Some(url.to_vec()),
+            false => Some([&self.origin.authority, after_host(url)].concat()),
+            true if url.starts_with(b"/") => Some([&self.origin.authority, url].concat()),
+            true => None,
+        }
+    }
+
+    /// The host that no client hears of; empty where client and origin call the same one theirs.
+    pub(super) fn origin_host(&self) -> &[u8] {
+        let origin = Url::parse(&self.origin.authority).map_or(&b""[..], |url| url.host);
+        let client = Url::parse(&self.client.authority).map_or(&b""[..], |url| url.host);
+        if origin.eq_ignore_ascii_case(client) { b"" } else { origin }
+    }
+
+    /// Whether an origin's host stands where a host stands.
+    pub(super) fn leaks(&self, text: &[u8]) -> bool {
+        let low = text.to_ascii_lowercase();
+        let client = Url::parse(&self.client.authority).map_or(&b""[..], |url| url.host);
+        let ours = self.origin_host();
+        let origins = self.scope.table.origins().iter().map(|origin| origin.host().as_bytes());
+        let mut hosts = origins.filter(|host| !host.eq_ignore_ascii_case(client)).chain([ours]);
+        hosts.any(|host| {
+            let host = host.to_ascii_lowercase();
+            !host.is_empty()
+                && memchr::memmem::find_iter(&low, &host).any(|at| {
+                    let before = low.get(..at).unwrap_or_default();
+                    let begins = before.ends_with(b"//")
+                        || before.last().is_none_or(|byte| b"@\"=, ;<".contains(byte));
+                    let after = low.get(at + host.len());
+                    begins && after.is_none_or(|byte| b":/?#\" ,;>".contains(byte))
+                })
         })
     }
 }

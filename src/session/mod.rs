@@ -50,13 +50,14 @@ mod pace;
 mod reach;
 mod redirect;
 mod rewrite;
+mod shown;
 mod silence;
 mod tracks;
 mod unasked;
 mod words;
 
 use core::time::Duration;
-use std::{collections::VecDeque, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use self::{
     cseq::Outstanding, ids::Ids, keepalive::Keepalive, mapping::Mapping, negotiate::Wish,
@@ -77,7 +78,10 @@ use crate::{
     limits::{DESCRIBED_HOLDS_MS, REPLY_QUEUE_SOFT_BYTES, REQUESTS_KEPT_OF_CONNECTION_BYTES},
     origin::Table,
     pipe::says_bye,
-    rtsp::{Method, Version},
+    rtsp::{
+        Method, Version,
+        emit::{self, Manner},
+    },
     scope::Presentation,
 };
 
@@ -279,6 +283,25 @@ impl Session {
 
     /// One whole message of a side: `bytes`, of which the head takes the first `head`.
     pub fn message(&mut self, side: Side, bytes: &[u8], head: usize, now: Instant) {
+        let manner = match side {
+            Side::Client => Manner::Strict,
+            Side::Origin => Manner::Lenient,
+        };
+        // From here on heads are clean: what readers differ about ends here.
+        match emit::clean(bytes.get(..head).unwrap_or_default(), manner) {
+            Ok(Cow::Borrowed(_)) => self.clean_message(side, bytes, head, now),
+            Ok(Cow::Owned(clean)) => {
+                let body = bytes.get(head..).unwrap_or_default();
+                self.clean_message(side, &[&clean, body].concat(), clean.len(), now);
+            }
+            Err(_) if self.ended.is_some() => {}
+            Err(what) => self.unclean_message(side, what, bytes.get(..head).unwrap_or_default()),
+        }
+        self.flush_answers(now);
+        self.check_invariants();
+    }
+
+    fn clean_message(&mut self, side: Side, bytes: &[u8], head: usize, now: Instant) {
         if self.ended.is_some() {
             if side == Side::Origin {
                 self.late_answer(bytes, head, now);
@@ -290,8 +313,6 @@ impl Session {
             Side::Client => self.client_message(bytes, head, now),
             Side::Origin => self.origin_message(bytes, head, now),
         }
-        self.flush_answers(now);
-        self.check_invariants();
     }
 
     /// What happens to a frame that came in on this channel; none: not negotiated, to be dropped

@@ -7,7 +7,7 @@ use super::{
     filter::Subject,
     keepalive::Keepalive,
     negotiate,
-    rewrite::{self, AnswerChange, Told},
+    shown::{self, AnswerChange, Terms, Told},
     silence,
     unasked::Unasked,
 };
@@ -370,8 +370,8 @@ impl Session {
         let asked = Head::parse(head_of(&pending.raw)).ok().and_then(|asked| asked.uri());
         let scope = &mut mapping.scope.place.presentation;
         let bound = pending.note.describes.clone().map(|it| core::mem::replace(scope, it));
-        let asked = asked.unwrap_or_default();
-        let answer = rewrite::answer(head, bytes, head_len, mapping, asked, change);
+        let terms = Terms { mapping, asked: asked.unwrap_or_default(), ours: self.around.local_ip };
+        let answer = shown::answer(head, bytes, head_len, terms, change);
         if let Some(bound) = bound {
             mapping.scope.place.presentation = bound;
         }

@@ -21,8 +21,8 @@ use edgeweir::{
 };
 
 /// The laws that hold already.
-const CLEAN: bool = false;
-const HIDES: bool = false;
+const CLEAN: bool = true;
+const HIDES: bool = true;
 const TORN: bool = false;
 
 /// The laws for one client connection.
@@ -65,6 +65,12 @@ impl Laws {
         let passes =
             |route: &edgeweir::origin::Route| route.redirect != edgeweir::config::Redirect::Refuse;
         self.redirects |= table.routes().iter().any(passes);
+    }
+
+    /// What the client says: a host that it names itself is no news to it.
+    pub fn client_says(&mut self, bytes: &[u8]) {
+        let named = message::text(bytes).to_lowercase();
+        self.hosts.retain(|host| !named.contains(&host.to_lowercase()));
     }
 
     /// Bytes that a side took.

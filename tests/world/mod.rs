@@ -197,6 +197,9 @@ impl World {
 
     /// In reads of any length, as a socket gives them.
     pub fn feed(&mut self, side: Side, mut bytes: &[u8], cut: &mut dyn FnMut(usize) -> usize) {
+        if side == Side::Client {
+            self.laws.client_says(bytes);
+        }
         while !bytes.is_empty() {
             let (part, rest) = bytes.split_at(cut(bytes.len()).clamp(1, bytes.len()));
             if !self.read(side, part) {
