@@ -391,6 +391,8 @@ fn a_camera_is_added_as_people_have_its_url_and_plays() {
     let text = gateway.call(&["config", "export"]).1;
     assert!(text.contains(&format!("url = \"rtsp://{}{query}\"", camera.at)), "{text}");
     let play = format!("rtsp://127.0.0.1:{port}/door");
+    assert!(err.contains(&format!("play it at {play}")), "{err}");
+    assert!(out.contains("until the restart"), "what is not kept says so: {out}");
     let (code, out, err) = run(&["probe", &play, "--seconds", "1", "--transport", "tcp"]);
     assert!(code == 0 && out.contains("H264"), "{out}{err}");
 

@@ -2,6 +2,7 @@
 //!
 //! Not in here: what a look at a camera means (`probe::survey`), the configuration's rules.
 
+use core::net::{IpAddr, SocketAddr};
 use std::{io, io::IsTerminal as _, path::Path};
 
 use hyper::Method;
@@ -278,7 +279,12 @@ fn add_offline(wanted: &Wanted<'_>, text: &str, flash: &Path) -> Result<(), Fail
 /// Where players find the route, as far as the gateway knows.
 fn place_to_play(call: &Call, route: &str) -> Option<String> {
     let status: Status = call.client().read("/v1/status").ok()?;
-    let listen = status.listen.first()?;
-    let port = listen.rsplit(':').next()?;
-    Some(format!("rtsp://GATEWAY:{port}{route}"))
+    let listen: SocketAddr = status.listen.first()?.parse().ok()?;
+    let host = match listen.ip() {
+        // Any of the machine's addresses; players may know another than we would name.
+        ip if ip.is_unspecified() => "GATEWAY".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    Some(format!("rtsp://{host}:{}{route}", listen.port()))
 }

@@ -192,7 +192,13 @@ impl Inner {
         })?;
         let sequence = self.shared.generation().sequence;
         let sequence = source.keep(&config, sequence).await.map_err(not_stored)?;
-        let changed = self.apply(Box::new(config), sequence).await;
+        let mut changed = self.apply(Box::new(config), sequence).await;
+        if let Source::Files { config, .. } = &*source {
+            changed.push_str(&format!(
+                "; until the restart, since {} is left as it is",
+                config.display()
+            ));
+        }
         info!("configuration taken: {changed}");
         self.shared.check_credentials();
         Ok(changed)
