@@ -67,6 +67,8 @@ pub const UNASKED_MAX: u16 = 64;
 pub const INTERIM_ANSWERS_MAX: u16 = 64;
 /// Numbers of requests remembered that were given up: what comes late is known for what it is.
 pub const GIVEN_UP_MAX: usize = 16;
+/// How long a client that has torn down and closed its half of the connection waits for the answer.
+pub const TEARDOWN_LAST_MS: u64 = 1_000;
 /// Interleaved channels: one byte.
 pub const CHANNELS_MAX: usize = 256;
 

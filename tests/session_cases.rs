@@ -414,3 +414,23 @@ fn a_session_whose_ports_cannot_be_opened_is_ended_at_the_origin() {
     settle(&mut session, at(3), true);
     assert!(said(&mut session, Side::Origin).starts_with("TEARDOWN rtsp://198.51.100.1:554/x"));
 }
+
+#[test]
+fn a_client_that_tears_down_and_sends_no_more_does_not_wait_for_an_origin_that_never_answers_that()
+{
+    let mut session = session(&["/**"]);
+    let id = set_up(&mut session);
+    let play = format!("PLAY rtsp://gw/x RTSP/1.0\nCSeq: 2\nSession: {id}\n\n");
+    feed(&mut session, Side::Client, &play, at(3), true);
+    feed(&mut session, Side::Origin, "RTSP/1.0 200 OK\nCSeq: 2\nSession: S\n\n", at(4), true);
+    let teardown = format!("TEARDOWN rtsp://gw/x RTSP/1.0\nCSeq: 3\nSession: {id}\n\n");
+    feed(&mut session, Side::Client, &teardown, at(5), true);
+    session.client_sends_no_more(at(6));
+    session.alive(Side::Origin, at(900));
+    assert!(session.owes_client());
+    session.tick(at(1006));
+    assert!(
+        said(&mut session, Side::Client).ends_with("RTSP/1.0 504 Origin silent\r\nCSeq: 3\r\n\r\n")
+    );
+    assert!(!session.owes_client());
+}

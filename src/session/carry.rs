@@ -5,10 +5,12 @@
 //! may have been done already. A request over which an origin hung up or fell silent is carried to
 //! one other at most: it may be what kills them.
 
+use core::time::Duration;
+
 use super::{Fault, Link, Method, Outbox, Output, Own, Session, Sight, State};
 use crate::{
     clock::Instant,
-    limits::GIVEN_UP_MAX,
+    limits::{GIVEN_UP_MAX, TEARDOWN_LAST_MS},
     rtsp::{Head, write},
 };
 
@@ -61,11 +63,31 @@ impl Session {
         }
     }
 
+    /// The client has closed its half of the connection. What it asked is still answered; but one that
+    /// has torn down waits for little more, and there are origins that never answer that.
+    pub fn client_sends_no_more(&mut self, now: Instant) {
+        let soon = now + Duration::from_millis(TEARDOWN_LAST_MS);
+        let open: Vec<usize> = self
+            .requests
+            .open()
+            .filter(|(_, pending)| pending.method == Method::Teardown)
+            .map(|(at, _)| at)
+            .collect();
+        for at in open {
+            if let Some(pending) = self.requests.get_mut(at) {
+                pending.due = pending.due.min(soon);
+            }
+        }
+    }
+
     /// An origin that sends media is alive and busy: it has as long again.
     fn waits_longer(&self, at: usize) -> bool {
         let Some(pending) = self.requests.get(at) else { return false };
         let plays = matches!(self.state, State::Playing | State::Recording);
-        plays && !pending.note.patient && self.last_media > pending.note.sent_at
+        plays
+            && pending.method != Method::Teardown
+            && !pending.note.patient
+            && self.last_media > pending.note.sent_at
     }
 
     /// This request gets no answer of the origin's any more; what comes late is known for what it is.

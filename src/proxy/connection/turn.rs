@@ -220,7 +220,10 @@ impl Inner {
     /// answers; an origin has nothing more to hear.
     fn read_ended(&mut self, side: Side, token: Token, worker: &Worker) {
         match side {
-            Side::Client => self.client_done = true, // `settle` ends it
+            Side::Client => {
+                self.client_done = true; // `settle` ends it
+                self.session.client_sends_no_more(worker.now());
+            }
             Side::Origin => self.gone(side, token, worker),
         }
     }
