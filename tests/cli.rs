@@ -409,6 +409,13 @@ fn a_camera_is_added_as_people_have_its_url_and_plays() {
     assert!(err.contains("asks players for a password and no user is stored"), "{err}");
     let (code, _, err) = add("door", &inside, &["--auth", "none", "--no-probe"], "");
     assert!(code == 1 && err.contains("origin[0] has not taken"), "{err}");
+    // Another's credentials are not overwritten.
+    let text = gateway.call(&["config", "export"]).1;
+    let shared = text.replace("credentials = \"yard\"", "credentials = \"gate\"");
+    let file = folder.file("shared.toml", &shared);
+    assert_eq!(gateway.call(&["config", "import", &file]).0, 0);
+    let (code, _, err) = add("gate", &inside, &["--auth", "none", "--no-probe"], "");
+    assert!(code == 1 && err.contains("origin yard has credentials gate"), "{err}");
     for kept in [std::fs::read_to_string(log).unwrap(), gateway.call(&["config", "export"]).1] {
         assert!(!kept.contains("hunter2"), "{kept}");
     }

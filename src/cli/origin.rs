@@ -9,7 +9,7 @@ use hyper::Method;
 
 use super::{Failure, args::Call, config as stored, doctor, note, print, screen, terminal};
 use crate::{
-    config::{cli as offline, rules, text},
+    config::{Origin, cli as offline, rules, text},
     control::model::{Ask, Credential, OriginStatus, Severity, Status, Survey},
     probe::{self, survey},
 };
@@ -74,7 +74,14 @@ fn add(call: &Call) -> Result<(), Failure> {
     };
     let after = format!("{}{}", before, wanted.text());
     // Before anything is stored: a name that is taken, or a URL that is none.
-    text::parse(&after).map_err(|wrong| Failure::Failed(wrong.fault.to_string()))?;
+    let whole = text::parse(&after).map_err(|wrong| Failure::Failed(wrong.fault.to_string()))?;
+    let takes = |origin: &&Origin| origin.credentials.as_deref() == Some(name);
+    if wanted.user.is_some()
+        && let Some(other) = whole.origins.iter().filter(takes).find(|origin| origin.name != name)
+    {
+        let text = format!("origin {} has credentials {name}: choose another NAME", other.name);
+        return Err(Failure::Failed(text));
+    }
     match &flash {
         Some(flash) => add_offline(&wanted, &after, flash)?,
         None => add_running(call, &wanted, after)?,
@@ -259,14 +266,24 @@ impl Wanted<'_> {
     }
 }
 
-/// The secret goes first: a configuration that names it works from its first moment.
+/// The secret goes first: a configuration that names it works from its first moment. When that is
+/// refused, the secret goes again: nothing named it.
 fn add_running(call: &Call, wanted: &Wanted<'_>, text: String) -> Result<(), Failure> {
     let client = call.client();
-    if let Some(credential) = wanted.credential() {
-        let place = format!("/v1/secrets/credentials/{}", wanted.name);
-        client.change(Method::PUT, &place, stored::json(&credential)?)?;
+    let place = format!("/v1/secrets/credentials/{}", wanted.name);
+    let credential = wanted.credential();
+    if let Some(credential) = &credential {
+        client.change(Method::PUT, &place, stored::json(credential)?)?;
     }
-    stored::checked(client.done(Method::PUT, "/v1/config", text)?.into())
+    match client.done(Method::PUT, "/v1/config", text) {
+        Ok(done) => stored::checked(done.into()),
+        Err(wrong) => {
+            if credential.is_some() {
+                client.change(Method::DELETE, &place, String::new())?;
+            }
+            Err(wrong.into())
+        }
+    }
 }
 
 fn add_offline(wanted: &Wanted<'_>, text: &str, flash: &Path) -> Result<(), Failure> {

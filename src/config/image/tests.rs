@@ -222,6 +222,13 @@ fn the_largest_configuration_fills_the_image_exactly_and_one_byte_more_is_refuse
 }
 
 #[test]
+fn a_configuration_takes_memory_for_what_is_in_it() {
+    // What is held in place, and moved with each copy: most of it the JSON of plugins.
+    let most = 4096 + 1024 + 1024;
+    assert!(size_of::<Config>() < most, "{} bytes", size_of::<Config>());
+}
+
+#[test]
 fn whatever_older_formats_could_say_fits() {
     // Every string at its longest, and as many of everything as there could be.
     let mut config = Box::<Config>::default();
