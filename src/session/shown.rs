@@ -278,9 +278,7 @@ impl Mapping {
 
     /// A text in which URLs of the origin's host may stand; none when nothing changes.
     fn show_text(&self, text: &[u8], room: &Room) -> Option<Vec<u8>> {
-        if memchr::memmem::find(text, b"://").is_none() {
-            return None;
-        }
+        memchr::memmem::find(text, b"://")?;
         let (mut out, mut changed) = (Vec::with_capacity(text.len()), false);
         let mut splice = Splice::new(text, &mut out);
         for span in url::in_text(text) {
