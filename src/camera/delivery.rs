@@ -2,7 +2,7 @@
 //!
 //! Not in here: which units go (`source`), the conversation (`session`).
 
-use core::{net::IpAddr, time::Duration};
+use core::{net::SocketAddr, time::Duration};
 use std::{
     io::{Error, ErrorKind, Result},
     net::UdpSocket,
@@ -39,17 +39,21 @@ pub(super) enum Leg {
 }
 
 impl Leg {
-    /// Sockets on an even port and the next.
-    pub(super) fn udp(local: IpAddr, peer: IpAddr, ports: (u16, u16)) -> Result<Self> {
+    /// Sockets on an even port and the next, between the hosts of a connection, interfaces included.
+    pub(super) fn udp(local: SocketAddr, peer: SocketAddr, ports: (u16, u16)) -> Result<Self> {
+        let with = |mut host: SocketAddr, port| {
+            host.set_port(port);
+            host
+        };
         for _ in 0..PAIR_ATTEMPTS {
-            let rtp = UdpSocket::bind((local, 0))?;
+            let rtp = UdpSocket::bind(with(local, 0))?;
             let port = rtp.local_addr()?.port();
             if port % 2 != 0 {
                 continue;
             }
-            let Ok(rtcp) = UdpSocket::bind((local, port + 1)) else { continue };
+            let Ok(rtcp) = UdpSocket::bind(with(local, port + 1)) else { continue };
             for (socket, to) in [(&rtp, ports.0), (&rtcp, ports.1)] {
-                socket.connect((peer, to))?;
+                socket.connect(with(peer, to))?;
                 socket.set_nonblocking(true)?;
             }
             return Ok(Self::Udp { rtp, rtcp });
@@ -168,9 +172,10 @@ mod tests {
 
     #[test]
     fn udp_ports_are_an_even_one_and_the_next() {
-        let local = Ipv4Addr::LOCALHOST.into();
+        let local = Ipv4Addr::LOCALHOST;
         for _ in 0..20 {
-            let leg = Leg::udp(local, local, (40_000, 40_001)).expect("ports are free");
+            let leg = Leg::udp((local, 0).into(), (local, 0).into(), (40_000, 40_001))
+                .expect("ports are free");
             assert!(leg.server_port().is_some_and(|port| port % 2 == 0));
         }
     }

@@ -238,7 +238,7 @@ impl Session {
                 if rtp < 1024 || rtcp < 1024 {
                     return None;
                 }
-                let leg = Leg::udp(self.local.ip(), self.peer.ip(), (rtp, rtcp));
+                let leg = Leg::udp(self.local, self.peer, (rtp, rtcp));
                 let port = leg.as_ref().ok().and_then(Leg::server_port).unwrap_or_default();
                 let spec = format!(
                     "RTP/AVP;unicast;client_port={rtp}-{rtcp};server_port={port}-{}",

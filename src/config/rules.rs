@@ -282,8 +282,16 @@ fn url(key: &str, url: &str) -> Result<(), Broken> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(bracketed) => {
             let Some((host, port)) = bracketed.split_once(']') else { return wrong(FORM) };
-            if host.parse::<core::net::Ipv6Addr>().is_err() {
-                return wrong("an IPv6 address between the brackets");
+            let (addr, zone) = host.split_once('%').unwrap_or((host, "-"));
+            let good = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+            let interface = !zone.is_empty() && zone.len() <= 17 && zone.chars().all(good);
+            match addr.parse::<core::net::Ipv6Addr>() {
+                Ok(addr) if interface && (addr.is_unicast_link_local() || !host.contains('%')) => {}
+                _ => {
+                    return wrong(
+                        "an IPv6 address between the brackets, with %INTERFACE if it is link-local",
+                    );
+                }
             }
             (host, port)
         }
@@ -390,6 +398,8 @@ mod tests {
             "rtsp://h",
             "RTSP://h:1/a/b%20c$&x",
             "rtsp://[::1]:554/",
+            "rtsp://[fe80::1%eth0]/",
+            "rtsp://[fe80::1%25eth0.7]:554/",
             "rtsp://192.0.2.1/",
             "rtsp://192.0.2.1/cam/realmonitor?channel=1&subtype=0",
             "rtsp://h/?mail=a@b/c?",
@@ -410,6 +420,9 @@ mod tests {
             "rtsp://h:",
             "rtsp://u:p@h",
             "rtsp://[::1",
+            "rtsp://[fe80::1%]",
+            "rtsp://[fe80::1%a/b]",
+            "rtsp://[2001:db8::1%eth0]",
             "rtsp://[x]",
             "rtsp://h/a b",
             "rtsp://h?q",

@@ -6,7 +6,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use core::time::Duration;
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
     addrs::Addrs,
@@ -44,6 +44,8 @@ pub enum Keepalive {
 pub struct Origin {
     settings: config::Origin,
     host: String,
+    /// The interface of a link-local address.
+    zone: Option<String>,
     port: u16,
     path: Vec<u8>,
     authority: Vec<u8>,
@@ -71,6 +73,8 @@ impl Origin {
     /// health, addresses and counters go on; else they start anew, waits stretched by `seed`.
     pub fn new(settings: &config::Origin, previous: Option<&Self>, seed: u64) -> Self {
         let (host, port, path) = split_url(&settings.url);
+        let (host, zone) = split_zone(host);
+        let host = &*host;
         let id = hash_bytes(settings.name.as_bytes());
         let live = previous
             .filter(|old| old.settings.name == settings.name && old.settings.url == settings.url)
@@ -81,6 +85,7 @@ impl Origin {
         Self {
             authority: format!("rtsp://{host}:{port}").into_bytes(),
             host: host.to_owned(),
+            zone: zone.map(str::to_owned),
             port,
             path: path.as_bytes().to_vec(),
             settings: settings.clone(),
@@ -102,6 +107,11 @@ impl Origin {
     /// Host as written in the URL, brackets of an IPv6 address included.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Interface of a link-local address, by name or number: peers are never told it.
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
     }
 
     /// Port, 554 when the URL names none.
@@ -393,6 +403,18 @@ fn split_url(url: &str) -> (&str, u16, &str) {
     }
 }
 
+/// `[fe80::1%eth0]`, or `%25` as RFC 6874 spells it, falls into the host and its interface.
+fn split_zone(host: &str) -> (Cow<'_, str>, Option<&str>) {
+    let bracketed = host.strip_suffix(']').and_then(|host| host.split_once('%'));
+    match bracketed {
+        Some((addr, zone)) => {
+            let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
+            (Cow::Owned(format!("{addr}]")), Some(zone))
+        }
+        None => (Cow::Borrowed(host), None),
+    }
+}
+
 fn literal_addr(host: &str) -> Option<IpAddr> {
     let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match inner {
@@ -441,6 +463,17 @@ mod tests {
             assert_eq!(origin.addr().is_some(), resolved, "{url}");
             assert_eq!(origin.needs_resolving(), !resolved, "{url}");
         }
+    }
+
+    #[test]
+    fn the_interface_of_a_link_local_address_is_kept_from_the_origin() {
+        for url in ["rtsp://[fe80::1%eth0]:555/x", "rtsp://[fe80::1%25eth0]:555/x"] {
+            let origin = origin(url);
+            assert_eq!((origin.host(), origin.zone()), ("[fe80::1]", Some("eth0")), "{url}");
+            assert_eq!(origin.authority(), b"rtsp://[fe80::1]:555");
+            assert_eq!(origin.addr(), Some("[fe80::1]:555".parse().unwrap()));
+        }
+        assert_eq!(origin("rtsp://[fe80::1]").zone(), None);
     }
 
     #[test]

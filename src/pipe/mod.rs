@@ -54,7 +54,7 @@ pub mod udp;
 
 pub use counters::{PipeCounters, PipeFigures};
 pub use leg::UdpLeg;
-pub use ports::{BoundPair, PortError, PortPool, bind};
+pub use ports::{At, BoundPair, PortError, PortPool, bind};
 pub use reactor::{Driven, Handle, Hold, Interest, Pool, Ready, Seat, Token, Worker};
 pub use relay::{Endpoint, Kind, Leg, Mode, Reason, Relay, Side, Verdict, says_bye};
 pub use udp::{PipeSockets, UdpPipe};

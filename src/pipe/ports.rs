@@ -5,7 +5,10 @@
 //! been free the longest, so that late packets of an ended session do not reach a new one. Set-up
 //! path only: the lock is never taken for a datagram.
 
-use core::{fmt, net::IpAddr, net::SocketAddr};
+use core::{
+    fmt,
+    net::{IpAddr, SocketAddr, SocketAddrV6},
+};
 use std::{
     collections::VecDeque,
     hash::{BuildHasher, RandomState},
@@ -135,19 +138,54 @@ impl BoundPair {
     ///
     /// # Errors
     /// Another program holds them there, or no descriptor; the pair is free again then.
-    pub fn move_to(self, ip: IpAddr) -> io::Result<Self> {
+    pub fn move_to(self, at: At) -> io::Result<Self> {
         let Self { rtp, rtcp, pair, .. } = self;
         drop((rtp, rtcp));
-        Self::on(ip, pair).map_err(|(error, _)| error)
+        Self::on(at, pair).map_err(|(error, _)| error)
     }
 
-    fn on(ip: IpAddr, pair: PortPair) -> Result<Self, (io::Error, PortPair)> {
-        let both = media_socket(ip, pair.rtp())
-            .and_then(|rtp| socket(ip, pair.rtcp()).map(|rtcp| (rtp, rtcp)));
+    fn on(at: At, pair: PortPair) -> Result<Self, (io::Error, PortPair)> {
+        let both = media_socket(at, pair.rtp())
+            .and_then(|rtp| socket(at, pair.rtcp()).map(|rtcp| (rtp, rtcp)));
         match both {
-            Ok((rtp, rtcp)) => Ok(Self { rtp, rtcp, pair, v6: ip.is_ipv6() }),
+            Ok((rtp, rtcp)) => Ok(Self { rtp, rtcp, pair, v6: at.ip.is_ipv6() }),
             Err(error) => Err((error, pair)),
         }
+    }
+}
+
+/// A local address. One of a single link (fe80::/10) means something together with its interface
+/// only; sockets bound so send to that link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// The address.
+    pub ip: IpAddr,
+    /// The interface's number; 0: any.
+    pub scope: u32,
+}
+
+impl At {
+    fn with(self, port: u16) -> SocketAddr {
+        match self.ip {
+            IpAddr::V4(_) => SocketAddr::new(self.ip, port),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, self.scope).into(),
+        }
+    }
+}
+
+impl From<IpAddr> for At {
+    fn from(ip: IpAddr) -> Self {
+        Self { ip, scope: 0 }
+    }
+}
+
+impl From<SocketAddr> for At {
+    fn from(addr: SocketAddr) -> Self {
+        let scope = match addr {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(addr) => addr.scope_id(),
+        };
+        Self { ip: addr.ip().to_canonical(), scope }
     }
 }
 
@@ -208,11 +246,12 @@ impl From<PortError> for io::Error {
     }
 }
 
-/// Takes a pair and binds both ports on `ip`, passing over pairs that other programs hold.
+/// Takes a pair and binds both ports there, passing over pairs that other programs hold.
 ///
 /// # Errors
 /// Each way in which ports run out is its own [`PortError`].
-pub fn bind(pool: &Arc<PortPool>, ip: IpAddr) -> Result<BoundPair, PortError> {
+pub fn bind(pool: &Arc<PortPool>, at: impl Into<At>) -> Result<BoundPair, PortError> {
+    let at = at.into();
     // Pairs found held are kept until the end, else one free pair behind them is never reached.
     let mut held = Vec::new();
     while held.len() < PORT_TRIES_MAX {
@@ -223,7 +262,7 @@ pub fn bind(pool: &Arc<PortPool>, ip: IpAddr) -> Result<BoundPair, PortError> {
                 tries => PortError::Held { tries },
             });
         };
-        match BoundPair::on(ip, pair) {
+        match BoundPair::on(at, pair) {
             Ok(bound) => return Ok(bound),
             Err((error, pair)) => match error.raw_os_error() {
                 Some(libc::EADDRINUSE | libc::EACCES) => held.push(pair),
@@ -238,9 +277,9 @@ pub fn bind(pool: &Arc<PortPool>, ip: IpAddr) -> Result<BoundPair, PortError> {
 }
 
 /// A socket with room for the bursts of media; reports are few and small.
-fn media_socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
+fn media_socket(at: At, port: u16) -> io::Result<UdpSocket> {
     static SAID: Once = Once::new();
-    let socket = socket(ip, port)?;
+    let socket = socket(at, port)?;
     sys::ask_receive_buffer(socket.as_fd(), MEDIA_SOCKET_BUFFER_BYTES);
     sys::ask_send_buffer(socket.as_fd(), MEDIA_SEND_BUFFER_BYTES);
     let coalesces = sys::coalesce(socket.as_fd());
@@ -269,12 +308,12 @@ fn media_socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-fn socket(ip: IpAddr, port: u16) -> io::Result<UdpSocket> {
-    let address = SocketAddr::new(ip, port);
+fn socket(at: At, port: u16) -> io::Result<UdpSocket> {
+    let address = at.with(port);
     // `Type::nonblocking` and close-on-exec cost no calls of their own.
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::UDP))?;
-    if let Err(error) = sys::report_icmp(socket.as_fd(), ip.is_ipv6()) {
+    if let Err(error) = sys::report_icmp(socket.as_fd(), at.ip.is_ipv6()) {
         log::debug!("ICMP errors are not counted: {error}");
     }
     socket.bind(&address.into())?;
@@ -367,7 +406,7 @@ mod tests {
     #[test]
     fn an_address_of_another_host_is_an_error_of_its_own_and_leaks_no_pair() {
         let pool = PortPool::new(25_100, 25_103);
-        let elsewhere = "192.0.2.1".parse().unwrap();
+        let elsewhere: IpAddr = "192.0.2.1".parse().unwrap();
         assert!(matches!(bind(&pool, elsewhere), Err(PortError::Io(_))));
         assert_eq!(pool.in_use(), 0);
     }

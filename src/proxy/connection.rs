@@ -46,7 +46,7 @@ use crate::{
     clock::Instant,
     limits::ASKING_RETRY_MS,
     origin::Reservation,
-    pipe::{Driven, Hold, Interest, Ready, Token, Worker},
+    pipe::{At, Driven, Hold, Interest, Ready, Token, Worker},
     session::{Bounds, Fault, IdSource, Inbox, Input, Session, Side, Surroundings, pseudonym},
 };
 
@@ -78,7 +78,7 @@ struct Inner {
     /// None while the session waits for its client, and when the client was handed over.
     client: Option<TcpStream>,
     client_addr: SocketAddr,
-    local_ip: IpAddr,
+    local: At,
     local_port: u16,
     inbox: Inbox,
     followed: Followed,
@@ -116,7 +116,7 @@ struct OriginSide {
     interest: Interest,
     /// Until when it must be connected; none once it is.
     connecting: Option<Instant>,
-    local_ip: IpAddr,
+    local: At,
     peer_ip: IpAddr,
     _counted: OriginSocket,
     /// It is the origin's own host, which may see signatures of ours.
@@ -196,7 +196,7 @@ fn try_begin(
         verifier: Arc::clone(&generation.verifier),
         client: Some(stream),
         client_addr: addr,
-        local_ip: local.ip().to_canonical(),
+        local: At::from(local),
         local_port: local.port(),
         inbox: Inbox::default(),
         followed: Followed::default(),

@@ -14,7 +14,7 @@ use smol::{
     io::{AsyncReadExt, AsyncWriteExt},
 };
 
-use super::{connection::CONNECT_TIMEOUT, doctor, shared::Shared};
+use super::{connection::CONNECT_TIMEOUT, doctor, shared::Shared, zones};
 use crate::{
     auth::Signer,
     clock::{self, Instant},
@@ -124,7 +124,7 @@ async fn check(
 }
 
 async fn connect(origin: &Origin) -> Option<Async<TcpStream>> {
-    Async::<TcpStream>::connect(origin.addr()?).await.ok()
+    Async::<TcpStream>::connect(zones::addr_of(origin)?).await.ok()
 }
 
 async fn ask(

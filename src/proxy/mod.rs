@@ -25,6 +25,7 @@ mod slots;
 mod source;
 mod tracks;
 mod watchdog;
+mod zones;
 
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 use std::{

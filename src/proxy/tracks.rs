@@ -13,7 +13,7 @@ use crate::{
     config::Endpoints,
     logger::seldom,
     pipe::{
-        self, BoundPair, Mode, PipeSockets, Relay, Token, UdpLeg, UdpPipe, Worker,
+        self, At, BoundPair, Mode, PipeSockets, Relay, Token, UdpLeg, UdpPipe, Worker,
         shape::{is_rtcp, is_rtp},
     },
     session::{Flow, Leg, Outbox, Plan, Session, Side, State},
@@ -72,10 +72,10 @@ impl TrackSockets {
         &mut self,
         shared: &Shared,
         track: u8,
-        client: Option<IpAddr>,
-        origin: Option<IpAddr>,
+        client: Option<At>,
+        origin: Option<At>,
     ) -> io::Result<(Option<(u16, u16)>, Option<(u16, u16)>)> {
-        let bind = |ip: Option<IpAddr>| ip.map(|ip| pipe::bind(&shared.ports, ip)).transpose();
+        let bind = |at: Option<At>| at.map(|at| pipe::bind(&shared.ports, at)).transpose();
         let bound = Bound { client: bind(client)?, origin: bind(origin)? };
         let ports = |pair: &Option<BoundPair>| {
             pair.as_ref().map(|bound| (bound.pair.rtp(), bound.pair.rtcp()))
@@ -88,13 +88,14 @@ impl TrackSockets {
 
     /// The origin was reached from this address of ours: ports that were bound before that was
     /// known, or for another origin, move there, under the numbers that they have.
-    pub(super) fn reach_origin_from(&mut self, local: IpAddr) {
+    pub(super) fn reach_origin_from(&mut self, local: At) {
         for (track, bound) in &mut self.bound {
             let Some(pair) = &bound.origin else { continue };
-            let Ok(now) = pair.rtp.local_addr().map(|addr| addr.ip().to_canonical()) else {
+            let Ok(now) = pair.rtp.local_addr().map(At::from) else {
                 continue;
             };
-            if now == local || (now.is_unspecified() && now.is_ipv4() == local.is_ipv4()) {
+            let any = now.ip.is_unspecified() && now.ip.is_ipv4() == local.ip.is_ipv4();
+            if now == local || (any && local.scope == 0) {
                 continue;
             }
             bound.origin = bound.origin.take().and_then(|pair| {

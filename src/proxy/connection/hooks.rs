@@ -195,12 +195,12 @@ impl Inner {
     /// The address that accepted the client, as the configuration spells it; the very one where the
     /// configuration has it no more.
     fn listener(&self) -> String {
-        let accepts = |ip: IpAddr| ip.is_unspecified() || ip.to_canonical() == self.local_ip;
+        let accepts = |ip: IpAddr| ip.is_unspecified() || ip.to_canonical() == self.local.ip;
         let generation = self.shared.generation();
         let mut listen = generation.config.gateway.listen.iter();
         let found = listen.find(|addr| addr.port() == self.local_port && accepts(addr.ip()));
         found.map_or_else(
-            || core::net::SocketAddr::new(self.local_ip, self.local_port).to_string(),
+            || core::net::SocketAddr::new(self.local.ip, self.local_port).to_string(),
             ToString::to_string,
         )
     }

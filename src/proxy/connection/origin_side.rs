@@ -16,8 +16,8 @@ use crate::{
     limits::TCP_UNSENT_MAX_BYTES,
     logger::seldom,
     origin::{Keepalive, Key, NoOrigin, Origin, Outcome, Purpose, client_mark},
-    pipe::{Interest, Ready, Token, Worker},
-    proxy::places::OriginSocket,
+    pipe::{At, Interest, Ready, Token, Worker},
+    proxy::{places::OriginSocket, zones},
     rtsp::{Method, url::Base},
     session::{Fault, Inbox, Input, OriginLink, Side},
 };
@@ -78,7 +78,7 @@ impl Inner {
             }
         };
         let index = reservation.index();
-        let Some(addr) = reservation.addr() else {
+        let Some(addr) = zones::addr_of(&reservation) else {
             return self.session.handle(Input::ConnectFailed(index), now);
         };
         let led = asked.elsewhere.as_ref().filter(|_| known.is_none());
@@ -111,7 +111,7 @@ impl Inner {
                     followed: Followed::default(),
                     interest: Interest::Write,
                     connecting: Some(now + timeout.min(CONNECT_TIMEOUT)),
-                    local_ip: self.local_ip,
+                    local: self.local,
                     peer_ip,
                     _counted: OriginSocket::new(&self.shared),
                     signs,
@@ -141,9 +141,9 @@ impl Inner {
             return self.connect_failed(index, &error, now);
         };
         origin.connecting = None;
-        origin.local_ip = local.ip().to_canonical();
+        origin.local = At::from(local);
         let signs = origin.signs;
-        self.tracks.reach_origin_from(origin.local_ip);
+        self.tracks.reach_origin_from(origin.local);
         let _ = origin.stream.set_nodelay(true);
         self.remember_origin(reservation);
         let generation = self.shared.generation();
@@ -322,6 +322,12 @@ impl Inner {
     }
 }
 
+/// The same host, on its interface.
+fn with_port(mut addr: SocketAddr, port: u16) -> SocketAddr {
+    addr.set_port(port);
+    addr
+}
+
 /// The address that a redirect of an origin leads to, and whether it is the origin's own host. Names
 /// are understood where the configuration has resolved them: that of the origin itself.
 fn leads_to(
@@ -331,12 +337,12 @@ fn leads_to(
     port: u16,
 ) -> Option<(SocketAddr, bool)> {
     if host.eq_ignore_ascii_case(origin.host().as_bytes()) {
-        return Some((SocketAddr::new(addr.ip(), port), true));
+        return Some((with_port(addr, port), true));
     }
     let text = core::str::from_utf8(host).ok()?.trim_matches(['[', ']']);
     let ip = text.parse::<IpAddr>().ok()?.to_canonical();
     if ip == addr.ip().to_canonical() {
-        return Some((SocketAddr::new(ip, port), true));
+        return Some((with_port(addr, port), true));
     }
     let near = match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_broadcast(),

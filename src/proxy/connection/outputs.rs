@@ -75,7 +75,7 @@ impl Inner {
             }
             Output::Open(track, plan) => {
                 let endpoints = self.route_endpoints();
-                let origin = self.origin.as_ref().map_or(self.local_ip, |origin| origin.peer_ip);
+                let origin = self.origin.as_ref().map_or(self.local.ip, |origin| origin.peer_ip);
                 let client = self.client_addr.ip().to_canonical();
                 let peers = Peers { client, origin, endpoints };
                 let on = self.ask_worker(worker);
@@ -158,17 +158,17 @@ impl Inner {
         if let Err(fault) = self.make_places(track, first, now) {
             return self.session.handle(Input::NotBound(fault), now);
         }
-        let client_ip = client.then_some(self.local_ip);
-        let origin_ip = origin.then(|| match &self.origin {
-            Some(origin) if origin.connecting.is_none() => origin.local_ip,
+        let client_at = client.then_some(self.local);
+        let origin_at = origin.then(|| match &self.origin {
+            Some(origin) if origin.connecting.is_none() => origin.local,
             // Not connected yet (SETUP came first): any address will do.
-            _ => unspecified(self.local_ip),
+            _ => unspecified(self.local.ip).into(),
         });
         let sockets = 2 * (usize::from(client) + usize::from(origin));
         let bound = if sockets > 0 && self.shared.is_short_of_descriptors(sockets) {
             Err(Fault::NoDescriptors)
         } else {
-            self.tracks.bind(&self.shared, track, client_ip, origin_ip).map_err(|error| {
+            self.tracks.bind(&self.shared, track, client_at, origin_at).map_err(|error| {
                 debug!("{}: no ports for track {track}: {error}", self.entry.id);
                 let ports = error.kind() == std::io::ErrorKind::AddrNotAvailable;
                 if ports { Fault::NoPorts } else { Fault::NoDescriptors }
