@@ -63,6 +63,9 @@ pub const TURN_BYTES: usize = FRAME_MAX_BYTES + 1 + 4;
 /// its last answer that was waited for; past that its connection ends. Cameras that answer twice are
 /// known.
 pub const UNASKED_MAX: u16 = 64;
+/// How long an origin may take to end a session that its client has left for another one on the same
+/// connection, in milliseconds; then the new one is asked for.
+pub const LEFT_TEARDOWN_WAIT_MS: u64 = 2_000;
 /// Answers that say to wait (1xx) since the last answer that was waited for.
 pub const INTERIM_ANSWERS_MAX: u16 = 64;
 /// Numbers of requests remembered that were given up: what comes late is known for what it is.

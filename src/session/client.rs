@@ -169,6 +169,11 @@ impl Session {
             return;
         };
         if head.method() == Method::Setup {
+            let value = head.header("Transport").map(|header| header.value).unwrap_or_default();
+            let possible = negotiate::choose(value, 0, self.around.client_ip).is_ok();
+            if possible && self.begins_anew(&head) {
+                self.leave_session(now);
+            }
             match self.negotiate(&head, 0, None) {
                 Ok((setup, wish)) => {
                     let first = self.tracks.is_empty()
@@ -192,7 +197,7 @@ impl Session {
     }
 
     /// Chooses a transport from the client's list, from place `from` on, for a track that has its
-    /// number already or gets one now. A spec whose channels are taken is passed over.
+    /// number already or gets one now.
     pub(super) fn negotiate(
         &self,
         head: &Head<'_>,
@@ -206,7 +211,6 @@ impl Session {
         // A track that is set up again gets a pipe of its own before the old one is closed.
         let track = track.or_else(|| self.tracks.free_id(busy)).ok_or(Fault::TooManyTracks)?;
         let own = [track.saturating_mul(2), track.saturating_mul(2).saturating_add(1)];
-        let replaced = self.tracks.by_url(uri).map_or(u8::MAX, |track| track.id);
         let mut from = from;
         let (choice, client) = loop {
             let choice =
@@ -214,6 +218,7 @@ impl Session {
                     NoTransport::Unsupported => Fault::NoTransport,
                     NoTransport::Destination => Fault::Destination,
                 })?;
+            let replaced = self.tracks.replaced(uri, choice.wish).map_or(u8::MAX, |it| it.id);
             if let Some(client) = self.client_leg(choice.wish, track, replaced) {
                 break (choice, client);
             }
@@ -232,8 +237,8 @@ impl Session {
         Ok((SetupNote { track, spec: choice.at, client, asked, ours: None }, choice.wish))
     }
 
-    /// How a track would travel on the client's side; none where its channels are taken, by another
-    /// track or by a SETUP under way.
+    /// How a track would travel on the client's side. Channels that another track has, or a SETUP under
+    /// way, are answered with others: players exist that ask for 0 and 1 each time. None: all are taken.
     fn client_leg(&self, wish: Wish, track: u8, replaced: u8) -> Option<Leg> {
         let free = |channels: &[u8; 2]| {
             let asked = |leg: &Leg| channels.iter().any(|channel| leg.is_on(*channel));
@@ -243,8 +248,10 @@ impl Session {
         };
         let [rtp, rtcp] = match wish {
             Wish::Udp { rtp, rtcp } => return Some(Leg::Udp { ip: None, rtp, rtcp }),
-            Wish::Tcp(Some(channels)) => Some(channels).filter(free),
-            Wish::Tcp(None) => (0..=u8::MAX / 2).map(|at| [at * 2, at * 2 + 1]).find(free),
+            Wish::Tcp(asked) => {
+                let others = (0..=u8::MAX / 2).map(|at| [at * 2, at * 2 + 1]);
+                asked.into_iter().chain(others).find(free)
+            }
         }?;
         Some(Leg::Tcp { rtp, rtcp })
     }
@@ -317,6 +324,7 @@ impl Session {
                     });
                 }
             }
+            Link::Up if self.leaves_session() => {}
             Link::Up => {
                 let ready: Vec<usize> = self
                     .requests
@@ -366,6 +374,7 @@ impl Session {
         if self.to_origin.push_reply(&bytes).is_err() {
             return self.end(Fault::OriginSilent, now);
         }
+        self.numbering.sent(number);
         self.keepalive.sent(now);
         let due = now + self.around.answer_timeout;
         // Signed anew, asked of another origin, or tried again after a 503; else its head will do.
@@ -430,6 +439,7 @@ impl Session {
             self.tracks.remove(id);
         }
         self.ids.over();
+        self.aggregate.clear();
         self.state = State::Init;
         self.media_promised = false;
         self.pace(false);

@@ -92,6 +92,11 @@ impl<T> Outstanding<T> {
         }
     }
 
+    /// The places and numbers of requests that were sent and are not answered yet.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.open().filter_map(|(at, pending)| Some((at, pending.sent?)))
+    }
+
     /// Requests not answered yet, oldest first, with their places.
     pub(super) fn open(&self) -> impl Iterator<Item = (usize, &Pending<T>)> {
         self.pending.iter().enumerate().filter(|(_, pending)| pending.answer.is_none())
@@ -148,6 +153,31 @@ impl<T> Outstanding<T> {
     }
 }
 
+/// How an origin numbers its answers, where the number is that of no request. One such answer can only
+/// be meant for the one request that is open, if it has no number, or 0, or is one behind from the first
+/// request on; a late answer to a request that was given up is not.
+#[derive(Debug, Default)]
+pub(super) struct Numbering {
+    first: Option<u32>,
+    one_behind: bool,
+}
+
+impl Numbering {
+    /// A request went out.
+    pub(super) fn sent(&mut self, number: u32) {
+        self.first.get_or_insert(number);
+    }
+
+    /// Whether an answer with this number is that to the only request which is open.
+    pub(super) fn means(&mut self, said: Option<u32>, only: u32) -> bool {
+        if said.is_some_and(|said| said.wrapping_add(1) == only) {
+            self.one_behind |= self.first == Some(only);
+            return self.one_behind || said == Some(0);
+        }
+        said.is_none_or(|said| said == 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +222,21 @@ mod tests {
     fn an_answer_without_cseq_is_believed_when_only_one_can_be_meant() {
         assert_eq!(outstanding(1).find(None), Some(0));
         assert_eq!(outstanding(2).find(None), None);
+    }
+
+    #[test]
+    fn an_answer_one_behind_is_believed_from_the_first_request_on_only() {
+        let mut behind = Numbering::default();
+        behind.sent(7);
+        assert!(!behind.means(Some(5), 7));
+        assert!(behind.means(Some(6), 7) && behind.means(Some(7), 8));
+        let mut other = Numbering::default();
+        other.sent(7);
+        assert!(!other.means(Some(7), 8), "it is late");
+        assert!(other.means(Some(0), 8) && other.means(None, 8));
+        let mut zero = Numbering::default();
+        zero.sent(1);
+        assert!(zero.means(Some(0), 1) && zero.means(Some(0), 2));
     }
 
     #[test]

@@ -243,6 +243,7 @@ impl Session {
         match method {
             Method::Setup if done => self.disown(head, sent, now),
             Method::Play | Method::Record if done => {
+                self.played_aggregate(at);
                 self.send_own(Own::Pause, Method::Pause, now);
             }
             Method::Pause if done && self.state != State::Init => {

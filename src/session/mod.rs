@@ -29,6 +29,7 @@
 //!
 //! Not in here: sockets, threads, the clock, the log, and datagrams, which never come near it.
 
+mod anew;
 mod answer;
 mod asked;
 mod base;
@@ -42,6 +43,7 @@ mod ids;
 mod inbox;
 mod keepalive;
 mod mapping;
+mod meant;
 mod negotiate;
 mod origin;
 mod outbox;
@@ -60,8 +62,14 @@ use core::time::Duration;
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use self::{
-    cseq::Outstanding, ids::Ids, keepalive::Keepalive, mapping::Mapping, negotiate::Wish,
-    reach::Reach, redirect::Moved, unasked::Unasked,
+    cseq::{Numbering, Outstanding},
+    ids::Ids,
+    keepalive::Keepalive,
+    mapping::Mapping,
+    negotiate::Wish,
+    reach::Reach,
+    redirect::Moved,
+    unasked::Unasked,
 };
 pub use self::{
     fault::{Fault, Whose},
@@ -130,6 +138,8 @@ enum Own {
     /// Whether it is alive, since its media stay away.
     Probe,
     Teardown,
+    /// TEARDOWN of a session which the client has left for another one.
+    Left,
     /// After a PLAY or RECORD whose answer a filter kept from the client.
     Pause,
     /// The client's SETUP that was under way when it left: the origin holds a session if it says yes.
@@ -172,6 +182,10 @@ pub struct Session {
     silent: bool,
     mapping: Option<Mapping>,
     presentation: Vec<u8>,
+    /// What stands for all tracks; empty before there are any.
+    aggregate: Vec<u8>,
+    /// How this origin numbers its answers.
+    numbering: Numbering,
     /// Control URLs whose media is not audio or video, by their last bytes.
     quiet_controls: Vec<Vec<u8>>,
     ids: Ids,
@@ -249,6 +263,8 @@ impl Session {
             silent: false,
             mapping: None,
             presentation: Vec::new(),
+            aggregate: Vec::new(),
+            numbering: Numbering::default(),
             quiet_controls: Vec::new(),
             ids,
             tracks: Tracks::default(),

@@ -72,6 +72,11 @@ fn wish(spec: &Spec<'_>) -> Option<Wish> {
             let channels = spec.interleaved().map(|c| [c.rtp, c.rtcp]).filter(two);
             (channels.is_some() || !spec.has("interleaved")).then_some(Wish::Tcp(channels))
         }
+        // `RTP/AVP;unicast;interleaved=0-1` leaves no doubt.
+        Lower::Udp if spec.has("interleaved") && !names_ports(spec) => {
+            let channels = spec.interleaved().map(|c| [c.rtp, c.rtcp]);
+            channels.filter(|[rtp, rtcp]| rtp != rtcp).map(|channels| Wish::Tcp(Some(channels)))
+        }
         Lower::Udp => {
             let (rtp, rtcp) = match (spec.client_port(), spec.dest_addr()) {
                 (Some(ports), _) => (ports.rtp, ports.rtcp),
@@ -82,6 +87,10 @@ fn wish(spec: &Spec<'_>) -> Option<Wish> {
         }
         Lower::Unknown => None,
     }
+}
+
+fn names_ports(spec: &Spec<'_>) -> bool {
+    spec.has("client_port") || spec.has("dest_addr")
 }
 
 fn destinations<'a>(spec: &Spec<'a>) -> impl Iterator<Item = &'a [u8]> {
@@ -103,7 +112,7 @@ fn names(host: &[u8], peer: IpAddr) -> bool {
 pub(super) fn toward_origin(choice: &Choice<'_>, ours: Leg, version: Version) -> Vec<u8> {
     let spec = &choice.spec;
     let mut edit = spec.edit();
-    if ours.is_tcp() != matches!(choice.wish, Wish::Tcp(_)) {
+    if ours.is_tcp() != (spec.lower() == Lower::Tcp) {
         edit = edit.protocol(&other_protocol(spec, ours.is_tcp()));
     }
     for ours_alone in ["destination", "source", "server_port", "src_addr"] {

@@ -4,8 +4,10 @@ use super::{
     Fault, Input, Leg, Link, OriginLink, Output, Own, Plan, Session, Side, Sight, State, Track,
     answer::head_of,
     client::{RETRY_AFTER_MS, head_len},
+    cseq::Numbering,
     filter::Subject,
     keepalive::Keepalive,
+    meant::Asked,
     negotiate,
     shown::{self, AnswerChange, Terms, Told},
     silence,
@@ -37,6 +39,8 @@ impl Session {
         self.mapped = Some(link.index);
         // Nothing that was meant for another connection, nor the rest of it.
         self.to_origin = super::Outbox::new(self.around.media_queue);
+        self.forget_own(|own| own.note == Own::Left);
+        self.numbering = Numbering::default();
         self.last_answer = now;
         self.answered_here = false;
         let mut link = link;
@@ -65,7 +69,9 @@ impl Session {
         self.last_answer = now;
         self.probed = None;
         self.answered_here = true;
-        if let Some(at) = self.requests.find(head.cseq()) {
+        let cseq = head.cseq();
+        let asked = self.meant(cseq);
+        if let Some((Asked::Client, at)) = asked {
             if status < 200 {
                 let due = now + self.around.answer_timeout;
                 if let Some(pending) = self.requests.get_mut(at) {
@@ -75,7 +81,7 @@ impl Session {
             }
             self.unasked.awaited();
             self.origin_answers(at, status, &head, bytes, head_len, now);
-        } else if let Some(at) = self.own.find(head.cseq()) {
+        } else if let Some((Asked::Gateway, at)) = asked {
             if status < 200 {
                 return self.origin_says_wait(now);
             }
@@ -206,10 +212,14 @@ impl Session {
                 Method::Describe => self.learn_quiet(bytes.get(head_len..).unwrap_or_default()),
                 Method::Play => {
                     self.plays(State::Playing, now);
+                    self.played_aggregate(at);
                     self.set_pace(at, head);
                     self.promised_until = self.range_ends(at, head, now);
                 }
-                Method::Record => self.plays(State::Recording, now),
+                Method::Record => {
+                    self.plays(State::Recording, now);
+                    self.played_aggregate(at);
+                }
                 Method::Pause if self.state != State::Init => {
                     self.state = State::Ready;
                     self.media_promised = false;
@@ -221,17 +231,6 @@ impl Session {
             self.outputs.push_back(Output::Close(setup.track));
         }
         self.pass_answer(at, head, bytes, head_len, None, location);
-    }
-
-    /// An origin may give the session's id in its answer to anything. One that is too long is none: no
-    /// request of the session could be told from a stranger's.
-    fn learn_id(&mut self, at: usize, head: &Head<'_>) {
-        let Some(number) = self.requests.get(at).map(|pending| pending.note.session) else {
-            return;
-        };
-        if let Some(session) = head.session().filter(|it| it.id.len() <= SESSION_ID_MAX_BYTES) {
-            self.ids.learn(session.id, number);
-        }
     }
 
     fn plays(&mut self, state: State, now: Instant) {
@@ -328,15 +327,16 @@ impl Session {
         let there = there.as_deref().unwrap_or(&url);
         let quiet =
             self.quiet_controls.iter().any(|control| silence::is_control_of(there, control));
-        if let Some(old) = self.tracks.by_url(&url).map(|track| track.id) {
+        if let Some(old) = self.tracks.replaced(&url, choice.wish).map(|track| track.id) {
             self.tracks.remove(old);
             self.outputs.push_back(Output::Close(old));
         }
         let plan = Plan { client: setup.client, origin };
-        let track = Track { id: setup.track, url, plan, steady: !quiet };
+        let track = Track { id: setup.track, url: url.clone(), plan, steady: !quiet };
         if self.tracks.put(track).is_err() {
             return Err(Fault::TooManyTracks);
         }
+        self.track_of_aggregate(&url);
         self.outputs.push_back(Output::Open(setup.track, plan));
         if self.state == State::Init {
             self.state = State::Ready;

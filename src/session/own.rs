@@ -1,23 +1,32 @@
 //! Requests of the gateway's own: signs of life toward the origin, and TEARDOWN for a client that left.
 
+use core::time::Duration;
+
 use super::{
     Fault, Link, Own, Session, Sight,
     cseq::Pending,
     keepalive::{DEFAULT_TIMEOUT, is_refusal},
+    meant::Asked,
 };
 use crate::{
     clock::Instant,
+    limits::LEFT_TEARDOWN_WAIT_MS,
     rtsp::{Head, Method, write},
 };
 
 impl Session {
     pub(super) fn own_answered(&mut self, at: usize, status: u16, head: &Head<'_>, now: Instant) {
         let Some(pending) = self.own.get(at) else { return };
-        let (own, number) = (pending.note, pending.sent);
+        let (own, number, id) = (pending.note, pending.sent, pending.asked.clone());
         self.own.answer(at, Vec::new());
         while self.own.ready().is_some() {}
         match own {
             Own::Keepalive => {}
+            Own::Left if status == 401 && self.challenged(head) => {
+                return self.send_named(Own::Left, Method::Teardown, Some(&id), now);
+            }
+            // It is over at the origin, however that says so; what waited for it goes out.
+            Own::Left => return self.pump(now),
             Own::Setup if (200..300).contains(&status) => return self.disown(head, number, now),
             _ => return,
         }
@@ -128,7 +137,7 @@ impl Session {
 
     fn send_named(&mut self, own: Own, method: Method, id: Option<&[u8]>, now: Instant) {
         let (Some(mapping), true) = (&self.mapping, self.link == Link::Up) else { return };
-        let uri = mapping.to_origin(&self.presentation);
+        let uri = mapping.to_origin(self.aggregate());
         let number = self.requests.number();
         let signer = self.origin.as_mut().and_then(|origin| origin.signer.as_mut());
         let authorization = signer.and_then(|s| s.authorization(method.as_str().as_bytes(), &uri));
@@ -146,12 +155,17 @@ impl Session {
         let mut bytes = Vec::new();
         write::request(&mut bytes, self.version, method, &uri, number, &headers, b"");
         self.keepalive.sent(now);
+        self.numbering.sent(number);
         if self.to_origin.push_reply(&bytes).is_ok() {
             if own == Own::Teardown && self.ended.is_some() {
                 self.farewells.push((number, id.unwrap_or_default().to_vec()));
             }
             // The id is kept: a TEARDOWN may have to be signed anew.
-            let due = now + self.around.answer_timeout;
+            let patience = match own {
+                Own::Left => Duration::from_millis(LEFT_TEARDOWN_WAIT_MS),
+                _ => self.around.answer_timeout,
+            };
+            let due = now + patience;
             self.own.push(id.unwrap_or_default(), method, b"", due, own);
             if let Some((_, pending)) = self.own.last_mut() {
                 pending.sent = Some(number);
@@ -165,7 +179,7 @@ impl Session {
     pub(super) fn late_answer(&mut self, bytes: &[u8], head_len: usize, now: Instant) {
         let Ok(head) = Head::parse(bytes.get(..head_len).unwrap_or_default()) else { return };
         let Some(status) = head.status().filter(|status| *status >= 200) else { return };
-        let Some(at) = self.own.find(head.cseq()) else { return };
+        let Some((Asked::Gateway, at)) = self.meant(head.cseq()) else { return };
         let Some(pending) = self.own.get(at) else { return };
         let (own, sent, id) = (pending.note, pending.sent, pending.asked.clone());
         self.own.answer(at, Vec::new());

@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 use heapless::Vec as Bounded;
 
-use super::{Flow, Side};
+use super::{Flow, Side, Wish};
 use crate::{limits::TRACKS_MAX, rtsp::resync::Channels};
 
 /// How a track travels on one side.
@@ -118,6 +118,23 @@ impl Tracks {
         self.all.iter().find(|track| track.url == url)
     }
 
+    /// The one whose place a SETUP of this URL takes: the same, or one that differs in its query alone and
+    /// travels to the same ports or channels. SAT>IP players change the channel like that, and a second
+    /// track of a session never shares the first one's.
+    pub(super) fn replaced(&self, url: &[u8], wish: Wish) -> Option<&Track> {
+        let same = |track: &&Track| {
+            let here = match (track.plan.client, wish) {
+                (Leg::Udp { rtp, rtcp, .. }, Wish::Udp { rtp: a, rtcp: b }) => {
+                    [rtp, rtcp] == [a, b]
+                }
+                (Leg::Tcp { rtp, rtcp }, Wish::Tcp(Some(asked))) => [rtp, rtcp] == asked,
+                _ => false,
+            };
+            here && without_query(&track.url) == without_query(url)
+        };
+        self.by_url(url).or_else(|| self.all.iter().find(same))
+    }
+
     /// The lowest number that no track has.
     pub fn free_id(&self, taken: impl Fn(u8) -> bool) -> Option<u8> {
         (0..TRACKS_MAX as u8).find(|id| !taken(*id) && self.all.iter().all(|t| t.id != *id))
@@ -192,6 +209,14 @@ impl Tracks {
     }
 }
 
+/// A URL's path, and what Dahua's cameras put behind the query to name a track.
+fn without_query(url: &[u8]) -> (&[u8], &[u8]) {
+    let (path, query) =
+        url.split_at(url.iter().position(|byte| *byte == b'?').unwrap_or(url.len()));
+    let track = query.iter().rposition(|byte| *byte == b'/');
+    (path, track.and_then(|at| query.get(at..)).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +244,24 @@ mod tests {
         assert_eq!(route(Side::Origin, 0), Some(Route::Datagram(2, Flow::Rtp)));
         assert_eq!(route(Side::Client, 8), None, "not negotiated on this side");
         assert_eq!(tracks.channel(Side::Client, 1, Flow::Rtp), Some(2));
+    }
+
+    #[test]
+    fn a_setup_with_another_query_takes_the_place_of_its_track_and_of_no_other() {
+        let mut tracks = Tracks::default();
+        for (id, url) in [(0, "rtsp://gw/s=1?f=1"), (1, "rtsp://gw/cam?c=1/trackID=0")] {
+            let url = url.as_bytes().to_vec();
+            let plan = Plan { client: UDP, origin: UDP };
+            tracks.put(Track { id, url, plan, steady: true }).unwrap();
+        }
+        let replaced = |url: &str, rtp: u16| {
+            let wish = Wish::Udp { rtp, rtcp: rtp + 1 };
+            tracks.replaced(url.as_bytes(), wish).map(|track| track.id)
+        };
+        assert_eq!(replaced("rtsp://gw/s=1?f=2", 5000), Some(0));
+        assert_eq!(replaced("rtsp://gw/s=1?f=2", 6000), None, "another track of the presentation");
+        assert_eq!(replaced("rtsp://gw/s=1?f=1", 6000), Some(0), "the same track");
+        assert_eq!(replaced("rtsp://gw/cam?c=1/trackID=1", 5000), None);
     }
 
     #[test]
