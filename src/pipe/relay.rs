@@ -142,7 +142,8 @@ impl Endpoint {
         let host = from.ip() == self.allowed
             || self.announced.is_some_and(|announced| announced.ip() == from.ip());
         let open = self.mode == Mode::Learn && (learns || self.announced.is_none());
-        if self.pinned.is_some() || !host || !open {
+        // Nothing can be sent to port 0, which a datagram may still name as its own.
+        if self.pinned.is_some() || !host || !open || from.port() == 0 {
             return Err(Reason::UnknownSource);
         }
         if fits() {
@@ -639,6 +640,14 @@ mod tests {
         let mut unknown = Leg::new(Mode::Strict, ip, None, None);
         let admitted = unknown.admit(at("192.0.2.20:6970"), Kind::Rtp, &rtp(1), true);
         assert_eq!(admitted, Err(Reason::UnknownSource));
+    }
+
+    #[test]
+    fn port_0_is_nobodys() {
+        let mut relay = relay(Mode::Learn);
+        assert_eq!(down(&mut relay, "192.0.2.20:0", Kind::Rtp, &rtp(1)), STRANGER);
+        let media = down(&mut relay, "192.0.2.20:6970", Kind::Rtp, &rtp(1));
+        assert_eq!(media, forward("192.0.2.7:5000", Kind::Rtp));
     }
 
     #[test]
