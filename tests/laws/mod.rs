@@ -20,11 +20,6 @@ use edgeweir::{
     session::{Input, Session, Side},
 };
 
-/// The laws that hold already.
-const CLEAN: bool = true;
-const HIDES: bool = true;
-const TORN: bool = false;
-
 /// The laws for one client connection.
 pub struct Laws {
     /// Where origins are, which the player need not know.
@@ -35,6 +30,8 @@ pub struct Laws {
     scope: scope::Scope,
     /// What left toward the client and toward the origin, and is not whole yet.
     left: [Vec<u8>; 2],
+    /// Whether `EDGEWEIR_SHOW` wants to see the messages.
+    shows: bool,
 }
 
 impl Laws {
@@ -46,6 +43,7 @@ impl Laws {
             sessions: torn::Sessions::default(),
             scope: scope::Scope::default(),
             left: [Vec::new(), Vec::new()],
+            shows: std::env::var_os("EDGEWEIR_SHOW").is_some(),
         };
         laws.know(table);
         laws
@@ -83,11 +81,9 @@ impl Laws {
             if unit.starts_with(b"$") {
                 continue;
             }
-            if CLEAN {
-                wire::clean(&unit);
-            }
+            self.show(&format!("to {side:?}"), &unit);
+            wire::clean(&unit);
             match side {
-                Side::Client if !HIDES => {}
                 Side::Client => wire::hides(&unit, &self.hosts, self.redirects),
                 Side::Origin => self.sessions.left(&unit),
             }
@@ -96,6 +92,7 @@ impl Laws {
 
     /// A whole message of the client, before the gateway has seen it.
     pub fn asked(&mut self, message: &[u8], now: Instant) {
+        self.show("from Client", message);
         self.scope.asked(message, now);
     }
 
@@ -120,19 +117,31 @@ impl Laws {
 
     /// A whole message of the origin.
     pub fn came(&mut self, message: &[u8]) {
+        self.show("from Origin", message);
         self.scope.came(message);
         self.sessions.came(message);
     }
 
+    fn show(&self, how: &str, message: &[u8]) {
+        if self.shows {
+            println!("{how}: {:?}", message::text(message));
+        }
+    }
+
+    /// The client is gone, or was hung up on.
+    pub fn alone(&mut self) {
+        self.sessions.alone = true;
+    }
+
     /// The origin hung up, or speaks no RTSP any more: nothing can be said to it.
     pub fn lost(&mut self) {
-        self.sessions = torn::Sessions::default();
+        self.sessions.lost();
     }
 
     /// The gateway closes its connection to the origin; `stalled`: this one did not take all that it
     /// was to be told.
     pub fn dropped(&mut self, stalled: bool) {
-        if !stalled && TORN {
+        if !stalled {
             self.sessions.end();
         }
         self.lost();

@@ -14,6 +14,8 @@ pub struct Sessions {
     asked: HashMap<u32, Asked>,
     /// Tracks that were granted, by session.
     open: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    /// No client is there: what the gateway ends it ends as a whole, by whatever URL.
+    pub alone: bool,
 }
 
 impl Sessions {
@@ -27,7 +29,9 @@ impl Sessions {
         if let (b"TEARDOWN", Some(id)) = (method, message.session())
             && let Some(tracks) = self.open.get_mut(id)
         {
-            match tracks.iter().position(|track| track == url) {
+            let track = tracks.iter().position(|track| track == url);
+            let aggregate = track.is_none() || tracks.iter().all(|track| track.starts_with(url));
+            match track.filter(|_| !aggregate && !self.alone) {
                 Some(at) => drop(tracks.swap_remove(at)),
                 None => tracks.clear(),
             }
@@ -40,11 +44,21 @@ impl Sessions {
     /// What the origin said.
     pub fn came(&mut self, bytes: &[u8]) {
         let message = Message::read(bytes);
+        // RFC 7826 13.7.2: the origin ends a session itself.
+        if let (b"TEARDOWN", Some(id)) = (message.word(0), message.session()) {
+            self.open.remove(id);
+        }
         let Some(status) = message.status().filter(|status| *status >= 200) else { return };
         let asked = message.cseq().and_then(|cseq| self.asked.remove(&cseq));
         let Some((method, url, session)) = asked else { return };
-        // A track of a session that is there belongs to that one, whatever the answer says.
-        let session = session.or_else(|| message.session().map(<[u8]>::to_vec));
+        // A track of a session that is there belongs to that one; where the answer names another,
+        // nobody can say which of them the origin keeps.
+        let answered = message.session().map(<[u8]>::to_vec);
+        let session = match &method[..] {
+            b"SETUP" if session.is_some() && answered.is_some() && session != answered => return,
+            b"SETUP" => session.or(answered),
+            _ => session,
+        };
         match (&method[..], status, session) {
             (b"SETUP", 200..=299, Some(id)) => {
                 let tracks = self.open.entry(id).or_default();
@@ -52,10 +66,16 @@ impl Sessions {
                     tracks.push(url);
                 }
             }
-            // It knows of no session any more.
-            (_, 454, _) => self.open.clear(),
+            // It knows of no session any more, or took the one that it has.
+            (_, 454, _) | (b"TEARDOWN", 200..=299, None) => self.open.clear(),
             _ => {}
         }
+    }
+
+    /// Nothing can be said to this origin any more.
+    pub fn lost(&mut self) {
+        self.asked.clear();
+        self.open.clear();
     }
 
     /// Nothing more is said to this origin.
