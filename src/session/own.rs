@@ -97,14 +97,17 @@ impl Session {
     /// The origin has begun a session that nobody will use: it is ended, unless it is the one that is
     /// in use.
     pub(super) fn disown(&mut self, head: &Head<'_>, setup: Option<u32>, now: Instant) {
-        let Some(session) = head.session() else { return };
-        let known = self.ids.theirs(self.ids.number()) == Some(session.id);
+        let first = self.ids.theirs(self.ids.number()).map(<[u8]>::to_vec);
+        // An answer that names none is of the session that was asked for.
+        let session = head.session().map(|session| session.id.to_vec());
+        let Some(id) = session.or_else(|| first.clone()) else { return };
+        let known = first.as_ref() == Some(&id);
         if known && !self.tracks.is_empty() {
             self.last_setup = self.last_setup.max(setup);
             self.unkept = true;
             return;
         }
-        self.tear_down(session.id, now);
+        self.tear_down(&id, now);
         if known {
             self.ids.forget_theirs();
         }

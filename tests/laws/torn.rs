@@ -1,6 +1,6 @@
 //! Each session that an origin granted gets its TEARDOWN: of all its tracks, or one for the whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::message::{Message, text};
 
@@ -14,6 +14,8 @@ pub struct Sessions {
     asked: HashMap<u32, Asked>,
     /// Tracks that were granted, by session.
     open: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    /// Sessions that the gateway has ended for good: an origin that adds to them wants no second word.
+    told: HashSet<Vec<u8>>,
     /// No client is there: what the gateway ends it ends as a whole, by whatever URL.
     pub alone: bool,
 }
@@ -26,9 +28,15 @@ impl Sessions {
         let (method, url) = (message.word(0), message.word(1));
         let session = message.session().map(<[u8]>::to_vec);
         self.asked.insert(cseq, (method.to_vec(), url.to_vec(), session));
-        if let (b"TEARDOWN", Some(id)) = (method, message.session())
-            && let Some(tracks) = self.open.get_mut(id)
-        {
+        if method != b"TEARDOWN" {
+            return;
+        }
+        // Without an id it is for what the connection has.
+        let Some(id) = message.session() else { return self.open.clear() };
+        if self.alone {
+            self.told.insert(id.to_vec());
+        }
+        if let Some(tracks) = self.open.get_mut(id) {
             let track = tracks.iter().position(|track| track == url);
             let aggregate = track.is_none() || tracks.iter().all(|track| track.starts_with(url));
             match track.filter(|_| !aggregate && !self.alone) {
@@ -60,14 +68,14 @@ impl Sessions {
             _ => session,
         };
         match (&method[..], status, session) {
-            (b"SETUP", 200..=299, Some(id)) => {
+            (b"SETUP", 200..=299, Some(id)) if !self.told.contains(&id) => {
                 let tracks = self.open.entry(id).or_default();
                 if !tracks.contains(&url) {
                     tracks.push(url);
                 }
             }
-            // It knows of no session any more, or took the one that it has.
-            (_, 454, _) | (b"TEARDOWN", 200..=299, None) => self.open.clear(),
+            // It knows of no session any more.
+            (_, 454, _) => self.open.clear(),
             _ => {}
         }
     }
