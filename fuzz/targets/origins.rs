@@ -7,7 +7,7 @@ use core::net::IpAddr;
 use edgeweir::{
     clock::Instant,
     config::text,
-    origin::{Key, Lookup, Outcome, Table},
+    origin::{Key, Lookup, Outcome, Purpose, Table},
 };
 use edgeweir_fuzz::{input::Choices, seeds};
 use libfuzzer_sys::fuzz_target;
@@ -40,7 +40,7 @@ fuzz_target!(init: seeds::write(scripts()), |data: &[u8]| {
                 let excluded = choices.byte();
                 let exclude: Vec<usize> = (0..4).filter(|at| excluded >> at & 1 == 1).collect();
                 let key = Key::new(client, path, exclude.len() as u32);
-                if let Ok(place) = table.pick(route, &key, &exclude, at) {
+                if let Ok(place) = table.pick(route, &key, &exclude, Purpose::Session, at) {
                     assert!(table.routes()[route].origins.contains(&place.index()));
                     assert!(!exclude.contains(&place.index()));
                     held.push(place);
