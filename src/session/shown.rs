@@ -371,8 +371,9 @@ impl Bases {
         })
     }
 
-    /// A relative control as an absolute one; none where the client will find it by itself. A slash at
-    /// its start is read in two ways by players.
+    /// A relative control as an absolute one; none where the client will find it by itself. Players read
+    /// in two ways a slash at its start, and a base without one at its end: GStreamer resolves it as a
+    /// reference first (RFC 3986 5.2), which leads out of the presentation.
     fn absolute(&self, control: &[u8], mapping: &Mapping) -> Option<Vec<u8>> {
         let join = |base: &[u8]| {
             let base = base.strip_suffix(b"/").unwrap_or(base);
@@ -381,7 +382,7 @@ impl Bases {
         let joined = join(&self.client);
         let found = mapping.shown(&joined).is_some_and(|shown| shown == joined);
         match found {
-            true if control.starts_with(b"/") => Some(joined),
+            true if control.starts_with(b"/") || !self.client.ends_with(b"/") => Some(joined),
             true => None,
             false => mapping.to_client(&join(&self.origin)),
         }
@@ -492,7 +493,7 @@ mod tests {
             ("a=control:198.51.100.20/a/x", "a=control:rtsp://gw:8554/live/x"),
             ("a=control:rtsp:198.51.100.20/a/x", "a=control:*"),
             ("a=control:rtsp://198.51.100.20/x", "a=control:rtsp://gw:8554/live/ALIAS"),
-            ("a=Control: trackID=1 ", "a=Control: trackID=1 "),
+            ("a=Control: trackID=1 ", "a=control:rtsp://gw:8554/live/trackID=1"),
         ];
         for (line, expected) in cases {
             for (end, kind) in
