@@ -355,8 +355,8 @@ pub const EPOCH_IDLE_TICKS: u32 = 50;
 
 /// Longest name of a header that a guest gives.
 pub const GUEST_HEADER_NAME_MAX_BYTES: usize = 64;
-/// Longest value of a header that a guest gives.
-pub const GUEST_HEADER_VALUE_MAX_BYTES: usize = HEADER_LINE_MAX_BYTES;
+/// Longest value of a header that a guest gives. Peers may send longer ones: URLs with tokens.
+pub const GUEST_HEADER_VALUE_MAX_BYTES: usize = 4096;
 /// Headers of a reply that a guest gives.
 pub const GUEST_REPLY_HEADERS_MAX: usize = 32;
 /// WWW-Authenticate headers of one challenge.
