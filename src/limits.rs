@@ -313,7 +313,7 @@ pub const LOG_QUEUE_LINES: usize = 1024;
 /// Within so long a line that a peer can cause at will is told once for its cause and peer.
 pub const LOG_REPEAT_MS: u64 = 60_000;
 /// Lines of one such cause a second, whoever causes them.
-pub const LOG_CAUSE_LINES_PER_S: u32 = 10;
+pub const LOG_CAUSE_LINES_PER_S: usize = 10;
 /// Causes and peers that are told apart, 100 bytes each; later peers share one place for a cause.
 pub const LOG_PEERS_MAX: usize = 512;
 /// Longest log line; longer ones are cut.

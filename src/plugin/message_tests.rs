@@ -193,7 +193,7 @@ fn edits_that_break_a_rule_are_told_so() {
         assert_eq!(current.add_header(header(name, value)), Err(error), "{name}");
     }
     assert_eq!(current.remove_header("Transport"), Err(EditError::ForbiddenHeader));
-    let long = format!("rtsp://h/{}", "p".repeat(2040));
+    let long = format!("rtsp://h/{}", "p".repeat(URL_MAX_BYTES - 8));
     for (uri, error) in [
         ("rtsp://h/a b", EditError::BadValue),
         ("rtsp://h/\r\nX: y", EditError::BadValue),
@@ -229,7 +229,7 @@ fn an_edited_head_keeps_to_the_bounds_of_one_that_comes_in() {
     let mut current = lent(REQUEST);
     let taken =
         (0..70).filter(|_| current.add_header(header("X-N", &[b'v'; 4096])).is_ok()).count();
-    assert_eq!(taken, 3);
+    assert_eq!(taken, 5);
     assert!(current.edited().unwrap().1 <= HEAD_MAX_BYTES);
     let mut current = lent(REQUEST);
     let taken = (0..70).filter(|_| current.set_header(header("X-N", b"1")).is_ok()).count();
