@@ -62,11 +62,14 @@ impl Subject {
 
 impl Filtering {
     /// What is in these bytes if they may stand for the message: a whole one of the same kind,
-    /// method or status, and number.
+    /// method or status, number and session. An id that a guest made up would be the origin's from
+    /// then on, and the one that it gave would never be ended.
     fn may_become(&self, bytes: &[u8], head: usize) -> Option<Outline> {
         let before = Head::parse(self.raw.get(..self.outline.len)?).ok()?;
         let after = whole(bytes, head)?;
+        let session = |head: &Head<'_>| head.header("Session").map(|header| header.value.to_vec());
         let same = before.status() == after.status()
+            && session(&before) == session(&after)
             && before.method_bytes() == after.method_bytes()
             && before.header("CSeq")?.value == after.header("CSeq")?.value;
         same.then(|| after.outline())
