@@ -93,9 +93,10 @@ impl Resync {
         self.broken.is_none() && self.patience == 0
     }
 
-    /// Whether what lies behind a whole frame may follow one.
-    pub fn may_follow(&self, next: &[u8]) -> bool {
-        self.channels.is_empty() || may_follow(next)
+    /// Whether a whole frame on this channel is taken for one, whatever else is in it, where this lies
+    /// behind it.
+    pub fn takes(&self, channel: u8, next: &[u8]) -> bool {
+        self.channels.is_empty() || (self.channels.has(channel) && may_follow(next))
     }
 
     /// What to do at the beginning of `buf`; the caller keeps to the contract of [`Framer::next`], and

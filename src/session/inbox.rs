@@ -62,7 +62,9 @@ impl Inbox {
         let unread = rest.get(*used..).unwrap_or_default();
         let wanted = missing_of_frame(unread, fresh)
             .filter(|missing| {
-                reader.is_clean() && reader.may_follow(fresh.get(*missing..).unwrap_or_default())
+                let channel = unread.iter().chain(fresh).nth(1).copied().unwrap_or_default();
+                reader.is_clean()
+                    && reader.takes(channel, fresh.get(*missing..).unwrap_or_default())
             })
             .unwrap_or(fresh.len());
         let (first, others) = fresh.split_at_checked(wanted).unwrap_or((fresh, &[]));
@@ -324,6 +326,26 @@ mod tests {
                 "reads of {size} bytes: {seen} frames"
             );
             assert_eq!(inbox.take_skipped(), 0);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_none_takes_nothing_of_what_follows_with_it() {
+        let frame = [&b"$\xf8\0\x44\xff"[..], b"RTSP/1.0 405 X\r\nAS: ", &[b'.'; 47]].concat();
+        let stream = [&frame[..], b"TEARDOWN x RTSP/1.0\r\n\r\n$\0\0\x02ab"].concat();
+        for size in 1..stream.len() {
+            let (mut inbox, mut seen) = (Inbox::default(), 0);
+            inbox.tolerate(Channels::default().with(0).with(1));
+            for part in stream.chunks(size) {
+                inbox
+                    .feed(part, |unit, _| {
+                        seen += unit.len();
+                        Flow::Go
+                    })
+                    .unwrap();
+            }
+            let skipped = usize::try_from(inbox.take_skipped()).unwrap();
+            assert_eq!(seen + skipped + inbox.len(), stream.len(), "reads of {size} bytes");
         }
     }
 
