@@ -187,7 +187,6 @@ impl World {
                 self.session.handle(Input::SideClosed(Side::Origin), self.now);
             }
             _ if self.rng.chance(10) => {
-                self.laws.alone();
                 self.session.handle(Input::SideClosed(Side::Client), self.now);
             }
             _ => {}
@@ -504,7 +503,6 @@ impl World {
             Output::End(fault) => {
                 assert!(self.ended.is_none(), "a session ends once");
                 self.ended = Some(fault);
-                self.laws.alone();
             }
         }
     }

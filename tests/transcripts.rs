@@ -184,7 +184,6 @@ impl Play {
                     continue;
                 }
                 "client closes" => {
-                    self.laws.alone();
                     self.session.handle(Input::SideClosed(Side::Client), self.now);
                 }
                 "client connects again" => self.connect_again(),
@@ -382,7 +381,6 @@ impl Play {
             Output::Close(track) => self.does(&format!("close track {track}")),
             Output::Note(fault) => self.does(&format!("note: {fault}")),
             Output::End(fault) => {
-                self.laws.alone();
                 self.does(&format!("end: {fault}"));
             }
         }

@@ -56,11 +56,8 @@ impl Granted {
         if status == 454 {
             self.tracks.clear(); // it says itself that it has none
         }
-        let only = self.setups.len() == 1;
-        let at = self.setups.iter().position(|(number, _)| match head.cseq() {
-            Some(cseq) => cseq == *number,
-            None => only,
-        });
+        // One without a number is whoever's the gateway takes it for.
+        let at = self.setups.iter().position(|(number, _)| head.cseq() == Some(*number));
         let Some((number, url)) = at.map(|at| self.setups.remove(at)) else { return };
         if let (200..=299, Some(session)) = (status, head.session()) {
             self.tracks.push((session.id.to_vec(), number, url));

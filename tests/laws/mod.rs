@@ -2,7 +2,7 @@
 //!
 //! - What leaves is clean, and the player is not told where the origin is ([`wire`]).
 //! - No request leaves for a URL whose route has not granted it ([`scope`]).
-//! - Each session that an origin granted gets its TEARDOWN ([`torn`]).
+//! - Each session that an origin granted gets its TEARDOWN ([`farewell`]).
 
 #![allow(dead_code, unreachable_pub)] // each test uses a part
 
@@ -11,7 +11,6 @@ pub mod farewell;
 pub mod ids;
 pub mod message;
 pub mod scope;
-pub mod torn;
 pub mod wire;
 
 use edgeweir::{
@@ -26,7 +25,7 @@ pub struct Laws {
     hosts: Vec<String>,
     /// Whether a redirect may pass.
     redirects: bool,
-    sessions: torn::Sessions,
+    sessions: farewell::Granted,
     scope: scope::Scope,
     /// What left toward the client and toward the origin, and is not whole yet.
     left: [Vec<u8>; 2],
@@ -40,7 +39,7 @@ impl Laws {
         let mut laws = Self {
             hosts: Vec::new(),
             redirects: false,
-            sessions: torn::Sessions::default(),
+            sessions: farewell::Granted::default(),
             scope: scope::Scope::default(),
             left: [Vec::new(), Vec::new()],
             shows: std::env::var_os("EDGEWEIR_SHOW").is_some(),
@@ -85,7 +84,7 @@ impl Laws {
             wire::clean(&unit);
             match side {
                 Side::Client => wire::hides(&unit, &self.hosts, self.redirects),
-                Side::Origin => self.sessions.left(&unit),
+                Side::Origin => self.sessions.wrote(&unit),
             }
         }
     }
@@ -119,7 +118,16 @@ impl Laws {
     pub fn came(&mut self, message: &[u8]) {
         self.show("from Origin", message);
         self.scope.came(message);
-        self.sessions.came(message);
+        let body = message::Message::read(message).body.len();
+        let mut head = message[..message.len() - body].to_vec();
+        // What is no part of a line leaves as a space, in a session's id too.
+        for at in 0..head.len() {
+            let end = head[at] == b'\r' && head.get(at + 1) == Some(&b'\n');
+            if matches!(head[at], b'\r' | b'\0') && !end {
+                head[at] = b' ';
+            }
+        }
+        self.sessions.heard(&head);
     }
 
     fn show(&self, how: &str, message: &[u8]) {
@@ -128,21 +136,17 @@ impl Laws {
         }
     }
 
-    /// The client is gone, or was hung up on.
-    pub fn alone(&mut self) {
-        self.sessions.alone = true;
-    }
-
     /// The origin hung up, or speaks no RTSP any more: nothing can be said to it.
     pub fn lost(&mut self) {
-        self.sessions.lost();
+        self.sessions.closed();
     }
 
     /// The gateway closes its connection to the origin; `stalled`: this one did not take all that it
     /// was to be told.
     pub fn dropped(&mut self, stalled: bool) {
         if !stalled {
-            self.sessions.end();
+            let left = self.sessions.left();
+            assert!(left.is_empty(), "the origin was never told the end of {left:?}");
         }
         self.lost();
         self.scope.dropped();

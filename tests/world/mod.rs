@@ -151,9 +151,8 @@ impl World {
     /// A peer closes its connection.
     pub fn close(&mut self, side: Side) {
         if side == Side::Client || self.connected {
-            match side {
-                Side::Client => self.laws.alone(),
-                Side::Origin => self.laws.lost(),
+            if side == Side::Origin {
+                self.laws.lost();
             }
             self.session.handle(Input::SideClosed(side), self.now);
             self.settle();
@@ -359,7 +358,6 @@ impl World {
             Output::End(fault) => {
                 assert!(self.ended.is_none(), "a session ends once");
                 self.ended = Some(fault);
-                self.laws.alone();
                 return;
             }
             _ => return,
