@@ -8,7 +8,7 @@ mod harness;
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, SocketAddrV6, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     process::Command,
     time::{Duration, Instant},
 };
@@ -326,54 +326,4 @@ fn wrong_passwords_are_slowed_counted_logged_once_and_end_the_connection() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("127.0.1.1") && lines[0].contains("viewer"), "{lines:?}");
     gateway.finish();
-}
-
-/// A link-local address of this machine: its interface's name, its scope and the address.
-fn link_local() -> Option<(String, SocketAddrV6)> {
-    let all = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
-    all.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let [bits, index, _, "20", _, name] = words[..] else { return None };
-        let ip = u128::from_str_radix(bits, 16).ok()?.into();
-        let scope = u32::from_str_radix(index, 16).ok()?;
-        Some((name.to_owned(), SocketAddrV6::new(ip, 0, 0, scope)))
-    })
-}
-
-#[test]
-fn a_link_local_player_gets_its_udp_from_a_link_local_origin() {
-    let Some((name, here)) = link_local() else {
-        eprintln!("no interface of this machine has a link-local address");
-        return;
-    };
-    let bench = Bench::new("link-local");
-    let at = |port| SocketAddr::from(SocketAddrV6::new(*here.ip(), port, 0, here.scope_id()));
-    let (camera_port, port) = (free_port(), free_port());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edgeweir"));
-    command.args(["camera", "--listen", &format!("[::]:{camera_port}")]);
-    let _camera = Peer::start(&bench, "camera", command);
-    let text = format!(
-        "[gateway]\nlisten = [\"[::]:{port}\"]\nmedia_ports = \"46000-46063\"\n[[origin]]\n\
-         name = \"cam\"\nurl = \"rtsp://[{}%{name}]:{camera_port}\"\n[[route]]\npath = \"/**\"\n\
-         origins = [\"cam\"]\n",
-        here.ip()
-    );
-    let config = bench.write("gateway.toml", &text);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edgeweir"));
-    command.args(["run", "--config"]).arg(config).arg("--control").arg(bench.file("s"));
-    let gateway = Peer::start(&bench, "gateway", command);
-    for port in [camera_port, port] {
-        wait_for("listener", Duration::from_secs(10), || TcpStream::connect(at(port)).ok());
-    }
-    let (rtp, client_port) = (41_000..42_000)
-        .step_by(2)
-        .find_map(|port| Some((UdpSocket::bind(at(port)).ok()?, port)))
-        .unwrap();
-    rtp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let mut raw = Raw::connect(at(port));
-    raw.play(&format!("rtsp://[{}]:{port}/cam", here.ip()), &udp(client_port));
-    let mut packet = [0; 2048];
-    for _ in 0..5 {
-        rtp.recv_from(&mut packet).unwrap_or_else(|error| panic!("{error}: {}", gateway.stderr()));
-    }
 }

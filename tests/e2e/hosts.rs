@@ -1,7 +1,10 @@
 //! Player, gateway and origin on hosts of their own; the gateway between two networks does not
 //! route, so what arrives came through edgeweir.
 
-use std::time::Duration;
+use std::{
+    net::{SocketAddr, SocketAddrV6, TcpStream, UdpSocket},
+    time::Duration,
+};
 
 use crate::harness::{
     Bench,
@@ -10,6 +13,7 @@ use crate::harness::{
     origin::GstOrigin,
     peer::Peer,
     player::{Aiortsp, Ffmpeg, Gst, Gst2, Mpv, Player, Tcp, Udp},
+    raw::Raw,
     wait_for,
 };
 
@@ -74,4 +78,43 @@ fn a_gateway_that_starts_before_its_network_is_reached_when_that_comes_up() {
         String::from_utf8_lossy(&output.stderr).contains("404").then_some(())
     };
     wait_for("answer", Duration::from_secs(10), answered);
+}
+
+#[test]
+fn a_link_local_player_gets_its_udp_from_a_link_local_origin() {
+    let bench = Bench::new("link-local");
+    let networks = TwoNetworks::new();
+    let edgeweir = env!("CARGO_BIN_EXE_edgeweir");
+    let mut camera = Host::command(Some(&networks.origin), edgeweir);
+    camera.args(["camera", "--listen", "[::]:8554"]);
+    let _camera = Peer::start(&bench, "camera", camera);
+    let origin = networks.origin.link_local("eth0");
+    let text = format!(
+        "[gateway]\nlisten = [\"[::]:8554\"]\n[[origin]]\nname = \"cam\"\n\
+         url = \"rtsp://[{}%toorigin]:8554\"\n[[route]]\npath = \"/**\"\norigins = [\"cam\"]\n",
+        origin.ip()
+    );
+    let config = bench.write("gateway.toml", &text);
+    let mut gateway = Host::command(Some(&networks.gateway), edgeweir);
+    gateway.args(["run", "--config"]).arg(config).arg("--control").arg(bench.file("s"));
+    let gateway = Peer::start(&bench, "gateway", gateway);
+    let there = networks.gateway.link_local("toplayer");
+    let here = networks.player.link_local("eth0");
+    networks.player.within(|| {
+        let at = |ip: &SocketAddrV6, port| {
+            SocketAddr::from(SocketAddrV6::new(*ip.ip(), port, 0, here.scope_id()))
+        };
+        let gateway_at = at(&there, 8554);
+        wait_for("gateway", Duration::from_secs(10), || TcpStream::connect(gateway_at).ok());
+        let rtp = UdpSocket::bind(at(&here, 5000)).unwrap();
+        rtp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut raw = Raw::connect(gateway_at);
+        let url = format!("rtsp://[{}]:8554/cam", there.ip());
+        raw.play(&url, "RTP/AVP;unicast;client_port=5000-5001");
+        let mut packet = [0; 2048];
+        for _ in 0..5 {
+            let received = rtp.recv_from(&mut packet);
+            received.unwrap_or_else(|error| panic!("{error}: {}", gateway.stderr()));
+        }
+    });
 }

@@ -172,3 +172,27 @@ fn expect_session(gateway: &Gateway, path: &str, client: Transport, origin: Tran
         })
     });
 }
+
+#[test]
+fn players_watch_through_two_gateways_in_a_row() {
+    let inner_bench = Bench::new("chain-inner");
+    let outer_bench = Bench::new("chain-outer");
+    let origin = GstOrigin::start(&inner_bench, "origin");
+    let setup = Setup::default().origin("nvr", &origin.base(), "").route("/**", &["nvr"], "");
+    let inner = Gateway::start(&inner_bench, &setup);
+    let base = inner.url("");
+    let setup = Setup::default().origin("inner", &base, "").route("/**", &["inner"], "");
+    let outer = Gateway::start(&outer_bench, &setup);
+    let who = [(Ffmpeg, Udp), (Ffmpeg, Tcp), (Gst, Udp), (Gst2, Tcp)];
+    let players: Vec<Player> = who
+        .iter()
+        .map(|(kind, how)| Player::start(&outer_bench, *kind, *how, &outer.url("/av"), SECONDS))
+        .collect();
+    for player in players {
+        player.finish().expect_whole();
+    }
+    for gateway in [outer, inner] {
+        gateway.wait_idle(Duration::from_secs(10));
+        gateway.finish();
+    }
+}

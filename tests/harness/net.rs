@@ -1,13 +1,16 @@
 //! Hosts: network namespaces joined by veth pairs, made and removed by the test. Needs root.
 
 use std::{
-    fs::File,
-    net::Ipv4Addr,
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddrV6},
     os::fd::AsRawFd,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
+    time::Duration,
 };
+
+use super::wait_for;
 
 /// One host: a network namespace and its address.
 #[derive(Clone, Debug)]
@@ -45,6 +48,22 @@ impl Host {
             None => what(),
             Some(host) => host.within(what),
         }
+    }
+
+    /// The link-local address of an interface there, once nobody else may have it (RFC 4862 5.4).
+    pub(crate) fn link_local(&self, interface: &str) -> SocketAddrV6 {
+        let look = || {
+            let all = fs::read_to_string("/proc/thread-self/net/if_inet6").ok()?;
+            all.lines().find_map(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                // Address, index, prefix, scope (20: the link), flags (80: permanent, and no other).
+                let [bits, index, _, "20", "80", name] = words[..] else { return None };
+                let ip = u128::from_str_radix(bits, 16).ok()?.into();
+                let scope = u32::from_str_radix(index, 16).ok()?;
+                (name == interface).then(|| SocketAddrV6::new(ip, 0, 0, scope))
+            })
+        };
+        self.within(|| wait_for("link-local address", Duration::from_secs(10), look))
     }
 
     /// Whether somebody listens on a TCP port there.

@@ -130,9 +130,10 @@ impl Laws {
         self.sessions.heard(&head);
     }
 
+    #[allow(clippy::print_stderr)]
     fn show(&self, how: &str, message: &[u8]) {
         if self.shows {
-            println!("{how}: {:?}", message::text(message));
+            eprintln!("{how}: {:?}", message::text(message));
         }
     }
 
