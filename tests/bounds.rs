@@ -8,7 +8,7 @@ mod harness;
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::TcpStream,
     process::Command,
     time::{Duration, Instant},
 };
@@ -16,9 +16,7 @@ use std::{
 use harness::{
     Bench,
     camera::Camera,
-    free_port,
     gateway::{Gateway, Setup},
-    peer::Peer,
     raw::{Raw, stream_from, udp_pair},
     wait_for,
 };
