@@ -183,10 +183,28 @@ impl Route {
         (self.literals(), self.segments.len() + usize::from(self.rest), !self.rest)
     }
 
+    /// Whether a path is its own or lies below it only for a server to which `A` and `a` are the same.
+    pub(crate) fn covers_in_another_case(&self, path: &[u8]) -> bool {
+        let cased = |path: &[u8]| path.iter().any(u8::is_ascii_uppercase);
+        if !cased(path) && !cased(&self.path) || self.reach(path) != Reach::Nothing {
+            return false;
+        }
+        self.reach_by(path, |segment, part| match segment {
+            Segment::Any => segment.matches(part),
+            Segment::Literal(bytes) => {
+                same_path(&bytes.to_ascii_lowercase(), &part.to_ascii_lowercase())
+            }
+        }) != Reach::Nothing
+    }
+
     fn reach(&self, path: &[u8]) -> Reach {
+        self.reach_by(path, Segment::matches)
+    }
+
+    fn reach_by(&self, path: &[u8], matches: impl Fn(&Segment, &[u8]) -> bool) -> Reach {
         let mut given = parts(path);
         for segment in &self.segments {
-            if !given.next().is_some_and(|part| segment.matches(part)) {
+            if !given.next().is_some_and(|part| matches(segment, part)) {
                 return Reach::Nothing;
             }
         }

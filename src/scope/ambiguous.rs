@@ -1,21 +1,23 @@
 //! Paths that could mean two things.
 //!
 //! A path is compared as it came and never decoded, here and on its way. The server behind may
-//! decode it, fold `..` or cut what follows `;` and then see another path than the one that was
-//! judged: `/x/../private` falls to `/**` here and is `/private` there. Where some paths are for some
-//! clients only, such a path is refused.
+//! decode it, fold `..`, cut what follows `;` or take `A` for `a`, and then see another path than the
+//! one that was judged: `/x/../private` falls to `/**` here and is `/private` there. Where some paths
+//! are for some clients only, such a path is refused.
 //!
 //! Not in here: the query. It is the origin's alone, whatever it holds.
 
+use std::borrow::Cow;
+
 use crate::{
-    origin::{Lookup, Table},
+    origin::{Lookup, Route, Table},
     rtsp::url::escape,
 };
 
 /// Whether a server could take this path, its query cut, for another one.
 pub(super) fn is_ambiguous(table: &Table, path: &[u8]) -> bool {
     let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
-    has_odd_segments(path) || has_odd_bytes(path) || is_another_without_parameters(table, path)
+    has_odd_segments(path) || has_odd_bytes(path) || is_another(table, path)
 }
 
 /// Empty segments, `.` and `..`. One slash at the end is usual.
@@ -42,20 +44,31 @@ fn has_odd_bytes(path: &[u8]) -> bool {
     path.iter().enumerate().any(|(at, byte)| odd(at, *byte))
 }
 
-/// Parameters of segments (RFC 2396 3.3), without which the path falls to another route.
-fn is_another_without_parameters(table: &Table, path: &[u8]) -> bool {
+/// Whether it falls to another route without the parameters of its segments (RFC 2396 3.3), or is of
+/// one that asks for credentials for a camera that knows no case.
+fn is_another(table: &Table, path: &[u8]) -> bool {
+    let plain = without_parameters(path);
+    let routes =
+        |path: &[u8]| [Lookup::Presentation, Lookup::Media].map(|how| table.route(path, how));
+    let here = routes(path);
+    let asks_there = |(index, route): (usize, &Route)| {
+        route.asks()
+            && route.covers_in_another_case(&plain)
+            && here.iter().flatten().any(|at| *at != index)
+    };
+    (plain != path && routes(&plain) != here) || table.routes().iter().enumerate().any(asks_there)
+}
+
+fn without_parameters(path: &[u8]) -> Cow<'_, [u8]> {
     if !path.contains(&b';') {
-        return false;
+        return path.into();
     }
-    let mut cut = path.to_vec();
     let mut inside = false;
-    cut.retain(|byte| {
+    let outside = path.iter().copied().filter(|byte| {
         inside = (inside || *byte == b';') && *byte != b'/';
         !inside
     });
-    [Lookup::Presentation, Lookup::Media]
-        .iter()
-        .any(|how| table.route(path, *how) != table.route(&cut, *how))
+    outside.collect()
 }
 
 #[cfg(test)]
@@ -79,6 +92,11 @@ mod tests {
             ("/100%25", false),
             ("/.hidden/a..b/...", false),
             ("/cam1;stream=2/t1", false),
+            ("/Private", true),
+            ("/PRIVATE/cam9", true),
+            ("/privatE;x/cam", true),
+            ("/private/Cam9", false),
+            ("/Cam1", false),
             ("/private;x/cam", true),
             ("/cam1?x=/../%2e//;", false),
             ("//private", true),
