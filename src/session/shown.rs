@@ -190,6 +190,9 @@ impl Told<'_> {
         let unnamed = u32::try_from(DEFAULT_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
         let (mut out, mut named) = (self.id.to_vec(), false);
         for part in header.value.split(|byte| *byte == b';').skip(1) {
+            if part.contains(&b'/') {
+                continue; // no parameter that anybody knows, but maybe the URL of an origin
+            }
             out.push(b';');
             let timeout =
                 split_at_byte(part, b'=').filter(|(name, _)| name.eq_ignore_ascii_case(b"timeout"));
@@ -519,6 +522,7 @@ mod tests {
             ("A;timeout=30", 60, true, "ours;timeout=30"),
             ("A ; Timeout = 300 ;x", 60, false, "ours;timeout=60;x"),
             ("A;timeout=0", 60, true, "ours;timeout=60"),
+            ("A;x\"REDIRECT rtsp://198.51.100.20/a;timeout=30", 60, true, "ours;timeout=30"),
             ("A;x=timeout;timeout=nonsense", 45, true, "ours;x=timeout;timeout=45"),
         ];
         for (value, idle_s, begins, expected) in cases {
