@@ -10,6 +10,11 @@ use edgeweir::rtsp::{
 #[derive(Debug, Default)]
 pub struct Granted {
     sent: Vec<u8>,
+    /// Requests without an answer, by number; and all that there were.
+    asked: Vec<u32>,
+    ever: Vec<u32>,
+    /// It answers what it was not asked: which of its answers is for what is anybody's guess.
+    muddled: bool,
     /// SETUPs without an answer: number and URL.
     setups: Vec<(u32, Vec<u8>)>,
     /// What was granted: the session's id, the number of the SETUP, its URL.
@@ -29,6 +34,8 @@ impl Granted {
             let Unit::Message { head, .. } = unit else { continue };
             let Ok(head) = Head::parse(&bytes[..head]) else { continue };
             let (Some(number), Some(uri)) = (head.cseq(), head.uri()) else { continue };
+            self.asked.push(number);
+            self.ever.push(number);
             match head.method() {
                 Method::Setup => self.setups.push((number, uri.to_vec())),
                 Method::Teardown => {
@@ -56,8 +63,12 @@ impl Granted {
         if status == 454 {
             self.tracks.clear(); // it says itself that it has none
         }
-        // One without a number is whoever's the gateway takes it for.
-        let at = self.setups.iter().position(|(number, _)| head.cseq() == Some(*number));
+        // One without a number answers the only request that waits.
+        let only = self.asked.first().copied().filter(|_| self.asked.len() == 1);
+        let number = head.cseq().or(only);
+        self.muddled |= number.is_none_or(|number| !self.ever.contains(&number));
+        self.asked.retain(|asked| Some(*asked) != number);
+        let at = self.setups.iter().position(|(setup, _)| Some(*setup) == number);
         let Some((number, url)) = at.map(|at| self.setups.remove(at)) else { return };
         if let (200..=299, Some(session)) = (status, head.session()) {
             self.tracks.push((session.id.to_vec(), number, url));
@@ -71,6 +82,9 @@ impl Granted {
 
     /// Sessions that nobody has ended, by id.
     pub fn left(&self) -> Vec<String> {
+        if self.muddled {
+            return Vec::new();
+        }
         // One without an id is meant for the only session that its connection has.
         let of = |end: &(Vec<u8>, u32, Vec<u8>), id: &[u8]| end.0.is_empty() || end.0 == id;
         let ends = |(id, number, url): &&(Vec<u8>, u32, Vec<u8>)| {
