@@ -39,15 +39,15 @@ impl Mapping {
     /// A client's URL as the origin knows it. What is no URL is left alone.
     pub(super) fn to_origin(&self, url: &[u8]) -> Vec<u8> {
         if let Some(aliased) = self.scope.aliases.meant(url, &self.origin) {
-            return aliased;
+            return in_a_line(aliased);
         }
         let Ok(parsed) = Url::parse(url) else { return url.to_vec() };
         if self.keep_uri && self.origin.path.is_empty() && self.client.path.is_empty() {
             return url.to_vec();
         }
         match below(parsed.rest, &self.client.path) {
-            Some(tail) => self.origin.at(tail),
-            None => [&self.origin.authority, parsed.rest].concat(),
+            Some(tail) => in_a_line(self.origin.at(tail)),
+            None => in_a_line([&self.origin.authority, parsed.rest].concat()),
         }
     }
 
@@ -153,6 +153,18 @@ pub(super) fn below<'a>(rest: &'a [u8], path: &[u8]) -> Option<&'a [u8]> {
     matches!(tail.first(), None | Some(b'/' | b'?')).then_some(tail)
 }
 
+/// A URL that an origin named, for a request line: no byte of it ends or parts that.
+fn in_a_line(url: Vec<u8>) -> Vec<u8> {
+    if !url.iter().any(u8::is_ascii_control) {
+        return url;
+    }
+    let escaped = |byte: u8| match byte.is_ascii_control() {
+        true => format!("%{byte:02X}").into_bytes(),
+        false => vec![byte],
+    };
+    url.into_iter().flat_map(escaped).collect()
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -252,6 +264,7 @@ pub(super) mod tests {
             ("rtsp://10.0.0.5/live/av0", true, "rtsp://192.0.2.20:554/live/av0"),
             ("rtsp://10.0.0.5/video0", false, "rtsp://192.0.2.20:554/video0"),
             ("rtsp://10.0.0.5/", false, "rtsp://192.0.2.20:554/"),
+            ("rtsp://10.0.0.5/a\u{2}b\r", false, "rtsp://192.0.2.20:554/a%02b%0D"),
             ("rtsp://rtsp://10.0.0.5/t1", false, "rtsp://rtsp://10.0.0.5/t1"),
         ];
         for (url, shown, there) in rows {

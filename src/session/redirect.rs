@@ -68,6 +68,10 @@ impl Session {
             return None;
         }
         let location = head.header("Location")?.value;
+        // In a request line a space would end it.
+        if location.iter().any(|byte| *byte == b' ' || byte.is_ascii_control()) {
+            return None;
+        }
         let there = Url::parse(location).ok()?;
         // To another origin under the same URL of ours: the player could only ask for that again.
         let known = self.table.has_at(there.host, there.port_or_default());
