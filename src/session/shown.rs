@@ -112,6 +112,8 @@ pub(super) fn answer(
             }
         } else if header.is("Public") || header.is("Allow") {
             cut_methods(at, &header, &mut draft);
+        } else if header.is("Location") && is_no_url(header.value) {
+            draft.remove(at);
         } else if header.is("Location") && redirects {
             match &change.location {
                 Some(location) => draft.set(at, &location[..]),
@@ -154,6 +156,8 @@ pub(super) fn origin_request(
                 Some(id) => draft.set(at, id),
                 None => draft.remove(at),
             }
+        } else if header.is("Location") && is_no_url(header.value) {
+            draft.remove(at);
         } else if header.is("Location") && head.method() == Method::Redirect {
             match &change.location {
                 Some(location) => draft.set(at, &location[..]),
@@ -165,6 +169,11 @@ pub(super) fn origin_request(
         }
     }
     finish(head, message, body_at, (terms, &room), draft)
+}
+
+/// What has a space in it leads nowhere, and may hold more than one URL.
+fn is_no_url(value: &[u8]) -> bool {
+    value.iter().any(|byte| *byte == b' ' || byte.is_ascii_control())
 }
 
 fn finish(

@@ -119,15 +119,7 @@ impl Laws {
         self.show("from Origin", message);
         self.scope.came(message);
         let body = message::Message::read(message).body.len();
-        let mut head = message[..message.len() - body].to_vec();
-        // What is no part of a line leaves as a space, in a session's id too.
-        for at in 0..head.len() {
-            let end = head[at] == b'\r' && head.get(at + 1) == Some(&b'\n');
-            if matches!(head[at], b'\r' | b'\0') && !end {
-                head[at] = b' ';
-            }
-        }
-        self.sessions.heard(&head);
+        self.sessions.heard(&understood(&message[..message.len() - body]));
     }
 
     #[allow(clippy::print_stderr)]
@@ -153,4 +145,22 @@ impl Laws {
         self.scope.dropped();
         self.left[1].clear();
     }
+}
+
+/// A head as it leaves again: folds in one line, what is no part of a line a space, in a session's id
+/// too.
+fn understood(head: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = head;
+    while let Some((byte, after)) = rest.split_first() {
+        let fold = [&b"\r\n"[..], b"\n"].iter().find_map(|end| {
+            let line = rest.strip_prefix(*end)?;
+            line.starts_with(b" ").then_some(line).or(line.starts_with(b"\t").then_some(line))
+        });
+        rest = fold.map_or(after, <[u8]>::trim_ascii_start);
+        let ends = rest.first() == Some(&b'\n');
+        let inside = fold.is_some() || *byte == b'\0' || *byte == b'\r' && !ends;
+        out.push(if inside { b' ' } else { *byte });
+    }
+    out
 }
