@@ -4,7 +4,7 @@
 //! the reading of the answer each have [`CONTROL_TIMEOUT_S`], over TCP a head two seconds; the work
 //! between body and answer has none, because it writes flash. Past [`CONTROL_CONNECTIONS_MAX`] nobody
 //! is accepted on the Unix socket until one ends. TCP is counted apart, so that strangers cannot lock
-//! out the operator, nor each other ([`super::strangers`]).
+//! out the operator, nor each other (`strangers.rs`).
 //!
 //! Not in here: what a request does ([`super::api`]).
 
