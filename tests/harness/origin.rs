@@ -76,7 +76,7 @@ impl GstOrigin {
     /// The pictures stop, RTSP goes on.
     pub(crate) fn freeze_pictures(&mut self) {
         self.peer.signal(Signal::Usr1);
-        self.peer.wait_line("frozen", Duration::from_secs(5));
+        self.peer.wait_line("frozen", Duration::from_secs(15));
     }
 }
 
