@@ -160,7 +160,13 @@ fn understood(head: &[u8]) -> Vec<u8> {
         rest = fold.map_or(after, <[u8]>::trim_ascii_start);
         let ends = rest.first() == Some(&b'\n');
         let inside = fold.is_some() || *byte == b'\0' || *byte == b'\r' && !ends;
-        out.push(if inside { b' ' } else { *byte });
+        // A space that begins a line would fold it into the one before.
+        let begins = out.last().is_none_or(|last| *last == b'\n');
+        out.push(match (inside, begins) {
+            (true, true) => b'_',
+            (true, false) => b' ',
+            (false, _) => *byte,
+        });
     }
     out
 }
