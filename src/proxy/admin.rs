@@ -38,7 +38,7 @@ use crate::{
     },
     origin::Table,
     remedy,
-    session::Fault,
+    session::{Fault, pseudonym},
 };
 
 /// The running gateway, as the control API sees it.
@@ -60,6 +60,7 @@ impl Generation {
     pub(super) fn first(loaded: Loaded, seed: u64, nonce_key: [u8; 32]) -> Self {
         let table = Table::new(&loaded.config, None, seed);
         let verifier = verifier(&loaded.secrets, nonce_key);
+        let pseudonym = pseudonym(&loaded.config.gateway.via, &nonce_key);
         Self {
             number: 1,
             sequence: loaded.sequence,
@@ -67,6 +68,7 @@ impl Generation {
             table: Arc::new(table),
             verifier: Arc::new(verifier),
             secrets: Arc::from(loaded.secrets),
+            pseudonym,
         }
     }
 
@@ -149,10 +151,12 @@ impl Inner {
         let told: Vec<String> = told.map(|slot| (*slot).to_owned()).collect();
         let listen_changed = old.config.gateway.listen != config.gateway.listen;
         let listen = config.gateway.listen.iter().copied().collect();
+        let pseudonym = pseudonym(&config.gateway.via, &self.shared.nonce_key);
         self.shared.replace(Generation {
             number: old.number + 1,
             sequence,
             config,
+            pseudonym,
             table,
             verifier: Arc::clone(&old.verifier),
             secrets: Arc::clone(&old.secrets),
@@ -179,6 +183,7 @@ impl Inner {
             table: Arc::clone(&old.table),
             verifier: Arc::new(verifier(&secrets, self.shared.nonce_key)),
             secrets: Arc::new(secrets),
+            pseudonym: old.pseudonym.clone(),
         });
         self.keeper.follow_secrets(&self.shared.generation().secrets);
     }

@@ -47,7 +47,7 @@ use crate::{
     limits::ASKING_RETRY_MS,
     origin::Reservation,
     pipe::{At, Driven, Hold, Interest, Ready, Token, Worker},
-    session::{Bounds, Fault, IdSource, Inbox, Input, Session, Side, Surroundings, pseudonym},
+    session::{Bounds, Fault, IdSource, Inbox, Input, Session, Side, Surroundings},
 };
 
 /// Source numbers of the two TCP sockets.
@@ -174,7 +174,7 @@ fn try_begin(
         client_ip: addr.ip().to_canonical(),
         local_ip: advertised,
         authority: format!("rtsp://{authority}").into_bytes(),
-        pseudonym: pseudonym(&config.gateway.via, &shared.nonce_key),
+        pseudonym: generation.pseudonym.clone(),
         via_in_1_0: !config.gateway.via.is_empty(),
         ids: IdSource::new(shared.nonce_key, entry.id),
         answer_timeout: seconds(config.limits.answer_timeout_s),

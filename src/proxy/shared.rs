@@ -47,6 +47,8 @@ pub(super) struct Generation {
     pub(super) verifier: Arc<Verifier>,
     /// Users and credentials.
     pub(super) secrets: Arc<Secrets>,
+    /// What Via calls this gateway; made once, since each connection is told.
+    pub(super) pseudonym: String,
 }
 
 /// The gateway's common state.
